@@ -1,0 +1,59 @@
+package umem
+
+// Addr is a position in a Region: an offset in bytes from its start, as the
+// kernel's descriptors use it.
+type Addr uint64
+
+// Desc is an RX or TX descriptor, laid out as struct xdp_desc
+// (linux/if_xdp.h, 4.18).
+type Desc struct {
+	Addr    Addr   // first byte of the packet
+	Len     uint32 // bytes of the packet
+	Options uint32 // OptionContinues, and TX metadata flags
+}
+
+// OptionContinues is XDP_PKT_CONTD (6.6): the packet goes on in the next
+// descriptor.
+const OptionContinues = 1 << 0
+
+// KernelHeadroom is XDP_PACKET_HEADROOM (linux/bpf.h): the bytes the kernel
+// leaves free at the start of every chunk it receives into.
+const KernelHeadroom = 256
+
+// MaxPacket returns the longest packet in bytes, Ethernet header included, that
+// the kernel can receive into one chunk.
+func (r *Region) MaxPacket() int { return r.chunkSize - KernelHeadroom - r.headroom }
+
+// Frame returns the start of the chunk that a lies in. a must be inside the
+// region.
+func (r *Region) Frame(a Addr) Addr { return a &^ Addr(r.chunkSize-1) }
+
+// Check tells whether d names at least one byte and lies in one chunk of the
+// region. What comes out of a ring is checked with it before anything else.
+func (r *Region) Check(d Desc) bool {
+	last := d.Addr + Addr(d.Len) - 1 // wraps below d.Addr for Len 0 or a hostile Addr
+	return d.Len != 0 && last >= d.Addr && last < Addr(len(r.mem)) &&
+		(d.Addr^last)>>(r.shift&63) == 0
+}
+
+// Bytes returns the bytes of d, or nil if d fails Check. The slice is only
+// valid while the caller owns the frame; its capacity ends where it ends, so
+// that append cannot run into the next chunk.
+func (r *Region) Bytes(d Desc) []byte {
+	if !r.Check(d) {
+		return nil
+	}
+	end := d.Addr + Addr(d.Len)
+	return r.mem[d.Addr:end:end]
+}
+
+// Chunk returns the whole chunk that a lies in, or nil outside the region. Same
+// rules as Bytes.
+func (r *Region) Chunk(a Addr) []byte {
+	if a >= Addr(len(r.mem)) {
+		return nil
+	}
+	start := r.Frame(a)
+	end := start + Addr(r.chunkSize)
+	return r.mem[start:end:end]
+}
