@@ -1,0 +1,79 @@
+package hostif
+
+import "strings"
+
+// Event is one change of a watched interface and its state after the change.
+type Event struct {
+	Change Change
+	State  State
+	// Err is why the watch ended early. It is set in ChangeEnded only.
+	Err error
+}
+
+// State is the part of an interface's state that a watch follows.
+type State struct {
+	Present bool // false once the interface is deleted or in another namespace
+	Up      bool // administratively up
+	Running bool // up, with carrier, and ready to carry frames
+	MTU     int  // bytes
+}
+
+// Change is a set of changes: one message of the kernel often carries several.
+type Change uint8
+
+// The changes.
+const (
+	ChangeFirst      Change = 1 << iota // the state the watch started from
+	ChangeUp                            // administratively up
+	ChangeDown                          // administratively down
+	ChangeRunning                       // ready to carry frames
+	ChangeNotRunning                    // lost its carrier, or went down
+	ChangeMTU                           // State.MTU is new
+	ChangeGone                          // deleted, or moved to another namespace; the last event
+	ChangeEnded                         // the watch failed, see Event.Err; the last event
+)
+
+// Has reports whether all of the changes in want are in c.
+func (c Change) Has(want Change) bool { return c&want == want }
+
+// String lists the changes in c.
+func (c Change) String() string {
+	names := [...]string{"first", "up", "down", "running", "not running", "mtu", "gone", "ended"}
+	var set []string
+	for i, name := range names {
+		if c.Has(1 << i) {
+			set = append(set, name)
+		}
+	}
+	return strings.Join(set, "+")
+}
+
+// changeFrom returns what differs between old and s. From an interface that
+// is not present every state is a change, so that a first event tells a
+// caller all it has to react to.
+func (s State) changeFrom(old State) Change {
+	if !s.Present {
+		return ChangeGone
+	}
+	var c Change
+	if !old.Present {
+		c = ChangeFirst
+	}
+	if c.Has(ChangeFirst) || s.Up != old.Up {
+		c |= either(s.Up, ChangeUp, ChangeDown)
+	}
+	if c.Has(ChangeFirst) || s.Running != old.Running {
+		c |= either(s.Running, ChangeRunning, ChangeNotRunning)
+	}
+	if c.Has(ChangeFirst) || s.MTU != old.MTU {
+		c |= ChangeMTU
+	}
+	return c
+}
+
+func either(cond bool, yes, no Change) Change {
+	if cond {
+		return yes
+	}
+	return no
+}

@@ -1,0 +1,45 @@
+package hostif
+
+import (
+	"os"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// WatchSmall is Watch with the smallest receive buffer there is. overruns may
+// be called after stop.
+func WatchSmall(index int, fn func(Event)) (stop func(), overruns func() int, err error) {
+	w, err := newWatcher(index, fn)
+	if err != nil {
+		return nil, nil, err
+	}
+	var sockErr error
+	if err := w.conn.Control(func(fd uintptr) {
+		sockErr = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, 1)
+	}); err != nil || sockErr != nil {
+		w.file.Close()
+		return nil, nil, os.NewSyscallError("setsockopt", sockErr)
+	}
+	go w.run()
+	return w.stop, func() int { return w.overruns }, nil
+}
+
+// SysfsQueues counts the queues of an interface below root.
+func SysfsQueues(ifc Interface, root string) (rx, tx int, ok bool) {
+	return ifc.sysfsQueues(root)
+}
+
+// Offload reads an offload.
+func Offload(name, feature string) (on bool, err error) {
+	tool, err := openEthtool()
+	if err != nil {
+		return false, err
+	}
+	defer tool.close()
+	features, err := tool.strings(name, stringSetFeatures)
+	if err != nil {
+		return false, err
+	}
+	return tool.featureActive(name, (len(features)+31)/32, slices.Index(features, feature))
+}

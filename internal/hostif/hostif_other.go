@@ -1,0 +1,35 @@
+//go:build !linux
+
+package hostif
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"runtime"
+)
+
+var errUnsupported = fmt.Errorf("hostif: network interfaces on %s: %w", runtime.GOOS, errors.ErrUnsupported)
+
+// Lookup needs Linux.
+func Lookup(string) (Interface, error) { return Interface{}, errUnsupported }
+
+// Addresses needs Linux.
+func Addresses(int) ([]netip.Prefix, error) { return nil, errUnsupported }
+
+// Holder needs Linux.
+func Holder(netip.Addr) (string, error) { return "", errUnsupported }
+
+// DriverStats needs Linux.
+func DriverStats(string) (map[string]uint64, error) { return nil, errUnsupported }
+
+// Watch needs Linux.
+func Watch(int, func(Event)) (stop func(), err error) { return nil, errUnsupported }
+
+// JoinMulticast needs Linux.
+func JoinMulticast(int, ...net.HardwareAddr) (io.Closer, error) { return nil, errUnsupported }
+
+// SetOffload needs Linux.
+func SetOffload(string, string, bool) (undo func() error, err error) { return nil, errUnsupported }

@@ -1,0 +1,111 @@
+package hostif
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// Positions in one 32-feature block of struct ethtool_gfeatures, in bytes.
+const (
+	featureBlockLen     = 16
+	featureActiveOffset = 8 // after "available" and "requested"
+)
+
+// SetOffload switches one offload of an interface on or off. Features are
+// named as ethtool does, such as "tx-checksum-ip-generic". It returns when
+// the setting is in force; a driver that refuses is an error.
+//
+// Some features pull others with them: a device without TX checksums loses
+// TCP segmentation as well, and gets it back with them.
+//
+// undo restores the former setting, in the namespace SetOffload was called
+// in; it does nothing if that was the same, or the interface is gone.
+// It is idempotent, safe for concurrent use, and holds a file descriptor
+// until it is called.
+func SetOffload(name, feature string, on bool) (undo func() error, err error) {
+	tool, err := openEthtool()
+	if err != nil {
+		return nil, offloadError(name, feature, err)
+	}
+	before, err := tool.setFeature(name, feature, on)
+	if err != nil {
+		tool.close()
+		return nil, offloadError(name, feature, err)
+	}
+	if before == on {
+		tool.close()
+		return func() error { return nil }, nil
+	}
+	return sync.OnceValue(func() error {
+		defer tool.close()
+		_, err := tool.setFeature(name, feature, before)
+		if err == nil || errors.Is(err, unix.ENODEV) {
+			return nil
+		}
+		return offloadError(name, feature, err)
+	}), nil
+}
+
+func offloadError(name, feature string, err error) error {
+	if errors.Is(err, unix.EPERM) {
+		return fmt.Errorf("hostif: set offload %s of %s: %w (needs CAP_NET_ADMIN)", feature, name, err)
+	}
+	return fmt.Errorf("hostif: set offload %s of %s: %w", feature, name, err)
+}
+
+// setFeature returns whether the feature was on before.
+func (e *ethtool) setFeature(name, feature string, on bool) (before bool, err error) {
+	features, err := e.strings(name, stringSetFeatures)
+	if err != nil {
+		return false, err
+	}
+	bit := slices.Index(features, feature)
+	if bit < 0 || feature == "" {
+		return false, fmt.Errorf("no such feature: %w", errors.ErrUnsupported)
+	}
+	blocks := (len(features) + 31) / 32
+	if before, err = e.featureActive(name, blocks, bit); err != nil || before == on {
+		return before, err
+	}
+
+	// struct ethtool_sfeatures: cmd, blocks, then per block a mask of
+	// the bits that count and their values.
+	req := make([]byte, 8+blocks*8)
+	native.PutUint32(req, unix.ETHTOOL_SFEATURES)
+	native.PutUint32(req[4:], uint32(blocks))
+	mask := uint32(1) << (bit % 32)
+	block := req[8+bit/32*8:]
+	native.PutUint32(block, mask)
+	if on {
+		native.PutUint32(block[4:], mask)
+	}
+	if err := e.ioctl(name, req); err != nil {
+		return before, err
+	}
+
+	// A request that could not be met in full succeeds with a positive
+	// result, so look.
+	after, err := e.featureActive(name, blocks, bit)
+	if err != nil {
+		return before, err
+	}
+	if after != on {
+		return before, fmt.Errorf("the driver leaves it at %v: %w", after, errors.ErrUnsupported)
+	}
+	return before, nil
+}
+
+func (e *ethtool) featureActive(name string, blocks, bit int) (bool, error) {
+	req := make([]byte, 8+blocks*featureBlockLen)
+	native.PutUint32(req, unix.ETHTOOL_GFEATURES)
+	native.PutUint32(req[4:], uint32(blocks))
+	if err := e.ioctl(name, req); err != nil {
+		return false, err
+	}
+	active := native.Uint32(req[8+bit/32*featureBlockLen+featureActiveOffset:])
+	return active>>(bit%32)&1 != 0, nil
+}

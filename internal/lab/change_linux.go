@@ -1,0 +1,101 @@
+package lab
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// SetDown sets the AF_XDP side down. The peer loses its carrier.
+func (l *Lab) SetDown() error {
+	return l.Host.change("set down", netlink.LinkSetDown)
+}
+
+// SetUp sets the AF_XDP side up again and waits until it is running, for
+// which the peer has to be up too. Addresses survive.
+func (l *Lab) SetUp() error {
+	if err := l.Host.change("set up", netlink.LinkSetUp); err != nil {
+		return err
+	}
+	return l.Host.waitRunning()
+}
+
+// SetCarrier takes the carrier away from the AF_XDP side, or gives it back,
+// by setting the peer down or up. With on it waits until both are running.
+// Without, the AF_XDP side may still be called running for a second: see
+// hostif.Watch.
+func (l *Lab) SetCarrier(on bool) error {
+	if !on {
+		return l.Peer.change("set down", netlink.LinkSetDown)
+	}
+	if err := l.Peer.change("set up", netlink.LinkSetUp); err != nil {
+		return err
+	}
+	if err := l.Peer.waitRunning(); err != nil {
+		return err
+	}
+	return l.Host.waitRunning()
+}
+
+// SetMTU sets the MTU, in bytes, of both ends.
+func (l *Lab) SetMTU(mtu int) error {
+	if err := checkMTU(mtu); err != nil {
+		return err
+	}
+	for _, n := range []*Namespace{l.Host, l.Peer} {
+		err := n.change(fmt.Sprintf("set MTU %d", mtu), func(link netlink.Link) error {
+			return netlink.LinkSetMTU(link, mtu)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// AddAddress gives the namespace's kernel an address on its interface.
+func (n *Namespace) AddAddress(prefix netip.Prefix) error {
+	return n.change("add address "+prefix.String()+" to", func(link netlink.Link) error {
+		return addAddress(link, prefix)
+	})
+}
+
+// addAddress adds an address that is used at once: without duplicate address
+// detection.
+func addAddress(link netlink.Link, prefix netip.Prefix) error {
+	addr := &netlink.Addr{IPNet: &net.IPNet{
+		IP:   prefix.Addr().AsSlice(),
+		Mask: net.CIDRMask(prefix.Bits(), prefix.Addr().BitLen()),
+	}}
+	if prefix.Addr().Is6() {
+		addr.Flags = unix.IFA_F_NODAD
+	}
+	return netlink.AddrAdd(link, addr)
+}
+
+// Delete deletes the veth pair. If it is gone already, that is no error.
+func (l *Lab) Delete() error {
+	err := l.Host.change("delete", netlink.LinkDel)
+	if errors.Is(err, unix.ENODEV) {
+		return nil
+	}
+	return err
+}
+
+// change applies f to the namespace's interface.
+func (n *Namespace) change(op string, f func(netlink.Link) error) error {
+	return n.Do(func() error {
+		link, err := n.link()
+		if err != nil {
+			return err
+		}
+		if err := f(link); err != nil {
+			return fmt.Errorf("lab: %s %s: %w", op, n.Device, err)
+		}
+		return nil
+	})
+}

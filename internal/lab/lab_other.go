@@ -1,0 +1,40 @@
+//go:build !linux
+
+package lab
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+)
+
+var errUnsupported = fmt.Errorf("lab: network namespaces on %s: %w", runtime.GOOS, errors.ErrUnsupported)
+
+func (l *Lab) open() error { return errUnsupported }
+
+func (n *Namespace) enter(func() error) error { return errUnsupported }
+
+func (n *Namespace) close() error { return nil }
+
+// SetDown needs Linux.
+func (l *Lab) SetDown() error { return errUnsupported }
+
+// SetUp needs Linux.
+func (l *Lab) SetUp() error { return errUnsupported }
+
+// SetCarrier needs Linux.
+func (l *Lab) SetCarrier(bool) error { return errUnsupported }
+
+// SetMTU needs Linux.
+func (l *Lab) SetMTU(int) error { return errUnsupported }
+
+// Delete needs Linux.
+func (l *Lab) Delete() error { return errUnsupported }
+
+// Stats needs Linux.
+func (n *Namespace) Stats(string) (map[string]uint64, error) { return nil, errUnsupported }
+
+func probeRoot() error  { return errUnsupported }
+func probeNetNS() error { return errUnsupported }
+func probeBPF() error   { return errUnsupported }
+func probeXDP() error   { return errUnsupported }

@@ -1,0 +1,124 @@
+package lab
+
+import (
+	"fmt"
+	"maps"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/vishvananda/netlink"
+
+	"github.com/afxnet/afxnet/internal/hostif"
+)
+
+// Stats returns the counters of an interface in the namespace: those that
+// every interface has, under the names of struct rtnl_link_stats64
+// (linux/if_link.h), such as rx_packets and tx_dropped, and those of its
+// driver. veth has some per queue: rx_queue_0_xdp_packets,
+// rx_queue_0_xdp_drops, rx_queue_0_xdp_redirect, tx_queue_0_xdp_xmit and more.
+func (n *Namespace) Stats(device string) (stats map[string]uint64, err error) {
+	err = n.Do(func() error {
+		link, err := netlink.LinkByName(device)
+		if err != nil {
+			return fmt.Errorf("lab: statistics of %s: %w", device, err)
+		}
+		if stats, err = hostif.DriverStats(device); err != nil {
+			return err
+		}
+		maps.Copy(stats, linkStats(link.Attrs().Statistics))
+		return nil
+	})
+	return stats, err
+}
+
+func linkStats(s *netlink.LinkStatistics) map[string]uint64 {
+	if s == nil {
+		return nil
+	}
+	return map[string]uint64{
+		"rx_packets":          s.RxPackets,
+		"tx_packets":          s.TxPackets,
+		"rx_bytes":            s.RxBytes,
+		"tx_bytes":            s.TxBytes,
+		"rx_errors":           s.RxErrors,
+		"tx_errors":           s.TxErrors,
+		"rx_dropped":          s.RxDropped,
+		"tx_dropped":          s.TxDropped,
+		"multicast":           s.Multicast,
+		"collisions":          s.Collisions,
+		"rx_length_errors":    s.RxLengthErrors,
+		"rx_over_errors":      s.RxOverErrors,
+		"rx_crc_errors":       s.RxCrcErrors,
+		"rx_frame_errors":     s.RxFrameErrors,
+		"rx_fifo_errors":      s.RxFifoErrors,
+		"rx_missed_errors":    s.RxMissedErrors,
+		"tx_aborted_errors":   s.TxAbortedErrors,
+		"tx_carrier_errors":   s.TxCarrierErrors,
+		"tx_fifo_errors":      s.TxFifoErrors,
+		"tx_heartbeat_errors": s.TxHeartbeatErrors,
+		"tx_window_errors":    s.TxWindowErrors,
+		"rx_compressed":       s.RxCompressed,
+		"tx_compressed":       s.TxCompressed,
+	}
+}
+
+// IPSent returns how many IP packets the namespace's kernel has sent: what to
+// subtract from an interface's count to get the frames of AF_XDP sockets.
+// Neighbour discovery and multicast reports of IPv6 are in it, ARP is not.
+func (n *Namespace) IPSent() (packets uint64, err error) {
+	err = n.Do(func() error {
+		v4, err := snmpValue("/proc/thread-self/net/snmp", "Ip:", "OutRequests")
+		if err != nil {
+			return err
+		}
+		v6, err := snmpValue("/proc/thread-self/net/snmp6", "Ip6OutRequests", "")
+		if err != nil {
+			return err
+		}
+		packets = v4 + v6
+		return nil
+	})
+	return packets, err
+}
+
+// snmpValue reads one counter of /proc/net/snmp, where a line of names goes
+// before the line of values, or of snmp6, where each line is name and value.
+func snmpValue(file, line, column string) (uint64, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return 0, err
+	}
+	at := 1
+	for l := range strings.Lines(string(text)) {
+		f := strings.Fields(l)
+		if len(f) < 2 || f[0] != line {
+			continue
+		}
+		if i := slices.Index(f, column); i > 0 {
+			at = i
+			continue
+		}
+		return strconv.ParseUint(f[at], 10, 64)
+	}
+	return 0, fmt.Errorf("%s: no %s %s", file, line, column)
+}
+
+// SetNeighbor makes the namespace's kernel know the link address of an address
+// on its network, for a peer that does not answer ARP.
+func (n *Namespace) SetNeighbor(addr netip.Addr, mac net.HardwareAddr) error {
+	return n.Do(func() error {
+		ifc, err := hostif.Lookup(n.Device)
+		if err != nil {
+			return err
+		}
+		err = netlink.NeighSet(&netlink.Neigh{LinkIndex: ifc.Index, State: netlink.NUD_PERMANENT, IP: addr.AsSlice(), HardwareAddr: mac})
+		if err != nil {
+			return fmt.Errorf("lab: neighbour %v: %w", addr, err)
+		}
+		return nil
+	})
+}

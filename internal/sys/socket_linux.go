@@ -1,0 +1,80 @@
+package sys
+
+import (
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Socket is an AF_XDP socket descriptor.
+type Socket struct{ fd int }
+
+// OpenSocket makes an AF_XDP socket in the network namespace of the calling
+// thread.
+func OpenSocket() (*Socket, error) {
+	fd, err := unix.Socket(unix.AF_XDP, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("socket", err)
+	}
+	return &Socket{fd: fd}, nil
+}
+
+// FD returns the descriptor; Close invalidates it.
+func (s *Socket) FD() int { return s.fd }
+
+// Close closes the descriptor. The kernel unbinds asynchronously.
+func (s *Socket) Close() error { return os.NewSyscallError("close", unix.Close(s.fd)) }
+
+// SetRingSize sets the number of descriptors of the ring that opt names:
+// XDP_UMEM_FILL_RING, XDP_UMEM_COMPLETION_RING, XDP_RX_RING or XDP_TX_RING.
+func (s *Socket) SetRingSize(opt int, n uint32) error {
+	return os.NewSyscallError("setsockopt", unix.SetsockoptInt(s.fd, unix.SOL_XDP, opt, int(n)))
+}
+
+// Bind binds to one queue of a device with XDP_* flags.
+func (s *Socket) Bind(ifindex int, queue uint32, flags uint16) error {
+	return os.NewSyscallError("bind", unix.Bind(s.fd, &unix.SockaddrXDP{
+		Flags: flags, Ifindex: uint32(ifindex), QueueID: queue,
+	}))
+}
+
+// ZeroCopy reads XDP_OPTIONS (5.3): whether the bind is a zero-copy one.
+func (s *Socket) ZeroCopy() (bool, error) {
+	v, err := unix.GetsockoptInt(s.fd, unix.SOL_XDP, unix.XDP_OPTIONS)
+	if err != nil {
+		return false, os.NewSyscallError("getsockopt", err)
+	}
+	return v&unix.XDP_OPTIONS_ZEROCOPY != 0, nil
+}
+
+// SetTXBudget sets XDP_MAX_TX_SKB_BUDGET (6.17): how many descriptors one
+// sendto sends in copy mode.
+func (s *Socket) SetTXBudget(n uint32) error {
+	return os.NewSyscallError("setsockopt", unix.SetsockoptInt(s.fd, unix.SOL_XDP, unix.XDP_MAX_TX_SKB_BUDGET, int(n)))
+}
+
+// PendingError reads and clears SO_ERROR: 0, or ENETDOWN once the device is
+// gone (Linux net/xdp/xsk.c, xsk_notifier).
+func (s *Socket) PendingError() syscall.Errno {
+	v, err := unix.GetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_ERROR)
+	if err != nil {
+		return err.(syscall.Errno)
+	}
+	return syscall.Errno(v)
+}
+
+// WakeTX is the sendto that makes the kernel look at the TX ring. It does not
+// tell the Go scheduler: in copy mode it lasts as long as the kernel needs to
+// send at most one budget of packets, and leaving and entering the scheduler
+// would cost more than most of them.
+func (s *Socket) WakeTX() syscall.Errno {
+	_, _, e := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(s.fd), 0, 0, unix.MSG_DONTWAIT, 0, 0)
+	return e
+}
+
+// WakeRX is the recvfrom that makes a zero-copy driver look at the fill ring.
+func (s *Socket) WakeRX() syscall.Errno {
+	_, _, e := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(s.fd), 0, 0, unix.MSG_DONTWAIT, 0, 0)
+	return e
+}

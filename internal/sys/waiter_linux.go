@@ -1,0 +1,172 @@
+package sys
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Waiter sleeps until a socket has something, or until somebody interrupts it.
+//
+// It is an epoll descriptor that holds the socket and an eventfd, itself
+// registered with the Go runtime's poller. A sleeping goroutine then occupies
+// no thread, and the thread that the kernel wakes runs it at once: a goroutine
+// in a blocking poll(2) would first have to win back a processor, which costs
+// 20 us and more. The socket is not registered with the runtime directly,
+// because the runtime asks for output events too, and every sent packet would
+// wake a thread.
+//
+// The socket is in it with EPOLLONESHOT: it wakes nobody unless it is armed, and
+// once armed it wakes once. While somebody polls the rings, packets that arrive
+// cost no wakeup.
+type Waiter struct {
+	ep      *os.File
+	conn    syscall.RawConn
+	epfd    int // ep's descriptor; valid until Close
+	event   int // eventfd
+	sock    int
+	armed   atomic.Bool // a hint: the socket may wake Park
+	one     [8]byte     // what Interrupt adds to the eventfd; a local would be allocated
+	count   [8]byte     // what look reads from it
+	scan    func(fd uintptr) bool
+	scanErr error
+	closed  atomic.Bool
+}
+
+// NewWaiter makes a waiter for the socket's input.
+func NewWaiter(s *Socket) (w *Waiter, err error) {
+	event, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err != nil {
+		return nil, os.NewSyscallError("eventfd2", err)
+	}
+	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, errors.Join(os.NewSyscallError("epoll_create1", err), closeFD(event))
+	}
+	for _, ev := range []unix.EpollEvent{
+		{Fd: int32(event), Events: unix.EPOLLIN},
+		{Fd: int32(s.fd), Events: unix.EPOLLONESHOT},
+	} {
+		if err := unix.EpollCtl(fd, unix.EPOLL_CTL_ADD, int(ev.Fd), &ev); err != nil {
+			return nil, errors.Join(os.NewSyscallError("epoll_ctl", err), closeFD(fd), closeFD(event))
+		}
+	}
+	// os.NewFile gives only non-blocking descriptors to the runtime's poller.
+	if err := unix.SetNonblock(fd, true); err != nil {
+		return nil, errors.Join(os.NewSyscallError("fcntl", err), closeFD(fd), closeFD(event))
+	}
+	w = &Waiter{ep: os.NewFile(uintptr(fd), "epoll"), epfd: fd, event: event, sock: s.fd}
+	if w.conn, err = w.ep.SyscallConn(); err == nil {
+		err = w.ep.SetReadDeadline(time.Time{}) // fails if the runtime's poller does not have it
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("register with the runtime's poller: %w", err), w.Close())
+	}
+	w.scan = w.look
+	binary.NativeEndian.PutUint64(w.one[:], 1) // an eventfd adds a 64-bit integer in the machine's order
+	return w, nil
+}
+
+func closeFD(fd int) error { return os.NewSyscallError("close", unix.Close(fd)) }
+
+// look asks the inner epoll what is ready; the goroutine sleeps if it says
+// false.
+func (w *Waiter) look(fd uintptr) bool {
+	var evs [2]unix.EpollEvent
+	n, err := unix.EpollWait(int(fd), evs[:], 0)
+	for err == unix.EINTR {
+		n, err = unix.EpollWait(int(fd), evs[:], 0)
+	}
+	if err != nil {
+		w.scanErr = os.NewSyscallError("epoll_wait", err)
+		return true
+	}
+	for _, ev := range evs[:n] {
+		if int(ev.Fd) == w.event {
+			unix.Read(w.event, w.count[:]) // EAGAIN only if another look took it
+		}
+	}
+	return n > 0
+}
+
+// Arm lets the socket's input, and output room if tx is set, end Park once; at
+// once if there is some now. After Close it returns os.ErrClosed.
+func (w *Waiter) Arm(tx bool) error {
+	w.armed.Store(true)
+	if tx {
+		return w.ask(unix.EPOLLIN | unix.EPOLLOUT)
+	}
+	return w.ask(unix.EPOLLIN)
+}
+
+// Disarm takes Arm back; a Park that it has ended already stays ended.
+func (w *Waiter) Disarm() error {
+	// The hint may be false while the socket is armed, if a wakeup and an Arm
+	// crossed: that costs a needless wakeup, no more.
+	if !w.armed.Swap(false) {
+		return nil
+	}
+	return w.ask(0)
+}
+
+// ask sets the events that wake Park once.
+func (w *Waiter) ask(events uint32) error {
+	if w.closed.Load() {
+		return os.ErrClosed
+	}
+	ev := unix.EpollEvent{Fd: int32(w.sock), Events: events | unix.EPOLLONESHOT}
+	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(w.epfd, unix.EPOLL_CTL_MOD, w.sock, &ev))
+}
+
+// Park sleeps until what is armed happens or Interrupt is called; an Interrupt
+// since the last Park ends it at once. A positive d bounds it, to the runtime
+// timer's precision. One goroutine may be in Park. errors.Is(err, os.ErrClosed)
+// holds after Close.
+func (w *Waiter) Park(d time.Duration) error {
+	if d > 0 {
+		if err := w.ep.SetReadDeadline(time.Now().Add(d)); err != nil {
+			return w.closedError(err)
+		}
+		defer w.ep.SetReadDeadline(time.Time{})
+	}
+	err := w.conn.Read(w.scan)
+	if err == nil {
+		err, w.scanErr = w.scanErr, nil
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return nil
+	}
+	return w.closedError(err)
+}
+
+// closedError replaces the error of using a closed descriptor: the one of
+// os.File's raw connection is not os.ErrClosed (Go 1.26).
+func (w *Waiter) closedError(err error) error {
+	if err != nil && w.closed.Load() {
+		return os.ErrClosed
+	}
+	return err
+}
+
+// Interrupt ends the current Park, or the next one. Any goroutine may call it.
+func (w *Waiter) Interrupt() {
+	for {
+		// EAGAIN: the counter is at its limit, so an interrupt is pending.
+		if _, err := unix.Write(w.event, w.one[:]); err != unix.EINTR {
+			return
+		}
+	}
+}
+
+// Close ends a Park with os.ErrClosed. No Interrupt, Arm or Disarm may be
+// running.
+func (w *Waiter) Close() error {
+	w.closed.Store(true)
+	return errors.Join(w.ep.Close(), closeFD(w.event))
+}
