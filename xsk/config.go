@@ -1,0 +1,150 @@
+package xsk
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/afxnet/afxnet/internal/ring"
+	"github.com/afxnet/afxnet/umem"
+)
+
+// BindMode says how packets are to move between the NIC and the region.
+type BindMode uint8
+
+const (
+	// BindAuto takes zero-copy if the driver has it and copy otherwise;
+	// Socket.ZeroCopy tells which.
+	BindAuto BindMode = iota
+	// BindZeroCopy asks for XDP_ZEROCOPY: the NIC reads and writes the region
+	// itself. A driver that cannot is an error.
+	BindZeroCopy
+	// BindCopy asks for XDP_COPY: the kernel copies each packet. It works on
+	// every device.
+	BindCopy
+)
+
+func (m BindMode) String() string {
+	switch m {
+	case BindAuto:
+		return "auto"
+	case BindZeroCopy:
+		return "zero-copy"
+	case BindCopy:
+		return "copy"
+	}
+	return fmt.Sprintf("bind mode %d", uint8(m))
+}
+
+// RingSizes are the numbers of descriptors of the four rings: powers of two,
+// 2 or more. Zero means 2048 for RX and TX, as many as RX for Fill, and as many
+// as TX for Completion. RX must not be smaller than Fill, nor Completion smaller
+// than TX: the kernel then always has room for what it gives back.
+type RingSizes struct {
+	Fill, Completion, RX, TX uint32
+}
+
+const defaultRingSize = 2048
+
+func (s RingSizes) withDefaults() (RingSizes, error) {
+	if s.RX == 0 {
+		s.RX = defaultRingSize
+	}
+	if s.Fill == 0 {
+		s.Fill = s.RX
+	}
+	if s.TX == 0 {
+		s.TX = defaultRingSize
+	}
+	if s.Completion == 0 {
+		s.Completion = s.TX
+	}
+	for _, f := range []struct {
+		name string
+		n    uint32
+	}{{"Fill", s.Fill}, {"Completion", s.Completion}, {"RX", s.RX}, {"TX", s.TX}} {
+		if err := ring.CheckSize(f.n); err != nil {
+			return s, fmt.Errorf("xsk: Config.Rings.%s: %w", f.name, err)
+		}
+	}
+	if s.RX < s.Fill {
+		// Otherwise frames that were lent could find the RX ring full.
+		return s, fmt.Errorf("xsk: Config.Rings.RX: %d descriptors: at least as many as Fill, %d", s.RX, s.Fill)
+	}
+	if s.Completion < s.TX {
+		return s, fmt.Errorf("xsk: Config.Rings.Completion: %d descriptors: at least as many as TX, %d", s.Completion, s.TX)
+	}
+	return s, nil
+}
+
+// Config describes one socket. Interface is required; the zero value of the
+// rest works.
+type Config struct {
+	// Interface is the device's name, looked up in the network namespace of
+	// the calling thread.
+	Interface string
+
+	// Queue is the hardware queue to bind to, from 0 to the device's number of
+	// queues - 1.
+	Queue uint32
+
+	// Bind asks for zero-copy or copy. The zero value takes what there is.
+	Bind BindMode
+
+	// Rings are the ring sizes in descriptors.
+	Rings RingSizes
+
+	// UMEM describes the socket's packet memory. Zero Chunks means as many as
+	// the rings can use: Fill + TX and some to spare. Ignored if Region is set.
+	UMEM umem.Config
+
+	// Region is the packet memory to use; the caller closes it after the
+	// socket. Nil makes one that the socket owns.
+	Region *umem.Region
+
+	// NoNeedWakeup binds without XDP_USE_NEED_WAKEUP: the kernel then never
+	// says that it does not need a wakeup. Only for measuring the difference.
+	NoNeedWakeup bool
+
+	// TXBudget is how many packets one wakeup sends in copy mode
+	// (XDP_MAX_TX_SKB_BUDGET, 6.17): from 32 to the TX ring's size. Zero
+	// leaves the kernel's 32. Where the kernel does not have the option, Open
+	// fails with errors.ErrUnsupported.
+	TXBudget uint32
+
+	// BusyTimeout bounds how long Open tries again while the queue is busy: a
+	// socket that was closed a moment ago lets go of its queue asynchronously.
+	// Zero means 2 s; negative means not at all.
+	BusyTimeout time.Duration
+}
+
+const defaultBusyTimeout = 2 * time.Second
+
+// spareChunks are the frames beyond those that the rings can hold: what two
+// caches keep, so that neither half starves the other.
+const spareChunks = 512
+
+func (c Config) withDefaults() (Config, error) {
+	var err error
+	if c.Rings, err = c.Rings.withDefaults(); err != nil {
+		return c, err
+	}
+	if c.Bind > BindCopy {
+		return c, fmt.Errorf("xsk: Config.Bind: %v: no such mode", c.Bind)
+	}
+	if c.BusyTimeout == 0 {
+		c.BusyTimeout = defaultBusyTimeout
+	}
+	if c.TXBudget != 0 && (c.TXBudget < defaultTXBudget || c.TXBudget > c.Rings.TX) {
+		return c, fmt.Errorf("xsk: Config.TXBudget: %d packets: from %d to the TX ring's %d", c.TXBudget, defaultTXBudget, c.Rings.TX)
+	}
+	if c.UMEM.Chunks == 0 {
+		c.UMEM.Chunks = int(c.Rings.Fill + c.Rings.TX + spareChunks)
+	}
+	if c.Region != nil {
+		return c, nil
+	}
+	if need := c.Rings.Fill + c.Rings.TX; c.UMEM.Chunks < int(need) {
+		return c, fmt.Errorf("xsk: Config.UMEM.Chunks: %d: the rings can hold Fill + TX = %d frames", c.UMEM.Chunks, need)
+	}
+	return c, nil
+}

@@ -1,0 +1,180 @@
+package xsk
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/afxnet/afxnet/internal/hostif"
+	"github.com/afxnet/afxnet/internal/sys"
+	"github.com/afxnet/afxnet/umem"
+)
+
+// busyRetry is the pause between two tries to bind a busy queue. The kernel
+// lets go of one within a few RCU grace periods, some milliseconds each.
+const busyRetry = 10 * time.Millisecond
+
+// Open makes a socket and binds it to one queue of an interface. Packets arrive
+// once a program redirects them to it: see [Program].
+//
+// An error in Config names the field and the rule; any other is an *OpError
+// (find it with errors.As). errors.Is tells the cause: unix.ENODEV no such
+// interface; unix.ENETDOWN the interface is down; unix.EBUSY the queue is taken,
+// still after Config.BusyTimeout; unix.EINVAL no such queue, or a size that
+// does not fit; os.ErrPermission a capability is missing; unix.ENOBUFS the
+// memory limit RLIMIT_MEMLOCK; errors.ErrUnsupported the kernel or the driver
+// cannot do what was asked.
+func Open(cfg Config) (_ *Socket, err error) {
+	if cfg, err = cfg.withDefaults(); err != nil {
+		return nil, err
+	}
+	s := &Socket{device: cfg.Interface, queue: cfg.Queue}
+	dev, err := hostif.Lookup(cfg.Interface)
+	if err != nil {
+		return nil, s.opError("look up interface", err, "")
+	}
+	if err := s.preflight(dev, cfg); err != nil {
+		return nil, err
+	}
+	if s.region = cfg.Region; s.region == nil {
+		if s.region, err = umem.New(cfg.UMEM); err != nil {
+			return nil, s.opError("map umem", err, "")
+		}
+		s.owned = true
+		defer func() {
+			if err != nil {
+				err = joinClose(err, s.region.Close())
+			}
+		}()
+	}
+	if s.region.OnHeap() {
+		return nil, s.opError("register umem", fmt.Errorf("the region is Go memory (umem.Config.OnHeap): %w", unix.EINVAL),
+			"the kernel would pin what the garbage collector frees: leave OnHeap unset")
+	}
+	if most := s.region.MaxPacket() - ethernetOverhead; dev.MTU > most {
+		return nil, s.opError("check mtu", fmt.Errorf("MTU %d: %w", dev.MTU, unix.EINVAL),
+			fmt.Sprintf("a chunk of %d bytes with %d of headroom holds an MTU of %d: use 4096 byte chunks, or set a smaller MTU", s.region.ChunkSize(), s.region.Headroom(), most))
+	}
+	k, err := s.openKernel(cfg, dev.Index)
+	if err != nil {
+		return nil, err
+	}
+	s.kernel, s.fd = k, k.sock.FD()
+	s.rx.init(s.region, k)
+	s.tx.init(s.region, k)
+	return s, nil
+}
+
+// joinClose adds the error of unwinding, if there is one, to what failed.
+func joinClose(err, closeErr error) error {
+	if closeErr == nil {
+		return err
+	}
+	return errors.Join(err, closeErr)
+}
+
+// ethernetOverhead is the Ethernet header and one VLAN tag, in bytes.
+const ethernetOverhead = 14 + 4
+
+// preflight finds what the kernel would refuse without saying why.
+func (s *Socket) preflight(dev hostif.Interface, cfg Config) error {
+	if !dev.Up {
+		return s.opError("bind", unix.ENETDOWN, "set the interface up: ip link set "+cfg.Interface+" up")
+	}
+	if n := dev.RXQueues; n > 0 && int(cfg.Queue) >= n {
+		return s.opError("bind", fmt.Errorf("queue %d of %d: %w", cfg.Queue, n, unix.EINVAL),
+			fmt.Sprintf("the interface has the receive queues 0 to %d: ethtool -l %s", n-1, cfg.Interface))
+	}
+	return nil
+}
+
+// openKernel makes the socket, gives it its memory and rings, and binds it.
+func (s *Socket) openKernel(cfg Config, ifindex int) (k *kernelSocket, err error) {
+	sock, err := sys.OpenSocket()
+	if err != nil {
+		return nil, s.explain("create socket", err)
+	}
+	k = &kernelSocket{sock: sock}
+	step := "register umem"
+	defer func() {
+		if err != nil {
+			err = joinClose(s.explain(step, err), k.Close())
+			k = nil
+		}
+	}()
+	if err := sock.RegisterUMEM(s.region.Memory(), s.region.ChunkSize(), s.region.Headroom()); err != nil {
+		return k, err
+	}
+	if step, err = k.mapRings(cfg.Rings); err != nil {
+		return k, err
+	}
+	if cfg.TXBudget != 0 {
+		step = "set transmit budget"
+		if err := sock.SetTXBudget(cfg.TXBudget); errors.Is(err, unix.ENOPROTOOPT) {
+			return k, &UnsupportedError{Feature: "XDP_MAX_TX_SKB_BUDGET", MinKernel: "6.17"}
+		} else if err != nil {
+			return k, err
+		}
+	}
+	step = "bind"
+	if err := bind(sock, cfg, ifindex); err != nil {
+		return k, err
+	}
+	step = "read bind mode"
+	if k.zerocopy, err = sock.ZeroCopy(); err != nil {
+		return k, err
+	}
+	if cfg.Bind == BindZeroCopy && !k.zerocopy {
+		return k, fmt.Errorf("zero-copy was asked for, the kernel gave copy: %w", errors.ErrUnsupported)
+	}
+	step = "create waiter"
+	k.wait, err = sys.NewWaiter(sock)
+	return k, err
+}
+
+// bind retries while the queue is busy.
+func bind(sock *sys.Socket, cfg Config, ifindex int) error {
+	var flags uint16
+	switch cfg.Bind {
+	case BindZeroCopy:
+		flags = unix.XDP_ZEROCOPY
+	case BindCopy:
+		flags = unix.XDP_COPY
+	}
+	if !cfg.NoNeedWakeup {
+		flags |= unix.XDP_USE_NEED_WAKEUP
+	}
+	deadline := time.Now().Add(cfg.BusyTimeout)
+	for {
+		err := sock.Bind(ifindex, cfg.Queue, flags)
+		if !errors.Is(err, unix.EBUSY) || !time.Now().Before(deadline) {
+			return err
+		}
+		time.Sleep(busyRetry)
+	}
+}
+
+// explain adds to a failed step what is known about its errno.
+func (s *Socket) explain(step string, err error) error {
+	remedy := ""
+	switch {
+	case errors.Is(err, unix.EAFNOSUPPORT):
+		err = errors.Join(&UnsupportedError{Feature: "AF_XDP (CONFIG_XDP_SOCKETS)", MinKernel: "4.18"}, err)
+	case errors.Is(err, os.ErrPermission):
+		remedy = "an AF_XDP socket needs CAP_NET_RAW: run as root, or with that capability"
+	case step == "register umem" && (errors.Is(err, unix.ENOBUFS) || errors.Is(err, unix.ENOMEM)):
+		remedy = fmt.Sprintf("%d KiB of packet memory must fit into RLIMIT_MEMLOCK: raise it (ulimit -l), add CAP_IPC_LOCK, or use fewer chunks", s.region.ChunkSize()*s.region.Chunks()>>10)
+	case errors.Is(err, unix.EBUSY):
+		remedy = "another AF_XDP socket has this queue, or a closed one has not let go yet: find it with ss --xdp"
+	case step == "bind" && errors.Is(err, unix.EOPNOTSUPP):
+		remedy = "the driver has no zero-copy, or not with these sizes: use copy mode"
+	case step == "bind" && errors.Is(err, unix.EINVAL):
+		remedy = "the queue does not exist, or the driver refuses the chunk size or MTU in this mode"
+	case step == "bind" && errors.Is(err, unix.ENODEV):
+		remedy = "the interface is gone"
+	}
+	return s.opError(step, err, remedy)
+}

@@ -1,0 +1,10 @@
+//go:build !linux
+
+package xsk
+
+import "errors"
+
+// Open fails: AF_XDP is Linux only. errors.Is(err, errors.ErrUnsupported).
+func Open(cfg Config) (*Socket, error) {
+	return nil, &OpError{Op: "create socket", Device: cfg.Interface, Queue: cfg.Queue, Err: errors.ErrUnsupported}
+}

@@ -1,0 +1,139 @@
+package xsk
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+)
+
+// AttachMode is where in the receive path the program runs.
+type AttachMode uint8
+
+const (
+	// AttachAuto asks for native mode, and for generic mode if the driver
+	// answers that it does not support native mode. Any other refusal (the MTU
+	// is too large, there are too few queues) is an error. Program.Mode tells
+	// what became of it and Program.NativeErr why.
+	AttachAuto AttachMode = iota
+	// AttachNative runs in the driver, before the kernel allocates a socket
+	// buffer.
+	AttachNative
+	// AttachGeneric runs in the network core, on every kind of interface. It
+	// is slow: the socket buffer is already there and may be copied.
+	AttachGeneric
+)
+
+func (m AttachMode) String() string {
+	switch m {
+	case AttachAuto:
+		return "auto"
+	case AttachNative:
+		return "native"
+	case AttachGeneric:
+		return "generic"
+	}
+	return fmt.Sprintf("AttachMode(%d)", uint8(m))
+}
+
+// ProgramConfig describes a steering program. Only Interface is required.
+type ProgramConfig struct {
+	// Interface is the name of an Ethernet interface in the network namespace
+	// of the calling thread.
+	Interface string
+
+	// MAC is the address that unicast frames must be sent to, 6 bytes. Nil
+	// means the interface's own at the time of LoadProgram; Program.SetMAC
+	// follows a change.
+	MAC net.HardwareAddr
+
+	// Queues is the number of receive queues to have room for: sockets can be
+	// added for queue ids below it. Zero means 256; at most 65536.
+	Queues int
+
+	// MaxAddresses bounds the number of addresses, for IPv4 and IPv6 each.
+	// Zero means 1024; at most 1048576.
+	MaxAddresses int
+
+	// Mode is where the program runs. Zero means AttachAuto.
+	Mode AttachMode
+}
+
+const (
+	defaultProgramQueues    = 256 // 2 KiB of map
+	maxProgramQueues        = 1 << 16
+	defaultProgramAddresses = 1024 // some 64 KiB of map, allocated ahead
+	maxProgramAddresses     = 1 << 20
+)
+
+// withDefaults checks every field and resolves zero values, but for MAC.
+func (cfg ProgramConfig) withDefaults() (ProgramConfig, error) {
+	if cfg.Interface == "" {
+		return cfg, errors.New("ProgramConfig.Interface is empty")
+	}
+	if cfg.MAC != nil {
+		if err := checkMAC(cfg.MAC); err != nil {
+			return cfg, fmt.Errorf("ProgramConfig.MAC: %w", err)
+		}
+	}
+	if cfg.Queues < 0 || cfg.Queues > maxProgramQueues {
+		return cfg, fmt.Errorf("ProgramConfig.Queues is %d, must be 0 to %d", cfg.Queues, maxProgramQueues)
+	}
+	if cfg.Queues == 0 {
+		cfg.Queues = defaultProgramQueues
+	}
+	if cfg.MaxAddresses < 0 || cfg.MaxAddresses > maxProgramAddresses {
+		return cfg, fmt.Errorf("ProgramConfig.MaxAddresses is %d, must be 0 to %d", cfg.MaxAddresses, maxProgramAddresses)
+	}
+	if cfg.MaxAddresses == 0 {
+		cfg.MaxAddresses = defaultProgramAddresses
+	}
+	if cfg.Mode > AttachGeneric {
+		return cfg, fmt.Errorf("ProgramConfig.Mode is %v, must be AttachAuto, AttachNative or AttachGeneric", cfg.Mode)
+	}
+	return cfg, nil
+}
+
+// checkMAC refuses what can not be the address of an Ethernet station.
+func checkMAC(mac net.HardwareAddr) error {
+	if len(mac) != 6 {
+		return fmt.Errorf("%q has %d bytes, must have 6", mac, len(mac))
+	}
+	if mac[0]&1 != 0 {
+		return fmt.Errorf("%v is a group address", mac)
+	}
+	return nil
+}
+
+// wireMAC is how the program holds a MAC address: first byte lowest.
+func wireMAC(mac net.HardwareAddr) uint64 {
+	var w uint64
+	for i, b := range mac {
+		w |= uint64(b) << (8 * i)
+	}
+	return w
+}
+
+// ownAddress returns addr in the form the program compares, IPv4 unmapped, or
+// says why it can not be an address of a stack.
+func ownAddress(addr netip.Addr) (netip.Addr, error) {
+	addr = addr.Unmap()
+	var what string
+	switch {
+	case !addr.IsValid():
+		what = "not an address"
+	case addr.IsUnspecified():
+		what = "the unspecified address"
+	case addr.IsLoopback():
+		what = "a loopback address"
+	case addr.IsMulticast():
+		what = "a multicast address"
+	case addr == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
+		what = "the broadcast address"
+	case addr.Zone() != "":
+		what = "an address with a zone; the program is on one interface"
+	default:
+		return addr, nil
+	}
+	return addr, fmt.Errorf("%v is %s", addr, what)
+}

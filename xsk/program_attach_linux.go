@@ -1,0 +1,147 @@
+//go:build linux && (amd64 || arm64)
+
+package xsk
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
+)
+
+// Attach puts the program on the interface, as a bpf_link. It must be called
+// in the network namespace LoadProgram was called in.
+//
+// A program that is already there is never replaced: the error names it and
+// wraps unix.EBUSY or unix.EEXIST. The error wraps os.ErrExist if this Program
+// is attached, and errors.ErrUnsupported if the kernel has no bpf_link for XDP
+// or, with AttachNative, the driver has no native mode.
+func (p *Program) Attach() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return p.opError("attach program", net.ErrClosed)
+	}
+	if p.link != nil {
+		return p.opError("attach program", fmt.Errorf("attached in %v mode: %w", p.mode, os.ErrExist))
+	}
+
+	var l link.Link
+	var err, nativeErr error
+	if p.cfg.Mode != AttachGeneric {
+		l, err = p.attachLocked(link.XDPDriverMode)
+	}
+	if p.cfg.Mode == AttachAuto && errors.Is(err, unix.EOPNOTSUPP) {
+		nativeErr = p.attachError(AttachNative, err)
+	}
+	if p.cfg.Mode == AttachGeneric || nativeErr != nil {
+		l, err = p.attachLocked(link.XDPGenericMode)
+		if err != nil {
+			return p.attachError(AttachGeneric, err)
+		}
+	}
+	if err != nil {
+		return p.attachError(AttachNative, err)
+	}
+
+	// What the kernel says, not what was asked for.
+	state, err := readXDPState(p.ifindex)
+	if err == nil && state.native != p.id && state.generic != p.id {
+		err = fmt.Errorf("program %d is not on the interface", p.id)
+	}
+	if err != nil {
+		return p.opError("read attach mode", errors.Join(err, l.Close()))
+	}
+	p.mode = AttachNative
+	if state.generic == p.id {
+		p.mode = AttachGeneric
+	}
+	p.link, p.nativeErr = l, nativeErr
+	return nil
+}
+
+func (p *Program) attachLocked(flags link.XDPAttachFlags) (link.Link, error) {
+	return link.AttachXDP(link.XDPOptions{
+		Program:   p.objs.AfxnetSteer,
+		Interface: p.ifindex,
+		Flags:     flags,
+	})
+}
+
+// Mode returns the mode the program is attached in as the kernel reported it,
+// and AttachAuto before Attach.
+func (p *Program) Mode() AttachMode {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.mode
+}
+
+// NativeErr returns why AttachAuto fell back to generic mode, and nil if it
+// did not.
+func (p *Program) NativeErr() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.nativeErr
+}
+
+func (p *Program) attachError(mode AttachMode, err error) error {
+	op := "attach program in " + mode.String() + " mode"
+	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.ENOMEM) && mode == AttachGeneric {
+		return p.opError(op, err)
+	}
+	e := &OpError{Op: op, Device: p.cfg.Interface, Queue: NoQueue, Err: err}
+	if errno := unix.Errno(0); errors.As(err, &errno) {
+		e.Err = os.NewSyscallError("bpf", errno) // as the library calls it: BPF_LINK_CREATE
+	}
+	switch {
+	case errors.Is(err, ebpf.ErrNotSupported):
+		e.Err = &UnsupportedError{Feature: "bpf_link for XDP", MinKernel: "5.9"}
+	case errors.Is(err, unix.EBUSY), errors.Is(err, unix.EEXIST):
+		if state, stateErr := readXDPState(p.ifindex); stateErr == nil {
+			if present := state.describe(); present != "" {
+				e.Err = fmt.Errorf("%s is there: %w", present, e.Err)
+			}
+		}
+		e.Remedy = "it is not replaced: stop what attached it, or remove it with " +
+			"'ip link set dev " + p.cfg.Interface + " xdp off' or 'bpftool link detach'"
+	case mode == AttachNative && errors.Is(err, unix.EOPNOTSUPP):
+		e.Remedy = "the driver has no native mode, or not at this MTU; AttachGeneric works everywhere"
+	case mode == AttachNative:
+		e.Remedy = "the driver refused: usual causes are an MTU above what it allows with XDP, LRO or header split, " +
+			"and too few queues for its XDP transmit queues; the kernel log may say which"
+	}
+	return e
+}
+
+// describe names the programs on an interface, and is empty if there is none.
+func (s xdpState) describe() string {
+	for _, at := range []struct {
+		mode string
+		id   uint32
+	}{{"native", s.native}, {"generic", s.generic}, {"offload", s.offload}} {
+		if at.id != 0 {
+			return fmt.Sprintf("XDP program %d%s in %s mode", at.id, programName(at.id), at.mode)
+		}
+	}
+	return ""
+}
+
+// programName returns the quoted name of a program after a blank. It is empty
+// if the program is gone, has none, or is hidden: looking it up needs
+// CAP_SYS_ADMIN.
+func programName(id uint32) string {
+	prog, err := ebpf.NewProgramFromID(ebpf.ProgramID(id))
+	if err != nil {
+		return ""
+	}
+	defer prog.Close()
+	info, err := prog.Info()
+	if err != nil || info.Name == "" {
+		return ""
+	}
+	return fmt.Sprintf(" %q", info.Name)
+}

@@ -1,0 +1,144 @@
+package xsk
+
+import (
+	"sync/atomic"
+
+	"github.com/afxnet/afxnet/internal/ring"
+	"github.com/afxnet/afxnet/umem"
+)
+
+// RX is the receiving half of a socket: the fill ring, which carries empty
+// frames to the kernel, and the RX ring, which brings them back with packets.
+// One goroutine at a time may use it, independently of the TX half.
+//
+//	Receive          frames leave the kernel: Fill -> Held
+//	(read them)
+//	Recycle          frames go back: Held -> Fill, published by Refill
+//	Refill           fill ring published, kernel woken if it asked
+type RX struct {
+	region *umem.Region
+	kernel Kernel
+	fill   ring.Producer[umem.Addr]
+	rx     ring.Consumer[umem.Desc]
+	cache  *umem.Cache
+	lent   int  // frames in state Fill that are ours
+	broken bool // the last descriptor said that its packet continues
+	st     rxCounters
+}
+
+// rxCounters is written by the RX goroutine, once per batch, and read by any.
+type rxCounters struct {
+	frames, bytes  atomic.Uint64
+	badDescs       atomic.Uint64
+	wakeups        atomic.Uint64
+	wakeupErrors   atomic.Uint64
+	shortage       atomic.Uint64
+	continuedDrops atomic.Uint64
+}
+
+func (r *RX) init(region *umem.Region, k Kernel) {
+	m := k.Rings()
+	r.region, r.kernel = region, k
+	r.fill = ring.NewProducer(m.Fill)
+	r.rx = ring.NewConsumer(m.RX)
+	r.cache = region.NewCache()
+}
+
+// Receive takes up to len(dst) received packets and returns how many. Each
+// one's frame is Held by the caller, who reads it through Region.Bytes and
+// gives it back with Recycle, or keeps it. Every descriptor has been checked:
+// one that is outside the region, of length 0, or names a frame that was not
+// lent for receiving is counted and left out, its frame never used again.
+// 0 may mean that all there was had to be left out: ask Empty before sleeping.
+func (r *RX) Receive(dst []umem.Desc) int {
+	first, n := r.rx.Peek(uint32(len(dst)))
+	if n == 0 {
+		return 0
+	}
+	got, bytes, bad := 0, uint64(0), uint64(0)
+	for i := range n {
+		d := r.rx.Get(first + i) // once: the memory is shared
+		if r.lent == 0 || !r.region.Check(d) || !r.region.Move(d.Addr, umem.Fill, umem.Held) {
+			bad++
+			continue
+		}
+		r.lent--
+		if continues := d.Options&umem.OptionContinues != 0; continues || r.broken {
+			// No bind asks for packets over several frames, so this one is
+			// not whole: drop all its descriptors.
+			r.broken = continues
+			r.st.continuedDrops.Add(1)
+			r.cache.Put(d.Addr)
+			continue
+		}
+		dst[got] = d
+		bytes += uint64(d.Len)
+		got++
+	}
+	r.rx.Release()
+	if bad != 0 {
+		r.st.badDescs.Add(bad)
+	}
+	r.st.frames.Add(uint64(got))
+	r.st.bytes.Add(bytes)
+	return got
+}
+
+// Recycle frees the frames of received packets, for Refill to lend again.
+func (r *RX) Recycle(descs []umem.Desc) {
+	for _, d := range descs {
+		r.cache.Put(d.Addr)
+	}
+}
+
+// Refill lends frames to the kernel until the fill ring is full or the pool is
+// empty, and wakes the kernel if it asked for that: a zero-copy driver that
+// found the fill ring empty does not look again by itself. It returns the
+// number of frames lent.
+func (r *RX) Refill() int {
+	// The kernel may hold as many frames between the two rings as the fill
+	// ring is long; with no more than that lent, the RX ring cannot overflow
+	// if it is as long.
+	n := min(r.fill.Free(r.fill.Len()), r.fill.Len()-uint32(min(r.lent, int(r.fill.Len()))))
+	if n != 0 {
+		n = r.lend(n)
+	}
+	// Not only after new frames: a wakeup that came to nothing is repeated.
+	if r.fill.NeedsWakeup() && r.fill.Pending() != 0 {
+		r.st.wakeups.Add(1)
+		if e := r.kernel.WakeRX(); !transient(e) {
+			r.st.wakeupErrors.Add(1)
+		}
+	}
+	return int(n)
+}
+
+// lend publishes up to n free frames in the fill ring, which has room for them.
+func (r *RX) lend(n uint32) uint32 {
+	if have := uint32(r.cache.Available(int(n))); have < n {
+		r.st.shortage.Add(1)
+		if n = have; n == 0 {
+			return 0
+		}
+	}
+	first, _ := r.fill.Reserve(n)
+	for i := range n {
+		a, _ := r.cache.GetFor(umem.Fill)
+		r.fill.Set(first+i, a)
+	}
+	r.fill.Submit()
+	r.lent += int(n)
+	return n
+}
+
+// Empty tells whether the RX ring has nothing, looking at the shared index.
+func (r *RX) Empty() bool { return r.rx.Empty() }
+
+// Err returns an error once the kernel's side of a ring is impossible; the half
+// then receives nothing any more.
+func (r *RX) Err() error {
+	if err := r.rx.Err(); err != nil {
+		return err
+	}
+	return r.fill.Err()
+}

@@ -1,0 +1,153 @@
+package xsk
+
+import (
+	"sync/atomic"
+	"syscall"
+
+	"github.com/afxnet/afxnet/internal/ring"
+	"github.com/afxnet/afxnet/umem"
+)
+
+// TX is the sending half of a socket: the TX ring, which carries packets to the
+// kernel, and the completion ring, which brings their frames back. One
+// goroutine at a time may use it, independently of the RX half.
+//
+//	Free             room for how many packets; reclaims completions if short
+//	Frame            a frame to write: Free -> Held
+//	Queue            its packet goes into the ring: Held -> TX
+//	Flush            ring published, kernel woken
+//	Reclaim          completions: TX -> Free
+type TX struct {
+	region *umem.Region
+	kernel Kernel
+	tx     ring.Producer[umem.Desc]
+	comp   ring.Consumer[umem.Addr]
+	cache  *umem.Cache
+	lent   uint32 // frames in state TX; never more than the TX ring is long
+	down   syscall.Errno
+	st     txCounters
+}
+
+// txCounters is written by the TX goroutine and read by any.
+type txCounters struct {
+	frames, bytes  atomic.Uint64
+	queued         uint64 // since the last Flush; only the TX goroutine's
+	queuedBytes    uint64
+	completions    atomic.Uint64
+	strays         atomic.Uint64
+	wakeups        atomic.Uint64
+	deviceDrops    atomic.Uint64
+	stalls         atomic.Uint64
+	wakeupErrors   atomic.Uint64
+	wakeupsSpared  atomic.Uint64
+	lastWakeupErrn atomic.Uint32
+}
+
+func (t *TX) init(region *umem.Region, k Kernel) {
+	m := k.Rings()
+	t.region, t.kernel = region, k
+	t.tx = ring.NewProducer(m.TX)
+	t.comp = ring.NewConsumer(m.Comp)
+	t.cache = region.NewCache()
+}
+
+// Free returns for how many packets there is room now: slots in the TX ring and
+// free frames. If that is less than want, it looks at the completion ring
+// first.
+func (t *TX) Free(want int) int {
+	if n := t.room(want); n >= want {
+		return n
+	}
+	t.Reclaim()
+	return t.room(want)
+}
+
+func (t *TX) room(want int) int {
+	n := min(t.tx.Free(uint32(want)), t.tx.Len()-t.lent)
+	if n == 0 {
+		return 0
+	}
+	return min(int(n), t.cache.Available(min(want, int(n))))
+}
+
+// Frame takes a frame to write a packet into and returns the whole chunk. After
+// a Free that returned n, it succeeds n times. The frame is Held: give it to
+// Queue or to Cancel.
+func (t *TX) Frame() (a umem.Addr, chunk []byte, ok bool) {
+	if a, ok = t.cache.Get(); !ok {
+		return 0, nil, false
+	}
+	return a, t.region.Chunk(a), true
+}
+
+// Queue puts the packet of n bytes at a into the TX ring; Flush publishes it.
+// It refuses a packet that does not lie in one chunk, a frame that is not Held,
+// and a full ring; the frame then stays with the caller.
+func (t *TX) Queue(a umem.Addr, n int) bool {
+	d := umem.Desc{Addr: a, Len: uint32(n)}
+	if n <= 0 || n > t.region.ChunkSize() || !t.region.Check(d) || t.lent >= t.tx.Len() {
+		return false
+	}
+	slot, ok := t.tx.Reserve(1)
+	if !ok {
+		return false
+	}
+	if !t.region.Move(a, umem.Held, umem.TX) {
+		t.tx.Cancel(1)
+		return false
+	}
+	t.tx.Set(slot, d)
+	t.lent++
+	t.st.queued++
+	t.st.queuedBytes += uint64(n)
+	return true
+}
+
+// Cancel frees a frame that Frame gave and that Queue did not take.
+func (t *TX) Cancel(a umem.Addr) { t.cache.Put(a) }
+
+// Reclaim frees the frames that the kernel is done with and returns how many.
+// A completion that was not sent, comes twice or lies outside the region is
+// counted as a stray.
+func (t *TX) Reclaim() int {
+	first, n := t.comp.Peek(t.comp.Len())
+	if n == 0 {
+		return 0
+	}
+	good := 0
+	for i := range n {
+		if uint32(good) < t.lent && t.cache.PutFrom(t.comp.Get(first+i), umem.TX) {
+			good++
+		}
+	}
+	t.comp.Release()
+	t.lent -= uint32(good)
+	t.st.completions.Add(uint64(good))
+	if strays := int(n) - good; strays != 0 {
+		t.st.strays.Add(uint64(strays))
+	}
+	return good
+}
+
+// Lent returns the number of frames that are with the kernel for sending.
+func (t *TX) Lent() int { return int(t.lent) }
+
+// Pending returns the number of published packets that the kernel has not taken
+// out of the TX ring yet.
+func (t *TX) Pending() int { return int(t.tx.Pending()) }
+
+// Err returns an error once the kernel's side of a ring is impossible, or the
+// errno with which the last wakeup failed for good (ENETDOWN, ENXIO); nil again
+// when a later one succeeds.
+func (t *TX) Err() error {
+	if err := t.tx.Err(); err != nil {
+		return err
+	}
+	if err := t.comp.Err(); err != nil {
+		return err
+	}
+	if t.down != 0 {
+		return t.down
+	}
+	return nil
+}

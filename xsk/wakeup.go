@@ -1,0 +1,83 @@
+package xsk
+
+import "syscall"
+
+// defaultTXBudget is how many descriptors one sendto sends in copy mode:
+// TX_BATCH_SIZE in Linux net/xdp/xsk.c, until XDP_MAX_TX_SKB_BUDGET (6.17)
+// changes it.
+const defaultTXBudget = 32
+
+// Flush publishes the queued packets and wakes the kernel if it asks for that.
+// It returns the number of packets still in the TX ring: 0 nearly always in
+// copy mode; a zero-copy driver works on after Flush has returned. If some are
+// left and nothing else will be sent, call Flush again after Wait(tx) or a
+// while: there is no other wakeup.
+//
+// What one sendto does in copy mode (Linux 6.18 net/xdp/xsk.c,
+// __xsk_generic_xmit): it sends at most a budget of 32 packets and says EAGAIN
+// if there are more; EAGAIN too if the device's queue, the socket's send
+// buffer or the completion ring is full; EBUSY if the device dropped a packet,
+// whose frame it completes; and it stops at an invalid descriptor with 0. So
+// Flush goes on while each call makes progress, which it does at most
+// ceil(packets / budget) times, plus one for each packet dropped.
+func (t *TX) Flush() (left int) {
+	if t.st.queued != 0 {
+		t.tx.Submit()
+		t.st.frames.Add(t.st.queued)
+		t.st.bytes.Add(t.st.queuedBytes)
+		t.st.queued, t.st.queuedBytes = 0, 0
+	}
+	pending := t.tx.Pending()
+	if pending == 0 {
+		return 0
+	}
+	if !t.tx.NeedsWakeup() {
+		t.st.wakeupsSpared.Add(1)
+		return int(pending)
+	}
+	// Each call that is followed by another has taken at least one packet.
+	for calls := pending; ; calls-- {
+		e := t.kernel.WakeTX()
+		t.st.wakeups.Add(1)
+		if !transient(e) {
+			t.st.wakeupErrors.Add(1)
+			t.st.lastWakeupErrn.Store(uint32(e))
+			t.down = e
+			return int(t.tx.Pending())
+		}
+		t.down = 0
+		now := t.tx.Pending()
+		progress := now < pending
+		if e == syscall.EBUSY {
+			// One packet is gone, though the consumer index may not say so
+			// yet: it is published with the next packet that is sent.
+			t.st.deviceDrops.Add(1)
+			progress = true
+		}
+		if now == 0 || calls == 0 || !t.tx.NeedsWakeup() {
+			return int(now)
+		}
+		// Without progress the completion ring may be what is full: make room,
+		// and if that does not help either, leave it to a later Flush.
+		if !progress && t.Reclaim() == 0 {
+			t.st.stalls.Add(1)
+			return int(now)
+		}
+		pending = min(pending, now)
+	}
+}
+
+// transient tells whether a wakeup's errno is part of normal work:
+//
+//	0        done
+//	EAGAIN   more left than one budget, or something was full
+//	EBUSY    a packet was dropped by the device (TX), or NAPI is running (RX)
+//	ENOBUFS  no memory for an skb just now
+//	EINTR    a signal came first
+func transient(e syscall.Errno) bool {
+	switch e {
+	case 0, syscall.EAGAIN, syscall.EBUSY, syscall.ENOBUFS, syscall.EINTR:
+		return true
+	}
+	return false
+}
