@@ -257,20 +257,13 @@ func TestAttachLiveTraffic(t *testing.T) {
 				send(frame)
 				send(other)
 			}
-			deadline := time.Now().Add(5 * time.Second)
-			for {
+			lab.Eventually(t, 10*time.Second, "50 frames without socket and 50 without address", func() bool {
 				c, err := p.Counters()
 				if err != nil {
 					t.Fatal(err)
 				}
-				if c.PassNoSocket == 50 && c.PassNoAddress >= 50 {
-					break
-				}
-				if time.Now().After(deadline) {
-					t.Fatalf("counters %+v, want 50 without socket and without address", c)
-				}
-				time.Sleep(time.Millisecond)
-			}
+				return c.PassNoSocket == 50 && c.PassNoAddress >= 50
+			})
 		})
 	}
 }
@@ -358,11 +351,5 @@ func TestAttachEndsWithProcess(t *testing.T) {
 		t.Fatal(err)
 	}
 	cmd.Wait() // "signal: killed"
-	deadline := time.Now().Add(time.Second)
-	for labState(t, l) != (xdpState{}) {
-		if time.Now().After(deadline) {
-			t.Fatalf("a second after SIGKILL: %+v", labState(t, l))
-		}
-		time.Sleep(time.Millisecond)
-	}
+	lab.Eventually(t, time.Second, "no program after SIGKILL", func() bool { return labState(t, l) == (xdpState{}) })
 }
