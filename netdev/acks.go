@@ -1,0 +1,215 @@
+package netdev
+
+import (
+	"encoding/binary"
+	"sync/atomic"
+	"time"
+
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
+)
+
+const (
+	// ackSlots is the number of flows whose last acknowledgement is known.
+	// Two flows in one slot push each other out, and their ACKs then go at
+	// once, which is only slower.
+	ackSlots = 1024
+
+	// ackPeriod is half the longest time that an ACK is held. The timer fires
+	// in this rhythm while there is something to hold, rather than once per
+	// ACK, and sends what it has seen before. 500 us are far below the 40 ms
+	// of the kernel's own delayed ACK and above the time that an application
+	// needs for its answer.
+	ackPeriod = 250 * time.Microsecond
+
+	// maxHeld is how many ACKs are held at once; the next ones go at once.
+	maxHeld = 256
+)
+
+// ackTable holds pure ACKs back. netstack acknowledges every batch of segments
+// before the application has seen them, so that a request and its answer would
+// cost two packets each way instead of one. A held ACK is dropped when a segment
+// of its flow that acknowledges as much is in the TX ring, and sent when the
+// timer has seen it twice.
+//
+// Held is only an ACK whose absence harms nobody for 500 us (RFC 9293, 3.8.6.3,
+// allows 500 ms, but not with two full segments outstanding): its flags are
+// exactly ACK, it has no data and no SACK block, its number advances by less
+// than two full segments, and the window does not grow. So a duplicate ACK, a
+// keepalive, a window probe and a challenge ACK are never held: none of them
+// advances the number.
+type ackTable struct {
+	t     *txQueue
+	off   bool
+	slots []ackSlot
+	held  []uint16 // slots that hold a packet
+	timer *time.Timer
+	armed bool
+	tick  uint32
+}
+
+type ackSlot struct {
+	key  uint64 // hash and ports of the flow; 0 is none
+	ack  uint32 // as last written to the TX ring
+	wnd  uint16
+	pkt  *gstack.PacketBuffer // held; nil is none
+	hack uint32               // its ACK number
+	tick uint32               // when it was held
+}
+
+func (a *ackTable) init(t *txQueue) {
+	a.t, a.off = t, t.d.cfg.NoACKHold
+	if a.off {
+		return
+	}
+	a.slots = make([]ackSlot, ackSlots)
+	a.held = make([]uint16, 0, maxHeld)
+	a.timer = time.AfterFunc(time.Hour, a.fire)
+	a.timer.Stop()
+}
+
+// slot returns the slot of a TCP header's flow, and the flow's key.
+func (a *ackTable) slot(hash uint32, tcp []byte) (*ackSlot, uint64, uint16) {
+	key := uint64(hash)<<32 | uint64(binary.BigEndian.Uint32(tcp))
+	i := uint16(hash % ackSlots)
+	return &a.slots[i], key, i
+}
+
+// hold keeps pkt if it may be held. Precondition: the transmit lock is held.
+func (a *ackTable) hold(pkt *gstack.PacketBuffer) bool {
+	if a.off || pkt.Hash == 0 || !pkt.GSOOptions.NeedsCsum || pkt.Data().Size() != 0 {
+		return false
+	}
+	h := tcpHeader(pkt)
+	if h == nil || h.Flags() != header.TCPFlagAck {
+		return false
+	}
+	s, key, i := a.slot(pkt.Hash, h)
+	if s.key != key {
+		return false // the first one of its flow: sent makes it known
+	}
+	ack := h.AckNumber()
+	if s.pkt != nil && int32(ack-s.hack) <= 0 {
+		// It says nothing new: it has a meaning of its own, and so has the
+		// one before it.
+		a.release(s)
+		return false
+	}
+	full := uint32(a.t.d.MTU() - header.IPv6MinimumSize - len(h))
+	if adv := ack - s.ack; adv == 0 || adv >= 2*full || h.WindowSize() > s.wnd || !plainOptions(h) {
+		return false
+	}
+	if s.pkt != nil {
+		s.pkt.DecRef()
+		a.t.st.acksSpared.Add(1)
+	} else {
+		if len(a.held) == maxHeld {
+			return false
+		}
+		a.held = append(a.held, i)
+	}
+	s.pkt, s.hack, s.tick = pkt, ack, a.tick
+	if !a.armed {
+		a.armed = true
+		a.timer.Reset(ackPeriod)
+	}
+	return true
+}
+
+// plainOptions tells whether a header has no options but a timestamp, in the
+// form that netstack and everybody else writes it (RFC 7323, appendix A).
+func plainOptions(h header.TCP) bool {
+	const nopNopTimestamp = 1<<24 | 1<<16 | 8<<8 | 10
+	switch len(h) {
+	case 20:
+		return true
+	case 32:
+		return binary.BigEndian.Uint32(h[20:]) == nopNopTimestamp
+	}
+	return false
+}
+
+// sent notes a segment that is in the TX ring; a held ACK that it covers is
+// spared.
+func (a *ackTable) sent(j *job) {
+	if a.off || j.pkt.Hash == 0 {
+		return
+	}
+	tcp := header.TCP(j.header[ethernetLen+int(j.pkt.GSOOptions.L3HdrLen):])
+	if tcp.Flags()&header.TCPFlagAck == 0 {
+		return
+	}
+	s, key, i := a.slot(j.pkt.Hash, tcp)
+	ack := tcp.AckNumber()
+	if s.pkt != nil {
+		if s.key != key {
+			return // the slot is taken; its flow keeps it until its ACK is out
+		}
+		if int32(ack-s.hack) >= 0 {
+			s.pkt.DecRef()
+			a.forget(s, i)
+			a.t.st.acksSpared.Add(1)
+		}
+	}
+	s.key, s.ack, s.wnd = key, ack, tcp.WindowSize()
+}
+
+// forget takes a slot off the list of those that hold a packet.
+func (a *ackTable) forget(s *ackSlot, i uint16) {
+	s.pkt = nil
+	for k, h := range a.held {
+		if h == i {
+			a.held[k] = a.held[len(a.held)-1]
+			a.held = a.held[:len(a.held)-1]
+			return
+		}
+	}
+}
+
+// release sends a held ACK.
+func (a *ackTable) release(s *ackSlot) {
+	pkt := s.pkt
+	a.forget(s, uint16(pkt.Hash%ackSlots))
+	a.t.enqueue(pkt)
+}
+
+// fire sends the ACKs that the timer has seen before.
+func (a *ackTable) fire() {
+	t := a.t
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.dead {
+		return
+	}
+	sent := false
+	for k := len(a.held) - 1; k >= 0; k-- {
+		if s := &a.slots[a.held[k]]; s.tick != a.tick {
+			a.release(s)
+			t.st.acksLate.Add(1)
+			sent = true
+		}
+	}
+	a.tick++
+	if a.armed = len(a.held) != 0; a.armed {
+		a.timer.Reset(ackPeriod)
+	}
+	if sent {
+		t.send()
+	}
+}
+
+// drop forgets all held ACKs.
+func (a *ackTable) drop(counter *atomic.Uint64) {
+	for _, i := range a.held {
+		a.t.drop(a.slots[i].pkt, counter)
+		a.slots[i].pkt = nil
+	}
+	a.held = a.held[:0]
+}
+
+// stop ends the timer; a fire that is waiting for the lock finds the queue dead.
+func (a *ackTable) stop() {
+	if a.timer != nil {
+		a.timer.Stop()
+	}
+}

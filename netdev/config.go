@@ -1,0 +1,123 @@
+package netdev
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/afxnet/afxnet/umem"
+	"github.com/afxnet/afxnet/xsk"
+)
+
+// PollMode says what a queue's poller does when there is nothing to receive.
+type PollMode uint8
+
+const (
+	// PollAdaptive lets a goroutine that is about to wait for a packet poll
+	// the queue itself for up to Config.Spin before it sleeps; the poller
+	// sleeps when the queue is empty. Idle costs no CPU.
+	PollAdaptive PollMode = iota
+	// PollBlock sleeps at once, everybody. Idle costs no CPU.
+	PollBlock
+	// PollSpin never sleeps: one CPU per queue.
+	PollSpin
+)
+
+func (m PollMode) String() string {
+	switch m {
+	case PollAdaptive:
+		return "adaptive"
+	case PollBlock:
+		return "block"
+	case PollSpin:
+		return "spin"
+	}
+	return fmt.Sprintf("poll mode %d", uint8(m))
+}
+
+// Config describes a Device. The zero value works, but for Interface where Open
+// is called.
+type Config struct {
+	// Interface is the network interface, in the network namespace of the
+	// calling thread.
+	Interface string
+
+	// Queues are the hardware queues to take. Nil means all of them; with
+	// fewer, flows that the NIC puts on other queues are left to the kernel
+	// and counted (xsk.Counters).
+	Queues []uint32
+
+	// Bind asks for zero-copy or copy, Attach for the program's mode. The zero
+	// values take the best there is; Device.Info tells what it was.
+	Bind   xsk.BindMode
+	Attach xsk.AttachMode
+
+	// Rings and UMEM are each queue's ring sizes and packet memory; see
+	// xsk.Config.
+	Rings xsk.RingSizes
+	UMEM  umem.Config
+
+	// TXBudget is xsk.Config.TXBudget.
+	TXBudget uint32
+
+	// Poll is the polling mode, Spin how long PollAdaptive polls before a
+	// goroutine sleeps. Zero Spin means 50 us; at most 10 ms.
+	Poll PollMode
+	Spin time.Duration
+
+	// QueueBytes bounds what waits for room in one TX ring, in bytes. Above
+	// it, the flow with the most bytes waiting loses its oldest packet. Zero
+	// means 8 MiB; at least 256 KiB, so that every flow gets a packet in.
+	QueueBytes int
+
+	// NoGRO hands every received segment up by itself.
+	NoGRO bool
+
+	// NoACKHold sends every pure ACK at once.
+	NoACKHold bool
+
+	// AcceptPartialChecksums accepts a TCP or UDP checksum that is only the
+	// pseudo-header's sum, as a peer leaves it that counts on its NIC: other
+	// containers behind veth, guests behind virtio. Counted.
+	AcceptPartialChecksums bool
+
+	// OnLink is called when the link goes down (err wraps ENETDOWN, or ENODEV
+	// if the interface is gone for good) and when it comes back (nil). It must
+	// not block and must not call Close.
+	OnLink func(err error)
+}
+
+const (
+	// defaultSpin is about two round trips of a small request on a local link:
+	// long enough to catch the answer of a peer that is busy with it.
+	defaultSpin = 50 * time.Microsecond
+	maxSpin     = 10 * time.Millisecond
+
+	defaultQueueBytes = 8 << 20
+	minQueueBytes     = 256 << 10
+)
+
+func (c Config) withDefaults() (Config, error) {
+	if c.Poll > PollSpin {
+		return c, fmt.Errorf("netdev: Config.Poll: %v: no such mode", c.Poll)
+	}
+	if c.Spin == 0 {
+		c.Spin = defaultSpin
+	}
+	if c.Spin < 0 || c.Spin > maxSpin {
+		return c, fmt.Errorf("netdev: Config.Spin: %v: from 0 to %v", c.Spin, maxSpin)
+	}
+	if c.QueueBytes == 0 {
+		c.QueueBytes = defaultQueueBytes
+	}
+	if c.QueueBytes < minQueueBytes {
+		return c, fmt.Errorf("netdev: Config.QueueBytes: %d bytes: at least %d", c.QueueBytes, minQueueBytes)
+	}
+	seen := make(map[uint32]bool, len(c.Queues))
+	for i, q := range c.Queues {
+		if seen[q] {
+			return c, fmt.Errorf("netdev: Config.Queues[%d]: queue %d is named twice", i, q)
+		}
+		seen[q] = true
+	}
+	return c, nil
+}

@@ -1,0 +1,168 @@
+package netdev
+
+import (
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
+
+	"github.com/afxnet/afxnet/internal/packet"
+)
+
+// maxParts is how many slices a packet's payload may come in: netstack's
+// largest segment is 64 KB, and its send queue merges small writes.
+const maxParts = 64
+
+// maxHeaders is the longest Ethernet, IP and TCP header together, in bytes:
+// IPv6 has no options on TCP segments made here, IPv4 at most 40 bytes.
+const maxHeaders = ethernetLen + 60 + 60
+
+// job is the packet that is being written to frames. Its state lives on when the
+// ring is full in the middle of it.
+type job struct {
+	pkt   *gstack.PacketBuffer
+	cut   bool // through the cutter: TCP with its checksum left to us
+	plain int  // bytes of the one frame, if not cut
+
+	cutter packet.Cutter
+	header [maxHeaders]byte
+	parts  [maxParts][]byte
+	all    [][]byte
+}
+
+// begin makes pkt the current packet. Precondition: there is none.
+func (t *txQueue) begin(pkt *gstack.PacketBuffer) {
+	j := &t.current
+	j.pkt, j.cut = pkt, pkt.GSOOptions.NeedsCsum
+	headers := 0
+	if j.cut {
+		headers = pkt.HeaderSize()
+	}
+	r := packet.OK
+	if headers > maxHeaders {
+		r = packet.BadHeader
+	} else {
+		j.gather(headers)
+		if j.cut {
+			l4 := ethernetLen + int(pkt.GSOOptions.L3HdrLen)
+			mss := int(pkt.GSOOptions.MSS)
+			if pkt.GSOOptions.Type == gstack.GSONone {
+				mss = 0
+			}
+			r = j.cutter.Init(j.header[:headers], ethernetLen, l4, j.all, mss)
+		}
+	}
+	size := j.plain
+	if j.cut {
+		size = j.cutter.FrameLen()
+	}
+	if r == packet.OK && size > t.q.region.ChunkSize() {
+		r = packet.TooLong
+	}
+	if r != packet.OK {
+		t.st.reasons[r].Add(1)
+		t.finish()
+	}
+}
+
+// gather copies the first n bytes of the packet into the job's header and
+// collects the rest as slices of netstack's views, which are not written to
+// while the packet is referenced.
+func (j *job) gather(n int) {
+	views, skip := j.pkt.AsViewList()
+	j.all = j.parts[:0]
+	j.plain = 0
+	filled := 0
+	for v := views.Front(); v != nil; v = v.Next() {
+		b := v.AsSlice()
+		if skip >= len(b) {
+			skip -= len(b)
+			continue
+		}
+		b, skip = b[skip:], 0
+		if filled < n {
+			k := copy(j.header[filled:n], b)
+			filled += k
+			b = b[k:]
+		}
+		if len(b) > 0 {
+			j.all = append(j.all, b)
+			j.plain += len(b)
+		}
+	}
+}
+
+// work writes the current packet to frames as long as there is room, and tells
+// whether it is done, or there was none. Every burst of flushBurst frames goes
+// out at once, so that the kernel works on it while the next one is cut.
+func (t *txQueue) work() bool {
+	j := &t.current
+	for j.pkt != nil {
+		if t.tx.Free(1) == 0 {
+			return false
+		}
+		a, chunk, ok := t.tx.Frame()
+		if !ok {
+			return false
+		}
+		if n := j.next(chunk); !t.tx.Queue(a, n) {
+			// begin has checked that it fits: the packet changed under us.
+			t.tx.Cancel(a)
+			t.st.reasons[packet.TooLong].Add(1)
+			t.finish()
+			continue
+		}
+		t.st.frames.Add(1)
+		if t.burst++; t.burst == flushBurst {
+			t.flush()
+		}
+		if j.cut && j.cutter.Segments() > 0 {
+			continue
+		}
+		if j.cut {
+			t.acks.sent(j)
+		}
+		t.finish()
+	}
+	return true
+}
+
+// flushBurst is how many packets one sendto sends in copy mode, so that flushing
+// in such bursts costs no more system calls than flushing once
+// (TX_BATCH_SIZE in Linux net/xdp/xsk.c).
+const flushBurst = 32
+
+// flush publishes what is in the TX ring and wakes the kernel; it returns how
+// many packets the kernel has not taken.
+func (t *txQueue) flush() int {
+	t.burst = 0
+	return t.tx.Flush()
+}
+
+// next writes the next frame to dst and returns its bytes, 0 if it does not fit.
+func (j *job) next(dst []byte) int {
+	if j.cut {
+		return j.cutter.Next(dst)
+	}
+	return packet.Copy(dst, j.all)
+}
+
+// finish releases the current packet.
+func (t *txQueue) finish() {
+	j := &t.current
+	clear(j.all)
+	j.all = nil
+	j.pkt.DecRef()
+	j.pkt = nil
+	t.st.packets.Add(1)
+}
+
+// tcpHeader returns the TCP header of an outgoing segment, nil if it is none.
+func tcpHeader(pkt *gstack.PacketBuffer) header.TCP {
+	if pkt.TransportProtocolNumber != header.TCPProtocolNumber {
+		return nil
+	}
+	h := header.TCP(pkt.TransportHeader().Slice())
+	if len(h) < header.TCPMinimumSize {
+		return nil
+	}
+	return h
+}

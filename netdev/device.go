@@ -1,0 +1,171 @@
+package netdev
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"runtime"
+	"sync"
+	"sync/atomic"
+
+	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
+
+	"github.com/afxnet/afxnet/umem"
+	"github.com/afxnet/afxnet/xsk"
+)
+
+// Link is what a Device has to know of the link below its sockets.
+type Link struct {
+	Name string
+	MAC  net.HardwareAddr // 6 bytes
+	MTU  int              // bytes of IP packet
+}
+
+// Device makes one netstack device out of the queues of one interface. Its
+// methods may be called from any goroutine.
+type Device struct {
+	cfg    Config
+	link   Link
+	mtu    atomic.Uint32
+	queues []*queue
+	ep     endpoint
+
+	callers    atomic.Int32 // goroutines in PollBeforePark
+	maxCallers int32
+	dispatcher atomic.Pointer[gstack.NetworkDispatcher] // nil while not attached
+	down       atomic.Pointer[error]                    // why the link is down; nil while it is up
+
+	host    *host // program, sockets and watches of a real interface; nil over NewOn
+	started sync.Once
+	closing atomic.Bool
+	done    chan struct{} // closed when Close begins
+	workers sync.WaitGroup
+	closed  sync.Once
+	err     error // of Close
+}
+
+// NewOn makes a device of sockets that are already there, one per queue, for
+// whoever steers packets to them by other means. The device uses both halves of
+// every socket until Close, which closes them. Packets flow once the endpoint
+// is attached to a stack. The interface fields of cfg are not used.
+func NewOn(sockets []*xsk.Socket, link Link, cfg Config) (*Device, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	if len(sockets) == 0 {
+		return nil, errors.New("netdev: no socket")
+	}
+	if len(link.MAC) != 6 {
+		return nil, fmt.Errorf("netdev: %s: MAC address %v: not an Ethernet one", link.Name, link.MAC)
+	}
+	d := &Device{cfg: cfg, link: link}
+	// A spinning goroutine holds a processor: leave one to the others.
+	d.maxCallers = int32(max(1, runtime.GOMAXPROCS(0)-1))
+	for _, s := range sockets {
+		if most := maxMTU(s.Region()); link.MTU < minMTU || link.MTU > most {
+			return nil, fmt.Errorf("netdev: %s: MTU %d: from %d to %d in chunks of %d bytes", link.Name, link.MTU, minMTU, most, s.Region().ChunkSize())
+		}
+	}
+	d.mtu.Store(uint32(link.MTU))
+	d.ep.init(d)
+	for i, s := range sockets {
+		d.queues = append(d.queues, newQueue(d, i, s))
+	}
+	return d, nil
+}
+
+// minMTU is what every IPv4 host takes in one piece (RFC 791, 3.1). IPv6 needs
+// a link of 1280 (RFC 8200, 5); package stack checks that where it is used.
+const minMTU = 576
+
+// maxMTU is the largest MTU whose frames fit one chunk.
+func maxMTU(r *umem.Region) int { return r.MaxPacket() - ethernetLen - vlanLen }
+
+const (
+	ethernetLen = 14
+	vlanLen     = 4
+)
+
+// LinkEndpoint returns the device as netstack wants it, for Stack.CreateNIC.
+// NICOptions.QDisc should be QDisc's.
+func (d *Device) LinkEndpoint() gstack.LinkEndpoint { return &d.ep }
+
+// QDisc returns the device's queueing discipline. With netstack's own the
+// packets get there all the same, one allocation each later.
+func (d *Device) QDisc() gstack.QueueingDiscipline { return (*qdisc)(d) }
+
+// MTU returns the current MTU in bytes.
+func (d *Device) MTU() int { return int(d.mtu.Load()) }
+
+// MAC returns the interface's Ethernet address.
+func (d *Device) MAC() net.HardwareAddr { return d.link.MAC }
+
+// start runs the pollers, once, when the first dispatcher is attached.
+func (d *Device) start() {
+	d.started.Do(func() {
+		for _, q := range d.queues {
+			d.workers.Add(1)
+			go func() {
+				defer d.workers.Done()
+				q.run()
+			}()
+		}
+	})
+}
+
+// SetLink tells the device that its link went down (err says why) or came up
+// (nil). Open does so itself for its interface.
+func (d *Device) SetLink(err error) {
+	if err == nil {
+		d.down.Store(nil)
+	} else {
+		d.down.Store(&err)
+	}
+	for _, q := range d.queues {
+		if err != nil {
+			q.tx.discard()
+		}
+		q.sock.Interrupt()
+	}
+	if d.cfg.OnLink != nil && !d.closing.Load() {
+		d.cfg.OnLink(err)
+	}
+}
+
+// LinkErr returns nil while the link is up, and otherwise why it is not.
+func (d *Device) LinkErr() error {
+	if p := d.down.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+// Close stops the pollers, detaches the program, closes the sockets and undoes
+// every setting of the interface that Open made. Packets still queued are
+// dropped. It waits for its goroutines, so do not call it from one of the
+// device's callbacks. Idempotent; the errors of all steps are joined.
+func (d *Device) Close() error {
+	d.closed.Do(func() {
+		d.dispatcher.Store(nil)
+		d.closing.Store(true)
+		var errs []error
+		if d.host != nil {
+			// Detach first: from here on the kernel answers on the interface.
+			errs = append(errs, d.host.detach())
+		}
+		for _, q := range d.queues {
+			q.sock.Interrupt()
+		}
+		d.workers.Wait()
+		for _, q := range d.queues {
+			q.close()
+			errs = append(errs, q.sock.Close())
+		}
+		if d.host != nil {
+			errs = append(errs, d.host.close())
+		}
+		d.err = errors.Join(errs...)
+	})
+	return d.err
+}

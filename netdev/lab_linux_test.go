@@ -1,0 +1,142 @@
+package netdev_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"io"
+	"math/rand/v2"
+	"net"
+	"testing"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/network/arp"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
+	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/icmp"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
+
+	"github.com/afxnet/afxnet/internal/lab"
+	"github.com/afxnet/afxnet/netdev"
+)
+
+// labStack runs a netstack of gVisor's own making on the lab's AF_XDP side.
+func labStack(t *testing.T, l *lab.Lab, cfg netdev.Config) (*netdev.Device, *gstack.Stack) {
+	t.Helper()
+	cfg.Interface = lab.HostDevice
+	var d *netdev.Device
+	err := l.Host.Do(func() (err error) {
+		if d, err = netdev.Open(cfg); err != nil {
+			return err
+		}
+		if err = d.AddAddress(l.StackV4.Addr()); err != nil {
+			return err
+		}
+		return d.AddAddress(l.StackV6.Addr())
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newNetstack(t, d, l.StackV4.Addr().AsSlice(), l.StackV6.Addr().AsSlice())
+	t.Cleanup(func() {
+		s.Destroy()
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return d, s
+}
+
+func newNetstack(t testing.TB, d *netdev.Device, v4, v6 []byte) *gstack.Stack {
+	t.Helper()
+	s := gstack.New(gstack.Options{
+		NetworkProtocols:   []gstack.NetworkProtocolFactory{arp.NewProtocol, ipv4.NewProtocol, ipv6.NewProtocol},
+		TransportProtocols: []gstack.TransportProtocolFactory{tcp.NewProtocolCUBIC, udp.NewProtocol, icmp.NewProtocol4, icmp.NewProtocol6},
+		HandleLocal:        true,
+	})
+	rec := tcpip.TCPRecovery(0)
+	s.SetTransportProtocolOption(tcp.ProtocolNumber, &rec)
+	if err := s.CreateNICWithOptions(1, d.LinkEndpoint(), gstack.NICOptions{QDisc: d.QDisc()}); err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range []tcpip.ProtocolAddress{
+		{Protocol: ipv4.ProtocolNumber, AddressWithPrefix: tcpip.AddressWithPrefix{Address: tcpip.AddrFromSlice(v4), PrefixLen: 24}},
+		{Protocol: ipv6.ProtocolNumber, AddressWithPrefix: tcpip.AddressWithPrefix{Address: tcpip.AddrFromSlice(v6), PrefixLen: 64}},
+	} {
+		if err := s.AddProtocolAddress(1, a, gstack.AddressProperties{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.SetRouteTable([]tcpip.Route{{Destination: header.IPv4EmptySubnet, NIC: 1}, {Destination: header.IPv6EmptySubnet, NIC: 1}})
+	return s
+}
+
+func TestLabTCP(t *testing.T) {
+	l := lab.New(t, lab.Config{})
+	d, s := labStack(t, l, netdev.Config{})
+	ln, err := gonet.ListenTCP(s, tcpip.FullAddress{Port: 7}, ipv4.ProtocolNumber)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	go func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			go func() { defer c.Close(); io.Copy(c, c) }()
+		}
+	}()
+	c, err := l.Peer.Dial(context.Background(), "tcp", net.JoinHostPort(l.StackV4.Addr().String(), "7"))
+	if err != nil {
+		st, _ := d.Stats()
+		t.Fatalf("%v; %+v", err, st)
+	}
+	defer c.Close()
+	msg, back := make([]byte, 64), make([]byte, 64)
+	for range 2000 {
+		for i := range msg {
+			msg[i] = byte(rand.Uint32())
+		}
+		if _, err := c.Write(msg); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(c, back); err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(msg, back) {
+			t.Fatal("echo differs")
+		}
+	}
+	// Bulk.
+	const size = 64 << 20
+	want := make(chan [32]byte, 1)
+	go func() {
+		h := sha256.New()
+		r := rand.NewChaCha8([32]byte{1})
+		buf := make([]byte, 1<<16)
+		for n := 0; n < size; n += len(buf) {
+			r.Read(buf)
+			h.Write(buf)
+			if _, err := c.Write(buf); err != nil {
+				t.Error(err)
+				break
+			}
+		}
+		want <- [32]byte(h.Sum(nil))
+	}()
+	h := sha256.New()
+	if _, err := io.CopyN(h, c, size); err != nil {
+		t.Fatal(err)
+	}
+	if <-want != [32]byte(h.Sum(nil)) {
+		t.Fatal("bulk differs")
+	}
+	st, err := d.Stats()
+	t.Logf("%+v %v", st, err)
+}

@@ -1,0 +1,186 @@
+package netdev
+
+import (
+	"errors"
+	"net"
+	"runtime"
+	"time"
+)
+
+// # Who polls
+//
+// Each queue has a background goroutine, its poller. Beside it, a goroutine that
+// is about to sleep until a packet comes may poll the queue itself for a while:
+// the packet then needs no wakeup of the poller and no handoff to the one that
+// waits for it. Only the holder of the poll lock touches the receive half, and
+// one holder serves all: it delivers every packet, and netstack wakes whoever
+// waits for it.
+//
+// What must not happen is a packet in the RX ring with everybody asleep. The
+// rule is: while the poll lock is free, the socket is armed, so that the next
+// packet, or one that is there already, ends the poller's Park. The steps:
+//
+//	poller  P1  TryLock; if it fails: missed = true, and TryLock again
+//	        P2  with the lock: poll until the ring is empty, arm, unlock
+//	        P3  Park, then P1
+//	caller  C1  TryLock; if it fails, sleep: the holder will deliver
+//	        C2  disarm, poll for a bounded time, arm, unlock
+//	        C3  if missed (and clear it): TryLock; if it succeeds, arm, unlock, C3
+//
+// An arming ends one Park only, and so the poller may use it up in P3 at a
+// moment when it cannot get the lock: a caller has armed and not yet unlocked,
+// or has come in again. That is what missed is for. The poller sets it before
+// the TryLock that fails, so the holder sees it after its unlock and arms again;
+// if it cannot lock for that, there is another holder, who will.
+// TestPollProtocol walks through every interleaving of these steps.
+
+// pollBudget is how many batches one hold of the poll lock may take before the
+// other goroutines of the processor get their turn.
+const pollBudget = 4
+
+// txRetry is how long the poller waits before it tries again to send what the
+// device did not take although its ring had room: a full device queue, or the
+// socket's send buffer. There is no event for that.
+const txRetry = 500 * time.Microsecond
+
+// run is the poller. Its Park is ended by a packet, by Interrupt (from Close,
+// from a link change, from a sender that left packets behind), and, while
+// packets wait for room, by room in the TX ring or after txRetry.
+func (q *queue) run() {
+	for !q.d.closing.Load() {
+		up := q.d.LinkErr() == nil
+		if up {
+			q.tx.resume()
+		}
+		more := false
+		if q.lockPoll() {
+			more = q.pollBatches() || up && q.d.cfg.Poll == PollSpin
+			var err error
+			if !more {
+				err = q.arm()
+			}
+			q.pollMu.Unlock()
+			if err != nil {
+				q.fail(err)
+				return
+			}
+		}
+		if more {
+			runtime.Gosched()
+			continue
+		}
+		q.st.sleeps.Add(1)
+		if err := q.sock.Park(q.patience()); err != nil {
+			q.fail(err)
+			return
+		}
+	}
+}
+
+// lockPoll is P1.
+func (q *queue) lockPoll() bool {
+	if q.pollMu.TryLock() {
+		return true
+	}
+	q.missed.Store(true)
+	return q.pollMu.TryLock()
+}
+
+// pollBatches polls up to the budget and tells whether there may be more.
+// Precondition: pollMu held.
+func (q *queue) pollBatches() bool {
+	for range pollBudget {
+		if q.poll() == 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// arm lets the next packet end the poller's Park, and room in the TX ring if
+// packets wait for it. Precondition: pollMu held.
+func (q *queue) arm() error {
+	if err := q.rx.Err(); err != nil {
+		return err
+	}
+	return q.sock.Arm(q.tx.stuck() == waitRing)
+}
+
+// patience is how long Park may last; 0 is for ever.
+func (q *queue) patience() time.Duration {
+	if q.tx.stuck() == waitDevice {
+		return txRetry
+	}
+	return 0
+}
+
+// fail ends the poller: the socket was closed, or the kernel's side of it is of
+// no use any more, and then nothing will arrive.
+func (q *queue) fail(err error) {
+	if !errors.Is(err, net.ErrClosed) {
+		q.d.SetLink(err)
+	}
+}
+
+// PollBeforePark polls for a goroutine that is about to sleep until a packet
+// comes, for as long as Config.Spin and until w is woken. It returns at once if
+// somebody else polls, and in modes other than PollAdaptive. The caller must
+// hold no lock that the delivery of a packet takes.
+func (d *Device) PollBeforePark(w interface{ Woken() bool }) {
+	if d.cfg.Poll != PollAdaptive {
+		return
+	}
+	if d.callers.Add(1) <= d.maxCallers {
+		for _, q := range d.queues {
+			if q.pollAsCaller(w) || w.Woken() {
+				break
+			}
+		}
+	}
+	d.callers.Add(-1)
+}
+
+// pollAsCaller is C1 to C3. It tells whether it polled.
+func (q *queue) pollAsCaller(w interface{ Woken() bool }) bool {
+	if !q.pollMu.TryLock() {
+		return false
+	}
+	if !q.dead {
+		q.spin(w)
+	}
+	for {
+		if !q.dead {
+			if err := q.arm(); err != nil {
+				q.sock.Interrupt() // the poller will see the same
+			}
+		}
+		q.pollMu.Unlock()
+		if !q.missed.Swap(false) || !q.pollMu.TryLock() {
+			return true
+		}
+	}
+}
+
+// spinCheck is how often a spinning caller looks at the clock and lets other
+// goroutines run: every so many empty polls, of some 20 ns each.
+const spinCheck = 16
+
+// spin polls until w is woken or Config.Spin is over. Precondition: pollMu held.
+func (q *queue) spin(w interface{ Woken() bool }) {
+	if q.sock.Disarm() != nil {
+		return
+	}
+	start := time.Now()
+	for i := 1; !w.Woken(); i++ {
+		if q.poll() != 0 {
+			runtime.Gosched() // to netstack's goroutines, which the packet is for
+			continue
+		}
+		if i%spinCheck == 0 {
+			if time.Since(start) > q.d.cfg.Spin {
+				return
+			}
+			runtime.Gosched()
+		}
+	}
+}

@@ -1,0 +1,87 @@
+package netdev
+
+import (
+	"sync"
+	"sync/atomic"
+
+	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
+
+	"github.com/afxnet/afxnet/internal/packet"
+	"github.com/afxnet/afxnet/umem"
+	"github.com/afxnet/afxnet/xsk"
+)
+
+// rxBatch is how many frames one poll takes: enough to spread the cost of the
+// ring stores, the wakeup and the merging, few enough for the frames' headers
+// (64 times two cache lines) to stay in the first-level cache.
+const rxBatch = 64
+
+// queue is one AF_XDP socket at work: a receive side under pollMu, a transmit
+// side with locks of its own.
+//
+// Lock order: pollMu, then netstack's locks, then tx.mu, then tx.arriveMu. The
+// receive side calls into netstack with pollMu held, and netstack calls the
+// transmit side with its own locks held, so the transmit side must call neither
+// netstack nor the receive side.
+type queue struct {
+	d    *Device
+	id   int
+	sock *xsk.Socket
+	tx   txQueue
+
+	missed atomic.Bool // the poller found the poll lock taken; see poller.go
+	pollMu sync.Mutex  // the poll lock: who holds it owns all below
+	dead   bool        // closed: the socket must not be touched
+	rx     *xsk.RX
+	region *umem.Region
+	descs  [rxBatch]umem.Desc
+	frames [rxBatch][]byte
+	infos  [rxBatch]packet.Info
+	gro    packet.GRO
+	verify packet.VerifyOptions
+
+	st rxCounters // written by the poll lock's holder, read by any
+}
+
+func newQueue(d *Device, id int, s *xsk.Socket) *queue {
+	q := &queue{d: d, id: id, sock: s, rx: s.RX(), region: s.Region()}
+	if d.cfg.AcceptPartialChecksums {
+		q.verify |= packet.AcceptPartial
+	}
+	q.tx.init(d, q)
+	// A zero-copy driver wants frames before the first packet.
+	q.rx.Refill()
+	return q
+}
+
+// poll receives one batch and hands it up; it returns the number of frames
+// taken. Precondition: pollMu held.
+func (q *queue) poll() int {
+	n := q.rx.Receive(q.descs[:])
+	if n == 0 {
+		// A batch may have consisted of bad descriptors only.
+		q.rx.Refill()
+		return 0
+	}
+	nd := q.d.dispatcher.Load()
+	if nd == nil {
+		q.st.notAttached.Add(uint64(n))
+	} else {
+		q.receive(*nd, n)
+	}
+	q.rx.Recycle(q.descs[:n])
+	q.rx.Refill()
+	return n
+}
+
+// close frees what waits to be sent and stops callers. The poller has ended.
+func (q *queue) close() {
+	q.tx.close()
+	q.pollMu.Lock()
+	defer q.pollMu.Unlock()
+	q.dead = true
+	clear(q.frames[:])
+}
+
+// dispatcher is the part of netstack that the receive path calls.
+type dispatcher = gstack.NetworkDispatcher

@@ -1,0 +1,124 @@
+package netdev
+
+import (
+	"gvisor.dev/gvisor/pkg/buffer"
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
+
+	"github.com/afxnet/afxnet/internal/packet"
+)
+
+// receive hands the first n descriptors of the batch to netstack: parse and
+// verify each frame once, plan which segments become one packet, then copy each
+// packet out of UMEM into netstack's buffers. After it the frames are free: no
+// view refers to UMEM memory.
+func (q *queue) receive(nd dispatcher, n int) {
+	var dropped, partial uint64
+	q.gro.Reset()
+	for i := range n {
+		frame, info := q.region.Bytes(q.descs[i]), &q.infos[i]
+		q.frames[i] = frame
+		r := packet.Parse(frame, info)
+		if r == packet.OK {
+			r = packet.Verify(frame, info, q.verify)
+		}
+		if r != packet.OK {
+			q.st.reasons[r].Add(1)
+			dropped++
+			continue
+		}
+		if info.Marks&packet.Partial != 0 {
+			partial++
+		}
+		q.gro.Add(i, frame, info)
+	}
+	heads := q.gro.Heads()
+	for _, h := range heads {
+		q.deliver(nd, int(h))
+	}
+	frames := uint64(n) - dropped
+	q.st.delivered.Add(frames)
+	q.st.packets.Add(uint64(len(heads)))
+	if partial != 0 {
+		q.st.partial.Add(partial)
+	}
+	q.st.batches.Add(1)
+}
+
+// deliver builds the packet of the group that starts at head and hands it up.
+//
+// It has two views, one of the headers and one of the payload. netstack reads
+// headers through PullUp, which copies the whole view if it is shared, and the
+// IP layer shares it: with one view every payload would be copied again
+// (gVisor pkg/buffer/buffer.go, PullUp).
+func (q *queue) deliver(nd dispatcher, head int) {
+	info, frame := &q.infos[head], q.frames[head]
+	split := int(info.Payload)
+	if info.Kind == packet.ARP || info.Kind == packet.Other {
+		split = int(info.End)
+	}
+	hdr := buffer.NewView(split)
+	hdr.Write(frame[:split]) //nolint:errcheck // a View grows
+	buf := buffer.MakeWithView(hdr)
+	if body := q.payload(head); body != nil {
+		tail := buffer.MakeWithView(body)
+		buf.Merge(&tail)
+		q.gro.Patch(head, hdr.AsSlice(), info)
+	}
+	pkt := gstack.NewPacketBuffer(gstack.PacketBufferOptions{Payload: buf})
+	pkt.LinkHeader().Consume(ethernetLen)
+	eth := header.Ethernet(frame)
+	proto := eth.Type()
+	pkt.NetworkProtocolNumber = proto
+	pkt.PktType = packetType(frame)
+	pkt.Hash = verifiedHash(info)
+	nd.DeliverNetworkPacket(proto, pkt)
+	pkt.DecRef()
+}
+
+// payload copies the payloads of a group behind each other, nil if there is
+// none.
+func (q *queue) payload(head int) *buffer.View {
+	size := 0
+	for i := head; i >= 0; i = q.gro.Next(i) {
+		size += q.infos[i].PayloadLen()
+	}
+	if size == 0 || q.infos[head].Kind == packet.ARP || q.infos[head].Kind == packet.Other {
+		return nil
+	}
+	v := buffer.NewView(size)
+	for i := head; i >= 0; i = q.gro.Next(i) {
+		v.Write(q.frames[i][q.infos[i].Payload:q.infos[i].End]) //nolint:errcheck // a View grows
+	}
+	return v
+}
+
+// verifiedHash returns what a received packet's Hash says to [Verified]: the
+// flow's hash, never 0, if this device has verified its IP header and its TCP or
+// UDP checksum; 0 otherwise.
+func verifiedHash(info *packet.Info) uint32 {
+	if !info.Kind.IsTCP() && !info.Kind.IsUDP() {
+		return 0
+	}
+	return max(info.Hash, 1)
+}
+
+// Verified tells whether a packet that a Device delivered carries a TCP or UDP
+// checksum that the device has verified. The NIC layer overwrites
+// RXChecksumValidated before the IP layer sees the packet, so a wrapper round
+// the IP endpoint sets it from here. Fragments are never verified, and what is
+// made of them does not inherit it.
+func Verified(pkt *gstack.PacketBuffer) bool { return pkt.Hash != 0 }
+
+// packetType tells netstack whom the frame was for: ARP takes only a reply sent
+// to us alone for a solicited one.
+func packetType(frame []byte) tcpip.PacketType {
+	if frame[0]&1 == 0 {
+		return tcpip.PacketHost
+	}
+	if [6]byte(frame) == [6]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff} {
+		return tcpip.PacketBroadcast
+	}
+	return tcpip.PacketMulticast
+}

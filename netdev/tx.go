@@ -1,0 +1,227 @@
+package netdev
+
+import (
+	"sync"
+	"sync/atomic"
+
+	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
+
+	"github.com/afxnet/afxnet/xsk"
+)
+
+// txQueue is the transmit side of a queue: arrivals, flows, the TX ring.
+//
+// Any goroutine may write. It appends its packet to the arrivals and tries to
+// take the transmit lock; whoever has the lock drains for all. The one that
+// gives the lock back looks at the arrivals once more, so that no packet is left
+// to nobody: a writer whose TryLock failed has appended before.
+//
+// A drain fills the TX ring with all there is and then wakes the kernel once:
+// wakeups are per burst, not per packet. It does not wait for anything. What
+// finds no room stays, in the flow queues, and the poller goes on with it.
+type txQueue struct {
+	d *Device
+	q *queue
+
+	arriveMu sync.Mutex // held for an append only
+	arrivals []*gstack.PacketBuffer
+	arrived  atomic.Int32 // len(arrivals)
+
+	mu      sync.Mutex // the transmit lock; owns all below and the TX half
+	tx      *xsk.TX
+	batch   []*gstack.PacketBuffer // arrivals being sorted
+	flows   flowTable
+	current job // the packet being cut; it may span many drains
+	burst   int // frames queued since the last flush
+	acks    ackTable
+	dead    bool // closed: packets are dropped
+
+	stuckOn atomic.Uint32 // a wait
+	st      txCounters
+}
+
+// wait says what a queue that holds packets waits for.
+type wait uint32
+
+const (
+	waitNothing wait = iota
+	waitRing         // room in the TX ring: frames to come back
+	waitDevice       // the kernel took nothing although there was something in the ring
+)
+
+// drainRounds bounds how often one goroutine takes the arrivals of the others
+// before it leaves them to the poller.
+const drainRounds = 8
+
+func (t *txQueue) init(d *Device, q *queue) {
+	t.d, t.q, t.tx = d, q, q.sock.TX()
+	t.flows.init(d.cfg.QueueBytes)
+	t.acks.init(t)
+}
+
+// write queues a packet and sends what can be sent. It keeps a reference.
+func (t *txQueue) write(pkt *gstack.PacketBuffer) {
+	t.arriveMu.Lock()
+	t.arrivals = append(t.arrivals, pkt.IncRef())
+	t.arrived.Store(int32(len(t.arrivals)))
+	t.arriveMu.Unlock()
+	t.drain()
+}
+
+// drain sends what has arrived, unless another goroutine is at it.
+func (t *txQueue) drain() {
+	for range drainRounds {
+		if t.arrived.Load() == 0 || !t.mu.TryLock() {
+			return
+		}
+		t.drainLocked()
+		t.mu.Unlock()
+	}
+	if t.arrived.Load() != 0 {
+		t.q.sock.Interrupt()
+	}
+}
+
+// resume is the poller's part: packets left behind by a full ring or by a writer
+// that had drained enough.
+func (t *txQueue) resume() {
+	if t.arrived.Load() == 0 && wait(t.stuckOn.Load()) == waitNothing {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.drainLocked()
+}
+
+// stuck returns what the queue waits for.
+func (t *txQueue) stuck() wait {
+	if t.arrived.Load() != 0 {
+		return waitDevice // a writer is between append and drain: do not sleep for long
+	}
+	return wait(t.stuckOn.Load())
+}
+
+// drainLocked sorts the arrivals and fills the TX ring. Precondition: mu held.
+func (t *txQueue) drainLocked() {
+	t.arriveMu.Lock()
+	t.batch, t.arrivals = t.arrivals, t.batch[:0]
+	t.arrived.Store(0)
+	t.arriveMu.Unlock()
+
+	for i, pkt := range t.batch {
+		t.batch[i] = nil
+		if t.dead {
+			t.drop(pkt, &t.st.droppedClosed)
+			continue
+		}
+		t.accept(pkt)
+	}
+	if t.dead {
+		return
+	}
+	t.send()
+}
+
+// send fills the TX ring from the flow queues and wakes the kernel, again and
+// again while that makes room at once, as it does in copy mode. After fillRounds
+// the poller goes on: a writer should not work for all others for ever.
+func (t *txQueue) send() {
+	for range fillRounds {
+		full := !t.fill()
+		left := t.flush()
+		if !full || left != 0 {
+			t.park(full, left)
+			return
+		}
+	}
+	t.park(true, 0)
+}
+
+const fillRounds = 4
+
+// accept takes one packet from the arrivals: it is held back, written at once if
+// nothing waits, or queued.
+func (t *txQueue) accept(pkt *gstack.PacketBuffer) {
+	if !t.acks.hold(pkt) {
+		t.enqueue(pkt)
+	}
+}
+
+func (t *txQueue) enqueue(pkt *gstack.PacketBuffer) {
+	if t.current.pkt == nil && t.flows.empty() {
+		t.begin(pkt)
+		t.work() // what finds no room stays the current packet
+		return
+	}
+	if lost := t.flows.push(pkt); lost != nil {
+		t.drop(lost, &t.st.droppedFull)
+	}
+}
+
+// fill moves packets from the flow queues into the TX ring until there is none
+// left (true) or no room.
+func (t *txQueue) fill() bool {
+	for {
+		if !t.work() {
+			return false
+		}
+		pkt := t.flows.pop()
+		if pkt == nil {
+			return true
+		}
+		t.begin(pkt)
+	}
+}
+
+// park notes what the queue waits for and sees to it that the poller knows.
+func (t *txQueue) park(full bool, left int) {
+	w := waitNothing
+	switch {
+	case left != 0 && t.tx.Free(1) != 0:
+		w = waitDevice
+	case full:
+		w = waitRing
+	}
+	if old := wait(t.stuckOn.Swap(uint32(w))); w != waitNothing && old != w {
+		t.q.sock.Interrupt()
+	}
+}
+
+// drop releases a packet that is not sent, and counts it.
+func (t *txQueue) drop(pkt *gstack.PacketBuffer, counter *atomic.Uint64) {
+	counter.Add(1)
+	pkt.DecRef()
+}
+
+// discard drops everything that waits: the link is down, and what could be sent
+// when it is up again would be stale.
+func (t *txQueue) discard() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.discardLocked(&t.st.droppedDown)
+}
+
+func (t *txQueue) discardLocked(counter *atomic.Uint64) {
+	t.acks.drop(counter)
+	if pkt := t.current.pkt; pkt != nil {
+		t.current.pkt = nil
+		t.drop(pkt, counter)
+	}
+	for pkt := t.flows.pop(); pkt != nil; pkt = t.flows.pop() {
+		t.drop(pkt, counter)
+	}
+	t.stuckOn.Store(uint32(waitNothing))
+}
+
+// close drops everything and refuses more.
+func (t *txQueue) close() {
+	t.mu.Lock()
+	t.discardLocked(&t.st.droppedClosed)
+	t.acks.stop()
+	t.dead = true
+	t.mu.Unlock()
+	t.drain()
+	t.mu.Lock()
+	t.tx.Reclaim()
+	t.mu.Unlock()
+}
