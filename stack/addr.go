@@ -1,0 +1,209 @@
+package stack
+
+import (
+	"context"
+	"net"
+	"net/netip"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
+)
+
+// nicID is the stack's only interface.
+const nicID tcpip.NICID = 1
+
+// A network is a parsed network name.
+type network struct {
+	name   string // as given
+	proto  string // "tcp" or "udp"
+	family byte   // '4', '6', or 0 for both
+}
+
+func parseNetwork(name string) (network, error) {
+	switch name {
+	case "tcp", "udp":
+		return network{name: name, proto: name}, nil
+	case "tcp4", "tcp6", "udp4", "udp6":
+		return network{name: name, proto: name[:3], family: name[3]}, nil
+	}
+	return network{}, net.UnknownNetworkError(name)
+}
+
+// admits reports whether a may be used with the network.
+func (n network) admits(a netip.Addr) bool {
+	return n.family == 0 || (n.family == '4') == a.Is4()
+}
+
+// resolve returns the address that a string means. The address of the result
+// is invalid if the string has no host, which is the wildcard for listening.
+// The errors are those of package net's resolver.
+func (s *Stack) resolve(ctx context.Context, n network, address string) (netip.AddrPort, error) {
+	host, service, err := net.SplitHostPort(address)
+	if err != nil {
+		return netip.AddrPort{}, err
+	}
+	port, err := net.DefaultResolver.LookupPort(ctx, n.name, service)
+	if err != nil {
+		return netip.AddrPort{}, err
+	}
+	var addr netip.Addr
+	switch host {
+	case "":
+		return netip.AddrPortFrom(addr, uint16(port)), nil
+	case "localhost":
+		addr = s.own(n.family, '4')
+		if !addr.IsValid() {
+			return netip.AddrPort{}, &net.AddrError{Err: errNoSuitable, Addr: host}
+		}
+	default:
+		addr, err = netip.ParseAddr(host)
+		if err != nil {
+			return netip.AddrPort{}, &net.DNSError{Err: "no resolver", Name: host}
+		}
+		addr = addr.Unmap()
+	}
+	if !n.admits(addr) {
+		return netip.AddrPort{}, &net.AddrError{Err: errNoSuitable, Addr: host}
+	}
+	return netip.AddrPortFrom(addr, uint16(port)), nil
+}
+
+// own returns the stack's first address of a family: that one, or if family is
+// 0 the preferred one, or failing that the other. It is invalid if there is
+// none.
+func (s *Stack) own(family, prefer byte) netip.Addr {
+	switch {
+	case family == '4' || family == 0 && prefer == '4' && s.own4.IsValid():
+		return s.own4
+	case family == '6' || s.own6.IsValid():
+		return s.own6
+	}
+	return s.own4
+}
+
+// destination returns where to send for an address that a caller has given.
+// No address and the wildcard mean the stack itself, as with package net.
+func (s *Stack) destination(n network, to netip.AddrPort) (netip.AddrPort, error) {
+	addr := to.Addr().Unmap()
+	switch {
+	case !addr.IsValid():
+		addr = s.own(n.family, '4')
+	case addr.IsUnspecified() && addr.Is6():
+		addr = s.own(n.family, '6')
+	case addr.IsUnspecified():
+		addr = s.own(n.family, '4')
+	}
+	if !addr.IsValid() {
+		return netip.AddrPort{}, &net.AddrError{Err: errNoSuitable, Addr: "localhost"}
+	}
+	if !n.admits(addr) {
+		return netip.AddrPort{}, &net.AddrError{Err: errNoSuitable, Addr: addr.String()}
+	}
+	if addr.IsLoopback() {
+		// Netstack would send it out by the default route.
+		return netip.AddrPort{}, sysError("connect", &tcpip.ErrNetworkUnreachable{})
+	}
+	if zone := addr.Zone(); zone != "" && zone != s.cfg.Interface {
+		return netip.AddrPort{}, sysError("connect", &tcpip.ErrUnknownDevice{})
+	}
+	return netip.AddrPortFrom(addr, to.Port()), nil
+}
+
+// listenable says what is wrong with an address to listen on. Whether it is
+// the stack's own is netstack's to say.
+func (s *Stack) listenable(n network, a netip.Addr) error {
+	switch {
+	case !a.IsValid():
+		return nil
+	case !n.admits(a):
+		return &net.AddrError{Err: errNoSuitable, Addr: a.String()}
+	case a.Zone() != "" && a.Zone() != s.cfg.Interface:
+		return sysError("bind", &tcpip.ErrUnknownDevice{})
+	}
+	return nil
+}
+
+// listenFamily returns the netstack protocol to listen with on an address, and
+// whether IPv4 is to be kept out of it. A wildcard takes both families if the
+// stack has both and the network does not say otherwise.
+func (s *Stack) listenFamily(n network, addr netip.Addr) (proto tcpip.NetworkProtocolNumber, v6only bool) {
+	wildcard := !addr.IsValid() || addr.IsUnspecified()
+	switch {
+	case n.family == '4':
+		return ipv4.ProtocolNumber, false
+	case n.family == '6':
+		return ipv6.ProtocolNumber, true
+	case wildcard && s.own4.IsValid() && s.own6.IsValid():
+		return ipv6.ProtocolNumber, false
+	case wildcard && s.own6.IsValid():
+		return ipv6.ProtocolNumber, true
+	case wildcard:
+		return ipv4.ProtocolNumber, false
+	}
+	return familyOf(addr), true
+}
+
+func familyOf(a netip.Addr) tcpip.NetworkProtocolNumber {
+	if a.Is4() {
+		return ipv4.ProtocolNumber
+	}
+	return ipv6.ProtocolNumber
+}
+
+// fullAddress returns ap for netstack. The wildcard has no address there, and
+// the interface is named where a route cannot be found without it.
+func fullAddress(ap netip.AddrPort) tcpip.FullAddress {
+	a := ap.Addr()
+	full := tcpip.FullAddress{Port: ap.Port()}
+	if !a.IsValid() || a.IsUnspecified() {
+		return full
+	}
+	full.Addr = tcpipAddr(a)
+	if a.IsMulticast() || a.IsLinkLocalUnicast() && a.Is6() {
+		full.NIC = nicID
+	}
+	return full
+}
+
+func tcpipAddr(a netip.Addr) tcpip.Address {
+	if a.Is4() {
+		return tcpip.AddrFrom4(a.As4())
+	}
+	return tcpip.AddrFrom16(a.As16())
+}
+
+// addrPort is the way back. IPv4 comes out as IPv4, also if it was mapped.
+func (s *Stack) addrPort(full tcpip.FullAddress) netip.AddrPort {
+	var a netip.Addr
+	switch full.Addr.Len() {
+	case 4:
+		a = netip.AddrFrom4(full.Addr.As4())
+	case 16:
+		a = netip.AddrFrom16(full.Addr.As16()).Unmap()
+		if a.IsLinkLocalUnicast() && a.Is6() {
+			a = a.WithZone(s.cfg.Interface)
+		}
+	}
+	return netip.AddrPortFrom(a, full.Port)
+}
+
+// localAddr returns the address of an endpoint of a family. The wildcard, which
+// has none, is shown as package net shows it.
+func (s *Stack) localAddr(ep tcpip.Endpoint, proto tcpip.NetworkProtocolNumber) netip.AddrPort {
+	full, err := ep.GetLocalAddress()
+	if err != nil {
+		return netip.AddrPort{}
+	}
+	if ap := s.addrPort(full); ap.IsValid() {
+		return ap
+	}
+	if proto == ipv4.ProtocolNumber {
+		return netip.AddrPortFrom(netip.IPv4Unspecified(), full.Port)
+	}
+	return netip.AddrPortFrom(netip.IPv6Unspecified(), full.Port)
+}
+
+// tcpAddr and udpAddr return net's form of an address. IPv4 has 4 bytes.
+func tcpAddr(ap netip.AddrPort) *net.TCPAddr { return net.TCPAddrFromAddrPort(ap) }
+func udpAddr(ap netip.AddrPort) *net.UDPAddr { return net.UDPAddrFromAddrPort(ap) }

@@ -1,0 +1,85 @@
+package stack
+
+import (
+	"io"
+	"net/netip"
+	"testing"
+)
+
+// netstackUDPAllocs is what netstack allocates for a datagram, sent and
+// received: 4 on the way in, to look at the headers and for its record of the
+// datagram, and 4 on the way out, for an address, a route, a reader and a
+// closure. None is the adapter's.
+const netstackUDPAllocs = 8
+
+// pingPong returns a function that sends n bytes to a peer that sends them
+// back, and waits for them.
+func pingPong(t testing.TB, n int) func() {
+	p := newPairWith(t, pairOptions{a: testConfig(addrA), b: testConfig(addrB)})
+	p.a.idle, p.b.idle = nil, nil
+	c, s := p.connect(t, "tcp", addrB)
+	go func() {
+		b := make([]byte, n)
+		for {
+			if _, err := io.ReadFull(s, b); err != nil {
+				return
+			}
+			if _, err := s.Write(b); err != nil {
+				return
+			}
+		}
+	}()
+	b := make([]byte, n)
+	return func() {
+		if _, err := c.Write(b); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(c, b); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestTCPAllocs counts the allocations of a whole round trip: both adapters,
+// both stacks, and the wire.
+func TestTCPAllocs(t *testing.T) {
+	f := pingPong(t, 64)
+	for range 100 {
+		f()
+	}
+	// Less than one: a garbage collection empties netstack's pools.
+	if got := testing.AllocsPerRun(2000, f); got >= 1 && !raceEnabled {
+		t.Errorf("%v allocations per round trip, want 0", got)
+	}
+}
+
+func TestUDPAllocs(t *testing.T) {
+	p := newPairWith(t, pairOptions{a: testConfig(addrA), b: testConfig(addrB)})
+	s := listenUDP(t, p.b, "udp4", ":53")
+	c := listenUDP(t, p.a, "udp4", ":0")
+	to := netip.MustParseAddrPort(addrB + ":53")
+	b := make([]byte, 64)
+	round := func() {
+		if _, err := c.WriteToUDPAddrPort(b, to); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := s.ReadFromUDPAddrPort(b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 100 {
+		round()
+	}
+	// One more would be ours.
+	if got := testing.AllocsPerRun(1000, round); got >= netstackUDPAllocs+1 && !raceEnabled {
+		t.Errorf("%v allocations per datagram, want %d", got, netstackUDPAllocs)
+	}
+}
+
+func BenchmarkTCPPingPong(b *testing.B) {
+	f := pingPong(b, 64)
+	b.ReportAllocs()
+	for b.Loop() {
+		f()
+	}
+}

@@ -1,0 +1,245 @@
+package stack
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+
+	"github.com/afxnet/afxnet/netdev"
+)
+
+// Config says what a Stack is: its interface, its addresses and its routes.
+// It is passed by value, and only Addresses (and, for Open, Interface) must
+// be set.
+type Config struct {
+	// Interface is the name of the network interface whose queues carry the
+	// stack's packets, and the zone of its IPv6 link-local addresses. At most
+	// 15 bytes.
+	Interface string
+
+	// Addresses are the stack's own addresses, each with the length of the
+	// prefix that is reached without a gateway. At least one; IPv4, IPv6 or
+	// both. Multicast, loopback, unspecified, broadcast and IPv4-mapped
+	// addresses are refused. The first of each family is the one that
+	// "localhost" and an empty host mean to Dial.
+	//
+	// No IPv6 link-local address is made up: add one here if the network
+	// needs it.
+	Addresses []netip.Prefix
+
+	// Gateways are the next hops of the default routes, at most one of each
+	// family. A gateway is reached without a gateway itself: it lies in the
+	// prefix of an address, in a Route without a gateway, or is IPv6
+	// link-local. None means that only prefixes and Routes can be reached.
+	Gateways []netip.Addr
+
+	// Routes are routes besides the default ones and those of Addresses. The
+	// longest prefix wins.
+	Routes []Route
+
+	// Neighbors are link addresses that are known without asking. They never
+	// expire. None is usual.
+	Neighbors []Neighbor
+
+	// NoDuplicateCheck starts at once, without asking the link whether another
+	// host has one of the Addresses. The check takes 200 ms, see Open.
+	NoDuplicateCheck bool
+
+	// Profile is the kind of network the TCP timers suit. Zero is
+	// ProfileWAN.
+	Profile Profile
+
+	// Device has the settings of the device below: queues, bind and attach
+	// mode, rings, packet memory, polling. The zero value takes all queues
+	// and the best modes there are. Its Interface is not used.
+	Device netdev.Config
+}
+
+// A Route sends packets for a prefix to a gateway, or straight to the link.
+type Route struct {
+	// Destination is the prefix, without host bits.
+	Destination netip.Prefix
+
+	// Gateway is the next hop, of the same family. The zero Addr means that
+	// the destination is on the link.
+	Gateway netip.Addr
+}
+
+// A Neighbor is a host on the link whose hardware address is given.
+type Neighbor struct {
+	// Addr is its unicast address.
+	Addr netip.Addr
+
+	// HardwareAddr is its link address: 6 bytes.
+	HardwareAddr net.HardwareAddr
+}
+
+// A Profile chooses the values of TCP timers that depend on distance.
+type Profile int
+
+const (
+	// ProfileWAN suits any path: no segment is sent again before 200 ms, the
+	// value Linux uses.
+	ProfileWAN Profile = iota
+
+	// ProfileLAN is for peers that are all a few milliseconds away: no
+	// segment is sent again before 50 ms, which is still more than the 40 ms
+	// for which a Linux peer may hold an acknowledgement back.
+	ProfileLAN
+)
+
+// String returns the name of the profile.
+func (p Profile) String() string {
+	switch p {
+	case ProfileWAN:
+		return "WAN"
+	case ProfileLAN:
+		return "LAN"
+	}
+	return fmt.Sprintf("Profile(%d)", int(p))
+}
+
+// maxInterfaceName is the longest interface name in bytes: IFNAMSIZ of
+// Linux's if.h, less the final zero.
+const maxInterfaceName = 15
+
+// validate returns what is wrong with c: the field, its value and the rule.
+func (c *Config) validate() error {
+	if len(c.Interface) > maxInterfaceName {
+		return fmt.Errorf("stack: Config.Interface: %q: longer than %d bytes", c.Interface, maxInterfaceName)
+	}
+	if len(c.Addresses) == 0 {
+		return fmt.Errorf("stack: Config.Addresses: empty: at least one address is needed")
+	}
+	for i, p := range c.Addresses {
+		if why := wrongAddress(p); why != "" {
+			return fmt.Errorf("stack: Config.Addresses[%d]: %v: %s", i, p, why)
+		}
+		for _, q := range c.Addresses[:i] {
+			if q.Addr() == p.Addr() {
+				return fmt.Errorf("stack: Config.Addresses[%d]: %v: the address is there twice", i, p)
+			}
+		}
+	}
+	for i, r := range c.Routes {
+		if why := c.wrongRoute(r); why != "" {
+			return fmt.Errorf("stack: Config.Routes[%d]: %v via %v: %s", i, r.Destination, r.Gateway, why)
+		}
+	}
+	for i, g := range c.Gateways {
+		why := c.wrongGateway(g)
+		for _, h := range c.Gateways[:i] {
+			if why == "" && h.Is4() == g.Is4() {
+				why = "a second gateway of its family"
+			}
+		}
+		if why != "" {
+			return fmt.Errorf("stack: Config.Gateways[%d]: %v: %s", i, g, why)
+		}
+	}
+	for i, n := range c.Neighbors {
+		if why := wrongUnicast(n.Addr); why != "" {
+			return fmt.Errorf("stack: Config.Neighbors[%d].Addr: %v: %s", i, n.Addr, why)
+		}
+		if len(n.HardwareAddr) != 6 || n.HardwareAddr[0]&1 != 0 {
+			return fmt.Errorf("stack: Config.Neighbors[%d].HardwareAddr: %v: not a unicast address of 6 bytes", i, n.HardwareAddr)
+		}
+	}
+	if c.Profile != ProfileWAN && c.Profile != ProfileLAN {
+		return fmt.Errorf("stack: Config.Profile: %v: neither ProfileWAN nor ProfileLAN", c.Profile)
+	}
+	return nil
+}
+
+// wrongUnicast says why a cannot be the address of one host, or "".
+func wrongUnicast(a netip.Addr) string {
+	switch {
+	case !a.IsValid():
+		return "not an address"
+	case a.Is4In6():
+		return "IPv4-mapped address; write it as IPv4"
+	case a.IsMulticast():
+		return "multicast address"
+	case a.IsUnspecified():
+		return "unspecified address"
+	case a.IsLoopback():
+		return "loopback address"
+	case a == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
+		return "broadcast address"
+	}
+	return ""
+}
+
+func wrongAddress(p netip.Prefix) string {
+	if !p.IsValid() {
+		return "not a prefix"
+	}
+	if why := wrongUnicast(p.Addr()); why != "" {
+		return why
+	}
+	if p.Bits() == 0 {
+		return "the prefix length is 0; use Gateways for a default route"
+	}
+	if p.Addr().Is4() && p.Bits() < 31 {
+		switch p.Addr() {
+		case p.Masked().Addr():
+			return "network address of its prefix"
+		case lastAddr(p):
+			return "broadcast address of its prefix"
+		}
+	}
+	return ""
+}
+
+// lastAddr returns the last address of an IPv4 prefix.
+func lastAddr(p netip.Prefix) netip.Addr {
+	a := p.Addr().As4()
+	for bit := p.Bits(); bit < 32; bit++ {
+		a[bit/8] |= 0x80 >> (bit % 8)
+	}
+	return netip.AddrFrom4(a)
+}
+
+func (c *Config) wrongRoute(r Route) string {
+	switch d := r.Destination; {
+	case !d.IsValid():
+		return "the destination is not a prefix"
+	case d.Addr().Is4In6():
+		return "IPv4-mapped destination; write it as IPv4"
+	case d != d.Masked():
+		return "the destination has host bits"
+	case !r.Gateway.IsValid():
+		return ""
+	case r.Gateway.Is4() != d.Addr().Is4():
+		return "gateway and destination are not of one family"
+	}
+	return c.wrongGateway(r.Gateway)
+}
+
+func (c *Config) wrongGateway(g netip.Addr) string {
+	if why := wrongUnicast(g); why != "" {
+		return why
+	}
+	if g.Zone() != "" && g.Zone() != c.Interface {
+		return "its zone is not Interface"
+	}
+	if g.IsLinkLocalUnicast() && g.Is6() {
+		return ""
+	}
+	for _, p := range c.Addresses {
+		if p.Addr() == g {
+			return "an address of the stack itself"
+		}
+	}
+	for _, p := range c.Addresses {
+		if p.Contains(g) {
+			return ""
+		}
+	}
+	for _, r := range c.Routes {
+		if !r.Gateway.IsValid() && r.Destination.Contains(g) {
+			return ""
+		}
+	}
+	return "not on the link: in no prefix of Addresses"
+}

@@ -1,0 +1,101 @@
+package stack
+
+import (
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+)
+
+func TestConfigErrors(t *testing.T) {
+	good := func() Config {
+		return Config{Interface: "eth0", Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.0.1/24")}}
+	}
+	addr, prefix := netip.MustParseAddr, netip.MustParsePrefix
+	mac := net.HardwareAddr{2, 0, 0, 0, 0, 1}
+	for _, tc := range []struct {
+		change func(*Config)
+		want   string // "" is no error
+	}{
+		{func(c *Config) {}, ""},
+		{func(c *Config) { c.Interface = "" }, ""},
+		{func(c *Config) { c.Interface = "a-name-of-16-byt" }, "stack: Config.Interface: \"a-name-of-16-byt\": longer than 15 bytes"},
+		{func(c *Config) { c.Addresses = nil }, "stack: Config.Addresses: empty"},
+		{func(c *Config) { c.Addresses = append(c.Addresses, prefix("224.0.0.1/24")) }, "stack: Config.Addresses[1]: 224.0.0.1/24: multicast"},
+		{func(c *Config) { c.Addresses[0] = prefix("10.0.0.0/24") }, "network address"},
+		{func(c *Config) { c.Addresses[0] = prefix("10.0.0.255/24") }, "broadcast address"},
+		{func(c *Config) { c.Addresses[0] = prefix("10.0.0.0/31") }, ""},
+		{func(c *Config) { c.Addresses[0] = prefix("10.0.0.7/32") }, ""},
+		{func(c *Config) { c.Addresses[0] = prefix("10.0.0.7/0") }, "prefix length is 0"},
+		{func(c *Config) { c.Addresses[0] = prefix("127.0.0.1/8") }, "loopback"},
+		{func(c *Config) { c.Addresses[0] = prefix("0.0.0.0/8") }, "unspecified"},
+		{func(c *Config) { c.Addresses[0] = prefix("255.255.255.255/8") }, "broadcast"},
+		{func(c *Config) { c.Addresses[0] = prefix("::ffff:10.0.0.1/120") }, "IPv4-mapped"},
+		{func(c *Config) { c.Addresses[0] = netip.Prefix{} }, "not a prefix"},
+		{func(c *Config) { c.Addresses = append(c.Addresses, prefix("10.0.0.1/8")) }, "there twice"},
+		{func(c *Config) { c.Gateways = []netip.Addr{addr("10.0.0.254")} }, ""},
+		{func(c *Config) { c.Gateways = []netip.Addr{addr("fe80::1%eth0")} }, ""},
+		{func(c *Config) { c.Gateways = []netip.Addr{addr("fe80::1%eth1")} }, "its zone"},
+		{func(c *Config) { c.Gateways = []netip.Addr{addr("10.0.1.254")} }, "stack: Config.Gateways[0]: 10.0.1.254: not on the link"},
+		{func(c *Config) { c.Gateways = []netip.Addr{addr("10.0.0.1")} }, "stack itself"},
+		{func(c *Config) { c.Gateways = []netip.Addr{addr("10.0.0.2"), addr("10.0.0.3")} }, "second gateway"},
+		{func(c *Config) {
+			c.Routes = []Route{{Destination: prefix("10.0.1.254/32")}}
+			c.Gateways = []netip.Addr{addr("10.0.1.254")}
+		}, ""},
+		{func(c *Config) { c.Routes = []Route{{}} }, "stack: Config.Routes[0]"},
+		{func(c *Config) { c.Routes = []Route{{Destination: prefix("10.9.0.1/16")}} }, "host bits"},
+		{func(c *Config) { c.Routes = []Route{{prefix("fd00::/64"), addr("10.0.0.2")}} }, "not of one family"},
+		{func(c *Config) { c.Routes = []Route{{prefix("10.9.0.0/16"), addr("10.0.0.2")}} }, ""},
+		{func(c *Config) { c.Neighbors = []Neighbor{{addr("10.0.0.2"), mac}} }, ""},
+		{func(c *Config) { c.Neighbors = []Neighbor{{addr("10.0.0.2"), mac[:5]}} }, "stack: Config.Neighbors[0].HardwareAddr"},
+		{func(c *Config) { c.Neighbors = []Neighbor{{netip.Addr{}, mac}} }, "stack: Config.Neighbors[0].Addr"},
+		{func(c *Config) { c.Profile = 7 }, "stack: Config.Profile: Profile(7)"},
+	} {
+		c := good()
+		tc.change(&c)
+		err := c.validate()
+		switch {
+		case tc.want == "" && err != nil:
+			t.Errorf("%+v: %v", c, err)
+		case tc.want != "" && (err == nil || !strings.Contains(err.Error(), tc.want)):
+			t.Errorf("%+v: %v, want %q", c, err, tc.want)
+		}
+	}
+}
+
+func TestProfiles(t *testing.T) {
+	for profile, want := range map[Profile]time.Duration{ProfileWAN: 200 * time.Millisecond, ProfileLAN: 50 * time.Millisecond} {
+		cfg := testConfig(addrA)
+		cfg.Profile = profile
+		p := newPairWith(t, pairOptions{a: cfg, b: testConfig(addrB)})
+		var rto tcpip.TCPMinRTOOption
+		var cc tcpip.CongestionControlOption
+		var rec tcpip.TCPRecovery
+		for _, o := range []tcpip.GettableTransportProtocolOption{&rto, &cc, &rec} {
+			if terr := p.a.ns.TransportProtocolOption(tcp.ProtocolNumber, o); terr != nil {
+				t.Fatal(terr)
+			}
+		}
+		if time.Duration(rto) != want || cc != "cubic" || rec != 0 {
+			t.Errorf("%v: minimum RTO %v, %q, recovery %v", profile, time.Duration(rto), cc, rec)
+		}
+	}
+}
+
+// TestRandom checks that two stacks do not choose the same ports.
+func TestRandom(t *testing.T) {
+	same := true
+	p, q := newPair(t), newPair(t)
+	for range 4 {
+		u, v := listenUDP(t, p.a, "udp", ":0"), listenUDP(t, q.a, "udp", ":0")
+		same = same && portOf(u.LocalAddr()) == portOf(v.LocalAddr())
+	}
+	if same {
+		t.Error("ephemeral ports are not random")
+	}
+}

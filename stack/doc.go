@@ -1,0 +1,65 @@
+// Package stack is a TCP/IP stack of the program's own on a network interface,
+// with the sockets of package net: Dial, Listen and ListenPacket give net.Conn,
+// net.Listener and net.PacketConn, and code that takes those needs no change.
+// Packets do not pass through the kernel's stack.
+//
+//	application goroutines        TCPConn, TCPListener, UDPConn
+//	        |  Read copies out       ^
+//	        |  Write copies in       | one wakeup per waiting side
+//	        v                        |
+//	gVisor netstack               TCP, UDP, ICMP, IPv4, IPv6, ARP, ND
+//	        |  WritePackets          ^
+//	        v                        | DeliverNetworkPacket
+//	link endpoint                 frames of the device's queues
+//
+// There is one copy on each way between the application's memory and
+// netstack's: Write must keep the bytes to send them again. Where the link
+// copies is the link's to say.
+//
+// # Goroutines
+//
+// Every method of every type may be called from any goroutine. No connection,
+// listener or socket has a goroutine of its own. A call that cannot go on
+// waits on a semaphore of its side of the socket: reading and writing are two
+// sides, and calls on one side go one after the other, so that the bytes of
+// concurrent Writes are not mixed. Netstack wakes a side when something
+// happens; so do deadlines, Close, and the end of the device. Close returns
+// when no call is inside the socket any more.
+//
+// What a goroutine does before it sleeps can be replaced: it may poll the
+// device for a while, so that the packet it waits for need not wake it.
+//
+// # Errors
+//
+// Errors are *net.OpError with the operation names of package net, around an
+// *os.SyscallError with the number that Linux would give, so that errors.Is
+// works with syscall.ECONNREFUSED, ECONNRESET, EPIPE, ETIMEDOUT, EADDRINUSE,
+// EADDRNOTAVAIL, ENETUNREACH, EHOSTUNREACH, EMSGSIZE and others. Further:
+//
+//	io.EOF, bare             the end of the peer's data
+//	os.ErrDeadlineExceeded   a deadline has passed; Timeout is true
+//	net.ErrClosed            the socket or the Stack was closed
+//	syscall.ENETDOWN         the device is gone
+//	context.Canceled         the context of a dial was canceled
+//	*net.AddrError           a bad address or port
+//	*net.DNSError            a host name: this version has no resolver
+//
+// Addresses of a connection can be asked for at any time, also after it was
+// reset or closed.
+//
+// # Differences from package net
+//
+// The types are not those of package net, which are concrete: code that
+// asserts *net.TCPConn does not find it. There are no file descriptors, so no
+// SyscallConn and no File. Loopback addresses are not reachable, since there
+// is no loopback interface: "localhost" means the stack's own first address.
+// A source address that is IPv4 is given as IPv4, never mapped to IPv6. After
+// a reset every Read reports it, not only the first.
+//
+// # What it is not for
+//
+// A stack is not a router, not a firewall, and not a way to reach the host it
+// runs on: packets leave by the wire. It forwards nothing and makes up no
+// addresses; there is no DHCP and no SLAAC. Open looks for other hosts with its
+// addresses, but the stack does not watch for those that come later.
+package stack

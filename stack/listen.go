@@ -1,0 +1,239 @@
+package stack
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"time"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
+)
+
+// Listen announces a TCP service on an address of the stack, as net.Listen
+// does. The network is "tcp", "tcp4" or "tcp6". Without a host, or with a
+// wildcard, "tcp" takes both families if the stack has both. The listener is
+// a *TCPListener. The error is a *net.OpError: errors.Is tells EADDRINUSE,
+// EADDRNOTAVAIL and net.ErrClosed (the stack was closed) apart.
+func (s *Stack) Listen(network, address string) (net.Listener, error) {
+	n, at, err := s.listenAddr("tcp", network, address)
+	if err != nil {
+		return nil, err
+	}
+	if l, err := s.listenTCP(n, at); err == nil {
+		return l, nil
+	} else {
+		return nil, err
+	}
+}
+
+// ListenTCP acts like Listen. If laddr is nil the port is chosen.
+func (s *Stack) ListenTCP(network string, laddr *net.TCPAddr) (*TCPListener, error) {
+	n, err := parseNetwork(network)
+	if err == nil && n.proto != "tcp" {
+		err = net.UnknownNetworkError(network)
+	}
+	if err != nil {
+		return nil, opError("listen", network, nil, opAddr(laddr), err)
+	}
+	if laddr == nil {
+		laddr = &net.TCPAddr{}
+	}
+	return s.listenTCP(n, laddr.AddrPort())
+}
+
+// ListenPacket opens a UDP socket on an address of the stack, as
+// net.ListenPacket does. The network is "udp", "udp4" or "udp6". The socket is
+// a *UDPConn.
+func (s *Stack) ListenPacket(network, address string) (net.PacketConn, error) {
+	n, at, err := s.listenAddr("udp", network, address)
+	if err != nil {
+		return nil, err
+	}
+	if c, err := s.listenUDP(n, at); err == nil {
+		return c, nil
+	} else {
+		return nil, err
+	}
+}
+
+// ListenUDP acts like ListenPacket. If laddr is nil the port is chosen.
+func (s *Stack) ListenUDP(network string, laddr *net.UDPAddr) (*UDPConn, error) {
+	n, err := parseNetwork(network)
+	if err == nil && n.proto != "udp" {
+		err = net.UnknownNetworkError(network)
+	}
+	if err != nil {
+		return nil, opError("listen", network, nil, opAddr(laddr), err)
+	}
+	if laddr == nil {
+		laddr = &net.UDPAddr{}
+	}
+	return s.listenUDP(n, laddr.AddrPort())
+}
+
+// listenAddr parses what Listen and ListenPacket are given.
+func (s *Stack) listenAddr(proto, name, address string) (n network, at netip.AddrPort, err error) {
+	n, err = parseNetwork(name)
+	if err == nil && address != "" {
+		at, err = s.resolve(context.Background(), n, address)
+	}
+	if err == nil && n.proto != proto {
+		err = &net.AddrError{Err: "unexpected address type", Addr: address}
+	}
+	if err != nil {
+		return n, at, opError("listen", name, nil, nil, err)
+	}
+	return n, at, nil
+}
+
+func (s *Stack) listenTCP(n network, at netip.AddrPort) (*TCPListener, error) {
+	at = netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
+	fail := func(err error) (*TCPListener, error) {
+		return nil, opError("listen", n.name, nil, tcpAddr(at), err)
+	}
+	if err := s.listenable(n, at.Addr()); err != nil {
+		return fail(err)
+	}
+	for {
+		l, err := s.bindListener(n, at)
+		if err != nil {
+			return fail(err)
+		}
+		if !s.ports.take(l.claim) {
+			l.claim = nil
+			l.Close()
+			if at.Port() == 0 {
+				continue // netstack chose a port that is taken in part
+			}
+			return fail(sysError("bind", &tcpip.ErrPortInUse{}))
+		}
+		if terr := l.ep.Listen(listenBacklog); terr != nil {
+			err := l.callErr(&l.rd.parker, "listen", terr)
+			l.Close()
+			return fail(err)
+		}
+		return l, nil
+	}
+}
+
+// bindListener makes a listener that has its address but not the port yet.
+func (s *Stack) bindListener(n network, at netip.AddrPort) (*TCPListener, error) {
+	l := &TCPListener{}
+	proto, v6only := s.listenFamily(n, at.Addr())
+	if err := l.open(s, n.name, tcp.ProtocolNumber, proto, v6only); err != nil {
+		return nil, err
+	}
+	// Connections that were accepted on the port may be alive, or in
+	// TIME-WAIT.
+	l.ep.SocketOptions().SetReuseAddress(true)
+	if terr := l.ep.Bind(fullAddress(at)); terr != nil {
+		err := l.callErr(&l.rd.parker, "bind", terr)
+		l.close()
+		return nil, err
+	}
+	local := s.localAddr(l.ep, proto)
+	l.laddr = tcpAddr(local)
+	l.claim = newClaim(local, proto, v6only)
+	return l, nil
+}
+
+func (s *Stack) listenUDP(n network, at netip.AddrPort) (*UDPConn, error) {
+	c := &UDPConn{}
+	at = netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
+	fail := func(err error) (*UDPConn, error) {
+		return nil, opError("listen", n.name, nil, udpAddr(at), err)
+	}
+	if err := s.listenable(n, at.Addr()); err != nil {
+		return fail(err)
+	}
+	proto, v6only := s.listenFamily(n, at.Addr())
+	c.family, c.dual = proto, proto == ipv6.ProtocolNumber && !v6only
+	if err := c.open(s, n.name, udp.ProtocolNumber, proto, v6only); err != nil {
+		return fail(err)
+	}
+	c.ep.SocketOptions().SetBroadcast(true) // as package net does
+	if terr := c.ep.Bind(fullAddress(at)); terr != nil {
+		err := c.callErr(&c.rd.parker, "bind", terr)
+		c.close()
+		return fail(err)
+	}
+	c.laddr = udpAddr(s.localAddr(c.ep, proto))
+	return c, nil
+}
+
+// A TCPListener accepts TCP connections. It implements net.Listener. All
+// methods may be called from any goroutine.
+type TCPListener struct {
+	socket
+	claim *claim // nil before it is taken
+}
+
+// Accept returns the next connection, a *TCPConn. It waits for one. After
+// Close the error is net.ErrClosed in a *net.OpError.
+func (l *TCPListener) Accept() (net.Conn, error) {
+	c, err := l.AcceptTCP()
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// AcceptTCP acts like Accept.
+func (l *TCPListener) AcceptTCP() (*TCPConn, error) {
+	ep, c, raddr, err := l.accept()
+	if err != nil {
+		return nil, opError("accept", l.net, nil, l.laddr, err)
+	}
+	if err := c.adopt(l.stack, l.net, ep, c.wq); err != nil {
+		return nil, opError("accept", l.net, nil, l.laddr, err)
+	}
+	local := l.stack.localAddr(ep, 0)
+	c.established(tcpAddr(local), tcpAddr(raddr))
+	return c, nil
+}
+
+func (l *TCPListener) accept() (tcpip.Endpoint, *TCPConn, netip.AddrPort, error) {
+	l.rd.mu.Lock()
+	defer l.rd.mu.Unlock()
+	for {
+		if err := l.why(&l.rd.parker); err != nil {
+			return nil, nil, netip.AddrPort{}, err
+		}
+		var peer tcpip.FullAddress
+		ep, wq, terr := l.ep.Accept(&peer)
+		if terr == nil {
+			c := &TCPConn{}
+			c.wq = wq
+			return ep, c, l.stack.addrPort(peer), nil
+		}
+		if !isWouldBlock(terr) {
+			return nil, nil, netip.AddrPort{}, l.callErr(&l.rd.parker, "accept", terr)
+		}
+		l.rd.park()
+	}
+}
+
+// Addr returns the address that the listener listens on.
+func (l *TCPListener) Addr() net.Addr { return l.laddr }
+
+// SetDeadline makes Accept give up at t; zero means never. The error then is
+// os.ErrDeadlineExceeded in a *net.OpError.
+func (l *TCPListener) SetDeadline(t time.Time) error {
+	return l.setDeadline(t, &l.rd)
+}
+
+// Close ends listening. It wakes all blocked calls of Accept. Connections
+// that nobody has accepted are reset; accepted ones stay. A second Close
+// returns net.ErrClosed in a *net.OpError.
+func (l *TCPListener) Close() error {
+	if !l.close() {
+		return opError("close", l.net, nil, l.laddr, net.ErrClosed)
+	}
+	if l.claim != nil {
+		l.stack.ports.free(l.claim)
+	}
+	return nil
+}

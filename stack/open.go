@@ -1,0 +1,99 @@
+package stack
+
+import (
+	"errors"
+	"fmt"
+	"sync/atomic"
+
+	"github.com/afxnet/afxnet/netdev"
+)
+
+// Open takes the queues of Config.Interface, claims Config.Addresses on it and
+// starts a stack there. From then on the kernel does not see packets for these
+// addresses, and sees all others as before. Call it in the network namespace of
+// the interface; the stack may be used in any.
+//
+// Unless Config.NoDuplicateCheck is set, it first asks the link whether another
+// host has one of the addresses, and refuses with EADDRINUSE if one answers.
+// While the link has no carrier nobody can, and the addresses are taken.
+//
+// It needs CAP_NET_RAW and CAP_NET_ADMIN for the sockets and the program's
+// attachment, and CAP_BPF to load it; root has them all. Errors name the step
+// and the remedy; see [xsk.Open] and [xsk.LoadProgram] for what errors.Is finds
+// in them.
+func Open(cfg Config) (_ *Stack, err error) {
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	if cfg.Interface == "" {
+		return nil, errors.New("stack: Config.Interface: empty: the name of an interface is needed")
+	}
+	// The device reports the link from its first moment, the stack hears of
+	// it from its own.
+	var s atomic.Pointer[Stack]
+	dev := cfg.Device
+	dev.Interface = cfg.Interface
+	user := dev.OnLink
+	dev.OnLink = func(err error) {
+		if s := s.Load(); s != nil {
+			s.setLink(err)
+		}
+		if user != nil {
+			user(err)
+		}
+	}
+	d, err := netdev.Open(dev)
+	if err != nil {
+		return nil, fmt.Errorf("stack: open %s: %w", cfg.Interface, err)
+	}
+	st, err := newBare(cfg, d.LinkEndpoint(), d.QDisc(), true, d)
+	if err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	st.dev, st.closeLink = d, d.Close
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, st.Close())
+		}
+	}()
+	s.Store(st)
+	st.setLink(d.LinkErr())
+	for _, p := range cfg.Addresses {
+		if err := d.AddAddress(p.Addr()); err != nil {
+			return nil, fmt.Errorf("stack: claim %v: %w", p.Addr(), err)
+		}
+	}
+	// The answers to the check come to the sockets, and nobody answers for the
+	// addresses before it is over.
+	if !cfg.NoDuplicateCheck {
+		if err := st.checkDuplicates(); err != nil {
+			return nil, err
+		}
+	}
+	if err := st.configure(); err != nil {
+		return nil, err
+	}
+	return st, nil
+}
+
+// openOn starts a stack on a device, which it closes with itself, also if it
+// fails.
+func openOn(cfg Config, d *netdev.Device) (*Stack, error) {
+	s, err := newStack(cfg, d.LinkEndpoint(), d.QDisc(), true, d)
+	if err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	s.dev, s.closeLink = d, d.Close
+	return s, nil
+}
+
+func (s *Stack) setLink(err error) {
+	if err != nil {
+		s.linkDown(err)
+	} else {
+		s.linkUp()
+	}
+}
+
+// Device returns the device below the stack: what its binds got, its counters.
+func (s *Stack) Device() *netdev.Device { return s.dev }

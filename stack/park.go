@@ -1,0 +1,126 @@
+package stack
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"gvisor.dev/gvisor/pkg/waiter"
+)
+
+// Reasons not to wait, and not to try. They are bits of parker.stop.
+const (
+	stopClosed  uint32 = 1 << iota // the socket was closed by its owner
+	stopStack                      // the stack was closed under it
+	stopDown                       // the device is gone; cleared when it is back
+	stopExpired                    // the deadline has passed; cleared when it moves
+)
+
+// An idler has something better to do than to sleep: it polls the device, so
+// that the packet that is waited for is found by the goroutine that waits.
+//
+// PollBeforePark is called by a goroutine about to sleep, with no lock of
+// gVisor held but with the lock of its side of one socket. It returns when
+// w.Woken reports true or when it has polled long enough; it may call no
+// method of the socket.
+type idler interface {
+	PollBeforePark(w interface{ Woken() bool })
+}
+
+// A parker is where the goroutines of one side of a socket wait: readers (or
+// accepters) on one, writers (or a dialer) on the other. It is the only place
+// in the package where a goroutine sleeps for a packet.
+//
+// One goroutine waits at a time, the one that holds the side's lock. It looks
+// at stop, tries, and parks when the endpoint would block. Whoever changes
+// what it looked at does so first and wakes it second. The wakeup is kept
+// until it is taken, so one that comes between the try and the park is not
+// lost; one that nobody needed costs one more try.
+type parker struct {
+	stop  atomic.Uint32 // reasons to give up, 0 in steady state
+	idle  idler         // nil: sleep at once
+	sem   chan struct{} // 1 slot
+	entry waiter.Entry  // registered with the endpoint for the socket's life
+
+	mu    sync.Mutex // guards the deadline; a leaf
+	due   time.Time  // when stopExpired is to be set; zero if never
+	timer *time.Timer
+}
+
+func (p *parker) init(idle idler, mask waiter.EventMask) {
+	p.idle = idle
+	p.sem = make(chan struct{}, 1)
+	p.entry.Init(p, mask)
+}
+
+// NotifyEvent implements waiter.EventListener. The endpoint calls it, often
+// with its lock held: it must not call back.
+func (p *parker) NotifyEvent(waiter.EventMask) { p.wake() }
+
+func (p *parker) wake() {
+	select {
+	case p.sem <- struct{}{}:
+	default: // a wakeup is waiting already
+	}
+}
+
+// Woken reports whether park would return at once.
+func (p *parker) Woken() bool { return len(p.sem) != 0 }
+
+// park returns after the next wakeup, which may have come before the call.
+func (p *parker) park() {
+	if p.idle != nil && !p.Woken() {
+		p.idle.PollBeforePark(p)
+	}
+	<-p.sem
+}
+
+// halt gives the waiting goroutine, and all that come later, a reason to give
+// up. It reports whether the reason is new.
+func (p *parker) halt(reason uint32) bool {
+	old := p.stop.Or(reason)
+	p.wake()
+	return old&reason == 0
+}
+
+// resume takes a reason back.
+func (p *parker) resume(reason uint32) { p.stop.And(^reason) }
+
+// setDeadline makes waiting end at t, or never if t is zero. The goroutine
+// that waits now is held to it too.
+func (p *parker) setDeadline(t time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.timer != nil {
+		p.timer.Stop()
+	}
+	p.due = time.Time{}
+	if t.IsZero() {
+		p.resume(stopExpired)
+		return
+	}
+	d := time.Until(t)
+	if d <= 0 {
+		p.halt(stopExpired)
+		return
+	}
+	p.due = time.Now().Add(d)
+	p.resume(stopExpired)
+	if p.timer == nil {
+		p.timer = time.AfterFunc(d, p.expire)
+	} else {
+		p.timer.Reset(d)
+	}
+}
+
+// expire runs when the timer fires. The timer may have been moved since; due
+// tells.
+func (p *parker) expire() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.due.IsZero() || time.Now().Before(p.due) {
+		return
+	}
+	p.due = time.Time{}
+	p.halt(stopExpired)
+}

@@ -1,0 +1,217 @@
+package stack
+
+import (
+	"io"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/waiter"
+)
+
+// Events that a side of a socket is woken by. Errors and hangups come with
+// either; a refused datagram comes as nothing but EventErr.
+const (
+	readEvents  = waiter.ReadableEvents | waiter.EventErr | waiter.EventHUp | waiter.EventRdHUp
+	writeEvents = waiter.WritableEvents | waiter.EventErr | waiter.EventHUp
+)
+
+// A socket is what connections, listeners and UDP sockets have in common: an
+// endpoint of netstack, and for each side a lock and a place to wait.
+//
+// Locks are taken in the order rd.mu, wr.mu, control. Whoever holds rd.mu or
+// wr.mu may park; close gets them because halt wakes whoever does.
+type socket struct {
+	stack *Stack
+	ep    tcpip.Endpoint
+	wq    *waiter.Queue
+	queue waiter.Queue // what wq points to, unless netstack has made one
+	net   string       // network name, for errors
+
+	laddr, raddr net.Addr // set before the socket is shared; raddr may be nil
+
+	rd, wr side
+
+	control  sync.Mutex // held while options are set; guards released
+	released bool
+
+	prev, next *socket // in Stack's list; guarded by Stack.mu
+}
+
+// A side is one direction of a socket. Its lock is held for the whole of a
+// call, so that the bytes of concurrent calls are not mixed.
+type side struct {
+	mu sync.Mutex
+	parker
+}
+
+// open readies k for use. If ep is nil, an endpoint is made.
+func (k *socket) open(s *Stack, network string, trans tcpip.TransportProtocolNumber, proto tcpip.NetworkProtocolNumber, v6only bool) error {
+	k.wq = &k.queue
+	ep, terr := s.ns.NewEndpoint(trans, proto, k.wq)
+	if terr != nil {
+		return sysError("socket", terr)
+	}
+	ep.SocketOptions().SetV6Only(v6only)
+	return k.adopt(s, network, ep, k.wq)
+}
+
+// adopt readies k for use with an endpoint that exists. If it fails the
+// endpoint is closed.
+func (k *socket) adopt(s *Stack, network string, ep tcpip.Endpoint, wq *waiter.Queue) error {
+	k.stack, k.net, k.ep, k.wq = s, network, ep, wq
+	k.rd.init(s.idle, readEvents)
+	k.wr.init(s.idle, writeEvents)
+	if err := s.add(k); err != nil {
+		ep.Close()
+		return err
+	}
+	wq.EventRegister(&k.rd.entry)
+	wq.EventRegister(&k.wr.entry)
+	return nil
+}
+
+func (k *socket) halt(reason uint32) bool {
+	k.wr.halt(reason)
+	return k.rd.halt(reason)
+}
+
+func (k *socket) resume(reason uint32) {
+	k.wr.resume(reason)
+	k.rd.resume(reason)
+}
+
+// why returns the error for p's reasons to stop, the most final first. It is
+// nil if there is none any more.
+func (k *socket) why(p *parker) error {
+	switch stop := p.stop.Load(); {
+	case stop&(stopClosed|stopStack) != 0:
+		return net.ErrClosed
+	case stop&stopDown != 0:
+		return k.stack.whyDown()
+	case stop&stopExpired != 0:
+		return os.ErrDeadlineExceeded
+	}
+	return nil
+}
+
+// callErr returns an endpoint's error, unless there is a reason for it that
+// says more: the endpoint of a closed socket is in a state that is wrong for
+// anything.
+func (k *socket) callErr(p *parker, call string, terr tcpip.Error) error {
+	if err := k.why(p); err != nil {
+		return err
+	}
+	return sysError(call, terr)
+}
+
+// close ends the socket for its owner. It wakes whoever is blocked and
+// returns when they are gone. It reports false if it was closed before.
+func (k *socket) close() bool {
+	if !k.halt(stopClosed) {
+		return false
+	}
+	k.release(false)
+	return true
+}
+
+// release gives the endpoint back, once. The socket must have been halted.
+func (k *socket) release(abort bool) {
+	k.rd.mu.Lock()
+	defer k.rd.mu.Unlock()
+	k.wr.mu.Lock()
+	defer k.wr.mu.Unlock()
+	k.control.Lock()
+	defer k.control.Unlock()
+	if k.released {
+		return
+	}
+	k.released = true
+	k.rd.setDeadline(time.Time{})
+	k.wr.setDeadline(time.Time{})
+	if abort {
+		k.ep.Abort()
+	} else {
+		k.ep.Close()
+	}
+	// The endpoint may live on for minutes (TIME-WAIT) and must not keep k.
+	k.wq.EventUnregister(&k.rd.entry)
+	k.wq.EventUnregister(&k.wr.entry)
+	k.stack.remove(k)
+}
+
+// closed reports whether the socket or its stack was closed.
+func (k *socket) closed() bool {
+	return k.rd.stop.Load()&(stopClosed|stopStack) != 0
+}
+
+// opErr returns err as an error of an operation on an open socket.
+func (k *socket) opErr(op string, err error) error {
+	return opError(op, k.net, k.laddr, k.raddr, err)
+}
+
+// setErr returns err as an error of setting something, which names no peer.
+func (k *socket) setErr(err error) error {
+	return opError("set", k.net, nil, k.laddr, err)
+}
+
+func (k *socket) setDeadline(t time.Time, sides ...*side) error {
+	k.control.Lock() // a timer that is set after release would outlive it
+	defer k.control.Unlock()
+	if k.released || k.closed() {
+		return k.setErr(net.ErrClosed)
+	}
+	for _, d := range sides {
+		d.setDeadline(t)
+	}
+	return nil
+}
+
+// set calls f unless the socket is closed; it is not closed during f.
+func (k *socket) set(f func() tcpip.Error) error {
+	k.control.Lock()
+	defer k.control.Unlock()
+	if k.released || k.closed() {
+		return k.setErr(net.ErrClosed)
+	}
+	if terr := f(); terr != nil {
+		return k.setErr(sysError("setsockopt", terr))
+	}
+	return nil
+}
+
+// A sink is the io.Writer that netstack copies received bytes to. It is kept
+// in the socket so that a call allocates nothing.
+type sink struct {
+	b     []byte
+	n     int  // bytes written to b
+	whole bool // drop what does not fit, as for a datagram
+}
+
+// Write implements io.Writer.
+func (w *sink) Write(p []byte) (int, error) {
+	n := copy(w.b[w.n:], p)
+	w.n += n
+	if n == len(p) || w.whole {
+		return len(p), nil
+	}
+	return n, io.ErrShortWrite
+}
+
+// A source is the tcpip.Payloader that netstack takes bytes to send from.
+type source struct{ b []byte }
+
+// Len implements tcpip.Payloader.
+func (r *source) Len() int { return len(r.b) }
+
+// Read implements io.Reader.
+func (r *source) Read(p []byte) (int, error) {
+	if len(r.b) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(p, r.b)
+	r.b = r.b[n:]
+	return n, nil
+}

@@ -1,0 +1,250 @@
+package stack
+
+import (
+	"cmp"
+	"errors"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
+	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
+
+	"github.com/afxnet/afxnet/netdev"
+)
+
+// A Stack is a TCP/IP stack of its own on one network interface. All methods
+// may be called from any goroutine.
+type Stack struct {
+	cfg        Config
+	ns         *gstack.Stack
+	own4, own6 netip.Addr // first address of each family; invalid if none
+	idle       idler      // what goroutines do before they sleep; may be nil
+
+	ports portTable // what listeners listen on
+
+	link      gstack.LinkEndpoint
+	closeLink func() error   // frees the device; nil: nothing to free
+	dev       *netdev.Device // what link is part of; nil if the caller keeps it
+
+	closeOnce sync.Once
+	closeErr  error
+
+	mu     sync.Mutex // guards what follows; a leaf
+	first  *socket    // all open sockets, linked through next
+	closed bool
+	down   *downError // not nil while the device is gone
+}
+
+// newStack makes a stack over a link. The link is attached here, and closed
+// with the stack. qdisc may be nil. verified says that the link has checked
+// the IPv4 header, TCP and UDP checksums of every unfragmented packet that it
+// delivers. idle may be nil.
+func newStack(cfg Config, link gstack.LinkEndpoint, qdisc gstack.QueueingDiscipline, verified bool, idle idler) (*Stack, error) {
+	s, err := newBare(cfg, link, qdisc, verified, idle)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.configure(); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+// newBare makes a stack that has no addresses yet, and so answers nobody.
+func newBare(cfg Config, link gstack.LinkEndpoint, qdisc gstack.QueueingDiscipline, verified bool, idle idler) (*Stack, error) {
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	cfg.Addresses = slices.Clone(cfg.Addresses)
+	cfg.Gateways = slices.Clone(cfg.Gateways)
+	cfg.Routes = slices.Clone(cfg.Routes)
+	cfg.Neighbors = slices.Clone(cfg.Neighbors)
+
+	ns, err := newNetstack(cfg.Profile, verified)
+	if err != nil {
+		return nil, err
+	}
+	s := &Stack{cfg: cfg, ns: ns, idle: idle, link: link}
+	if terr := ns.CreateNICWithOptions(nicID, link, gstack.NICOptions{Name: cfg.Interface, QDisc: qdisc}); terr != nil {
+		return nil, errors.Join(stackError("create interface", terr), s.Close())
+	}
+	return s, nil
+}
+
+// configure gives a bare stack its addresses, routes and neighbours.
+func (s *Stack) configure() error {
+	for _, p := range s.cfg.Addresses {
+		if err := s.addAddress(p); err != nil {
+			return err
+		}
+	}
+	s.ns.SetRouteTable(s.routes())
+	for _, n := range s.cfg.Neighbors {
+		terr := s.ns.AddStaticNeighbor(nicID, familyOf(n.Addr), tcpipAddr(n.Addr), tcpip.LinkAddress(n.HardwareAddr))
+		if terr != nil {
+			return stackError("add neighbor "+n.Addr.String(), terr)
+		}
+	}
+	return nil
+}
+
+func (s *Stack) addAddress(p netip.Prefix) error {
+	a := p.Addr()
+	switch {
+	case a.Is4() && !s.own4.IsValid():
+		s.own4 = a
+	case a.Is6() && !s.own6.IsValid():
+		s.own6 = a
+	}
+	terr := s.ns.AddProtocolAddress(nicID, tcpip.ProtocolAddress{
+		Protocol:          familyOf(a),
+		AddressWithPrefix: tcpip.AddressWithPrefix{Address: tcpipAddr(a), PrefixLen: p.Bits()},
+	}, gstack.AddressProperties{})
+	if terr != nil {
+		return stackError("add address "+p.String(), terr)
+	}
+	return nil
+}
+
+// routes returns netstack's route table, which is searched from the front:
+// longest prefixes first.
+func (s *Stack) routes() []tcpip.Route {
+	all := slices.Clone(s.cfg.Routes)
+	for _, p := range s.cfg.Addresses {
+		all = append(all, Route{Destination: p.Masked()})
+	}
+	for _, g := range s.cfg.Gateways {
+		zero := netip.IPv4Unspecified()
+		if g.Is6() {
+			zero = netip.IPv6Unspecified()
+		}
+		all = append(all, Route{Destination: netip.PrefixFrom(zero, 0), Gateway: g})
+	}
+	slices.SortStableFunc(all, func(a, b Route) int {
+		return cmp.Compare(b.Destination.Bits(), a.Destination.Bits())
+	})
+	table := make([]tcpip.Route, 0, len(all))
+	for _, r := range all {
+		t := tcpip.Route{
+			Destination: tcpip.AddressWithPrefix{
+				Address:   tcpipAddr(r.Destination.Addr()),
+				PrefixLen: r.Destination.Bits(),
+			}.Subnet(),
+			NIC: nicID,
+		}
+		if r.Gateway.IsValid() {
+			t.Gateway = tcpipAddr(r.Gateway)
+		}
+		table = append(table, t)
+	}
+	return table
+}
+
+// Netstack returns the gVisor stack below, for what this package does not
+// offer: raw endpoints, packet filters, statistics. It is the only place in
+// the API with a type of gVisor, whose API is not stable. Endpoints made with
+// it are not known to the Stack: Close aborts them, and nothing else does.
+func (s *Stack) Netstack() *gstack.Stack { return s.ns }
+
+// Close ends the stack. Connections are reset, not finished: close those
+// first whose last bytes matter. Every blocked call returns an error for
+// which errors.Is(err, net.ErrClosed) holds, and so does every later one.
+// Close returns when the stack's goroutines have ended. Calls after the first
+// wait for it and return the same.
+func (s *Stack) Close() error {
+	s.closeOnce.Do(s.shutdown)
+	return s.closeErr
+}
+
+func (s *Stack) shutdown() {
+	s.mu.Lock()
+	s.closed = true
+	var open []*socket
+	for k := s.first; k != nil; k = k.next {
+		k.halt(stopStack)
+		open = append(open, k)
+	}
+	s.mu.Unlock()
+
+	// The calls that were blocked are on their way out. Wait for them, so
+	// that none is inside netstack when it is taken apart.
+	for _, k := range open {
+		k.release(true)
+	}
+	s.ns.Close()
+	// Netstack's Wait waits for the link with a lock held that a packet on its
+	// way in needs, so the link must be quiet before.
+	s.link.Close()
+	s.link.Wait()
+	if s.closeLink != nil {
+		s.closeErr = s.closeLink()
+	}
+	s.ns.Wait()
+}
+
+// linkDown makes every call that waits for packets, now and later, return an
+// error for which errors.Is holds with ENETDOWN and with cause. Connections
+// stay, and go on after linkUp.
+func (s *Stack) linkDown(cause error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.down = &downError{cause}
+	for k := s.first; k != nil; k = k.next {
+		k.halt(stopDown)
+	}
+}
+
+// linkUp ends what linkDown began.
+func (s *Stack) linkUp() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.down = nil
+	for k := s.first; k != nil; k = k.next {
+		k.resume(stopDown)
+	}
+}
+
+// whyDown returns the error that stopDown stands for.
+func (s *Stack) whyDown() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.down == nil { // back since
+		return &downError{errors.New("the device was away")}
+	}
+	return s.down
+}
+
+// add makes k known, so that it hears of the end of the stack or the device.
+func (s *Stack) add(k *socket) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return net.ErrClosed
+	}
+	if s.down != nil {
+		k.halt(stopDown)
+	}
+	k.next = s.first
+	if k.next != nil {
+		k.next.prev = k
+	}
+	s.first = k
+	return nil
+}
+
+// remove forgets k, which add has made known.
+func (s *Stack) remove(k *socket) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if k.prev != nil {
+		k.prev.next = k.next
+	} else {
+		s.first = k.next
+	}
+	if k.next != nil {
+		k.next.prev = k.prev
+	}
+	k.prev, k.next = nil, nil
+}

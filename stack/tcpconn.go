@@ -1,0 +1,218 @@
+package stack
+
+import (
+	"io"
+	"net"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
+)
+
+// moderateEvery is how many bytes are read between two looks at the size of
+// the receive buffer. A look takes the endpoint's lock and reads the clock. A
+// connection that reads less than this in a round trip needs no larger buffer.
+const moderateEvery = 32 << 10
+
+// A TCPConn is a TCP connection of a Stack. It implements net.Conn. All
+// methods may be called from any goroutine. The bytes of concurrent Writes
+// are not mixed, and neither are those of concurrent Reads.
+//
+// In steady state Read and Write allocate nothing of their own.
+type TCPConn struct {
+	socket
+
+	failure atomic.Uint32 // errno that ended the connection, once seen
+
+	in          sink   // guarded by rd.mu, as is unmoderated
+	unmoderated int    // bytes read since the last look at the receive buffer
+	out         source // guarded by wr.mu
+}
+
+// established completes a connection whose handshake is over.
+func (c *TCPConn) established(laddr, raddr net.Addr) {
+	c.laddr, c.raddr = laddr, raddr
+	idle := tcpip.KeepaliveIdleOption(keepAliveIdle)
+	interval := tcpip.KeepaliveIntervalOption(keepAliveInterval)
+	// These options are known to the endpoint and cannot fail.
+	_ = c.ep.SetSockOpt(&idle)
+	_ = c.ep.SetSockOpt(&interval)
+	_ = c.ep.SetSockOptInt(tcpip.KeepaliveCountOption, keepAliveCount)
+	c.ep.SocketOptions().SetKeepAlive(true)
+}
+
+// Read reads what has arrived, and waits if there is nothing. At the end of
+// the peer's data, and after CloseRead, it returns io.EOF. Other errors are
+// *net.OpError: errors.Is tells ECONNRESET, ETIMEDOUT, ENETDOWN,
+// os.ErrDeadlineExceeded and net.ErrClosed apart.
+func (c *TCPConn) Read(b []byte) (int, error) {
+	c.rd.mu.Lock()
+	n, err := c.read(b)
+	c.rd.mu.Unlock()
+	if err != nil && err != io.EOF {
+		err = c.opErr("read", err)
+	}
+	return n, err
+}
+
+func (c *TCPConn) read(b []byte) (int, error) {
+	if len(b) == 0 {
+		if c.closed() {
+			return 0, net.ErrClosed
+		}
+		return 0, nil
+	}
+	for {
+		if c.rd.stop.Load() != 0 {
+			if err := c.why(&c.rd.parker); err != nil {
+				return 0, err
+			}
+		}
+		c.in = sink{b: b}
+		_, terr := c.ep.Read(&c.in, tcpip.ReadOptions{})
+		n := c.in.n
+		c.in.b = nil // b is the caller's
+		if terr == nil {
+			c.moderate(n)
+			return n, nil
+		}
+		if !isWouldBlock(terr) {
+			return 0, c.readError(terr)
+		}
+		c.rd.park()
+	}
+}
+
+// moderate lets the receive buffer grow with the speed of the reader.
+func (c *TCPConn) moderate(n int) {
+	c.unmoderated += n
+	if c.unmoderated >= moderateEvery {
+		c.ep.ModerateRecvBuf(c.unmoderated)
+		c.unmoderated = 0
+	}
+}
+
+// readError returns the error for an end of reading.
+func (c *TCPConn) readError(terr tcpip.Error) error {
+	if err := c.why(&c.rd.parker); err != nil {
+		return err
+	}
+	if _, ok := terr.(*tcpip.ErrClosedForReceive); !ok {
+		return c.fail("read", terr)
+	}
+	// The endpoint tells each failure once. If a Write has had it, an EOF
+	// here would make a broken stream look complete.
+	if e := c.failure.Load(); e != 0 {
+		return sysErrno("read", syscall.Errno(e))
+	}
+	return io.EOF
+}
+
+// fail returns terr as an error, and remembers it for readers to come.
+func (c *TCPConn) fail(call string, terr tcpip.Error) error {
+	switch terr.(type) {
+	case *tcpip.ErrClosedForSend, *tcpip.ErrNotConnected:
+	default:
+		c.failure.Store(uint32(errno(terr)))
+	}
+	return sysError(call, terr)
+}
+
+// Write queues b to be sent, and waits while there is no room. If it returns
+// an error, that is a *net.OpError and n bytes were queued before: errors.Is
+// tells ECONNRESET, EPIPE, ETIMEDOUT, ENETDOWN, os.ErrDeadlineExceeded and
+// net.ErrClosed apart.
+func (c *TCPConn) Write(b []byte) (n int, err error) {
+	c.wr.mu.Lock()
+	n, err = c.write(b)
+	c.wr.mu.Unlock()
+	if err != nil {
+		err = c.opErr("write", err)
+	}
+	return n, err
+}
+
+func (c *TCPConn) write(b []byte) (n int, err error) {
+	for {
+		if c.wr.stop.Load() != 0 {
+			if err := c.why(&c.wr.parker); err != nil {
+				return n, err
+			}
+		}
+		c.out.b = b[n:]
+		m, terr := c.ep.Write(&c.out, tcpip.WriteOptions{})
+		c.out.b = nil // b is the caller's
+		n += int(m)
+		switch {
+		case terr == nil && n == len(b):
+			return n, nil
+		case terr == nil: // the room was less than b; there may be more
+		case isWouldBlock(terr):
+			if len(b) == 0 {
+				return 0, nil
+			}
+			c.wr.park()
+		default:
+			if err := c.why(&c.wr.parker); err != nil {
+				return n, err
+			}
+			return n, c.fail("write", terr)
+		}
+	}
+}
+
+// Close ends the connection. What Write has queued is still sent, unless
+// SetLinger says otherwise or bytes that have arrived were not read: then the
+// peer gets a reset, as with Linux. Blocked calls return net.ErrClosed in a
+// *net.OpError, and so does a second Close.
+func (c *TCPConn) Close() error {
+	if !c.close() {
+		return c.opErr("close", net.ErrClosed)
+	}
+	return nil
+}
+
+// CloseRead ends reading: Read returns io.EOF.
+func (c *TCPConn) CloseRead() error { return c.shutdown(tcpip.ShutdownRead) }
+
+// CloseWrite ends writing: the peer reads io.EOF after what was written.
+// Blocked and later Writes return EPIPE.
+func (c *TCPConn) CloseWrite() error { return c.shutdown(tcpip.ShutdownWrite) }
+
+func (c *TCPConn) shutdown(how tcpip.ShutdownFlags) error {
+	c.control.Lock()
+	defer c.control.Unlock()
+	if c.released || c.closed() {
+		return c.opErr("close", net.ErrClosed)
+	}
+	if terr := c.ep.Shutdown(how); terr != nil {
+		return c.opErr("close", sysError("shutdown", terr))
+	}
+	return nil
+}
+
+// LocalAddr returns the local address, a *net.TCPAddr, also after Close. It
+// is shared by all calls: do not change it.
+func (c *TCPConn) LocalAddr() net.Addr { return c.laddr }
+
+// RemoteAddr returns the peer's address, a *net.TCPAddr, also after Close. It
+// is shared by all calls: do not change it.
+func (c *TCPConn) RemoteAddr() net.Addr { return c.raddr }
+
+// SetDeadline sets both deadlines. Zero means none; a time that is past ends
+// calls that are blocked now.
+func (c *TCPConn) SetDeadline(t time.Time) error {
+	return c.setDeadline(t, &c.rd, &c.wr)
+}
+
+// SetReadDeadline makes Read give up at t with os.ErrDeadlineExceeded in a
+// *net.OpError whose Timeout is true.
+func (c *TCPConn) SetReadDeadline(t time.Time) error {
+	return c.setDeadline(t, &c.rd)
+}
+
+// SetWriteDeadline does for Write what SetReadDeadline does for Read.
+func (c *TCPConn) SetWriteDeadline(t time.Time) error {
+	return c.setDeadline(t, &c.wr)
+}

@@ -1,0 +1,251 @@
+package stack
+
+import (
+	"net"
+	"net/netip"
+	"syscall"
+	"time"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
+)
+
+// Largest UDP payloads in bytes: what the 16-bit lengths leave. Netstack
+// checks the sum of the headers and the payload, but not the IP length.
+const (
+	maxUDP4 = 65535 - 20 - 8 // total length less IPv4 and UDP headers
+	maxUDP6 = 65535 - 8      // payload length less the UDP header
+)
+
+// A UDPConn is a UDP socket of a Stack. It implements net.PacketConn and, if
+// it comes from Dial, net.Conn. All methods may be called from any goroutine.
+// A datagram longer than the buffer that it is read to is cut, and the rest
+// is lost.
+//
+// ReadFromUDPAddrPort and WriteToUDPAddrPort allocate nothing of their own.
+type UDPConn struct {
+	socket
+
+	family    tcpip.NetworkProtocolNumber
+	dual      bool // takes IPv4 although family is IPv6
+	connected bool
+
+	in  sink              // guarded by rd.mu
+	out source            // guarded by wr.mu, as is to
+	to  tcpip.FullAddress // where the current datagram goes
+}
+
+// Read reads a datagram. On a connected socket the error is ECONNREFUSED if
+// an earlier datagram was refused.
+func (c *UDPConn) Read(b []byte) (int, error) {
+	if len(b) == 0 && !c.closed() {
+		return 0, nil // as package net
+	}
+	n, _, err := c.ReadFromUDPAddrPort(b)
+	return n, err
+}
+
+// ReadFrom reads a datagram and returns its source, a *net.UDPAddr.
+func (c *UDPConn) ReadFrom(b []byte) (int, net.Addr, error) {
+	n, from, err := c.ReadFromUDP(b)
+	if err != nil {
+		return n, nil, err
+	}
+	return n, from, nil
+}
+
+// ReadFromUDP acts like ReadFrom.
+func (c *UDPConn) ReadFromUDP(b []byte) (int, *net.UDPAddr, error) {
+	n, from, err := c.ReadFromUDPAddrPort(b)
+	if err != nil {
+		return n, nil, err
+	}
+	return n, udpAddr(from), nil
+}
+
+// ReadFromUDPAddrPort acts like ReadFrom. An IPv4 source comes as IPv4, never
+// mapped to IPv6.
+func (c *UDPConn) ReadFromUDPAddrPort(b []byte) (int, netip.AddrPort, error) {
+	c.rd.mu.Lock()
+	n, from, err := c.read(b)
+	c.rd.mu.Unlock()
+	if err != nil {
+		return 0, netip.AddrPort{}, c.opErr("read", err)
+	}
+	return n, from, nil
+}
+
+func (c *UDPConn) read(b []byte) (int, netip.AddrPort, error) {
+	for {
+		if c.rd.stop.Load() != 0 {
+			if err := c.why(&c.rd.parker); err != nil {
+				return 0, netip.AddrPort{}, err
+			}
+		}
+		c.in = sink{b: b, whole: true}
+		res, terr := c.ep.Read(&c.in, tcpip.ReadOptions{NeedRemoteAddr: true})
+		n := c.in.n
+		c.in.b = nil // b is the caller's
+		if terr == nil {
+			return n, c.stack.addrPort(res.RemoteAddr), nil
+		}
+		if !isWouldBlock(terr) {
+			return 0, netip.AddrPort{}, c.callErr(&c.rd.parker, "read", terr)
+		}
+		c.rd.park()
+	}
+}
+
+// Write sends a datagram to the peer of a connected socket. The error is
+// EDESTADDRREQ if there is none, EMSGSIZE if b is too long for a datagram.
+func (c *UDPConn) Write(b []byte) (int, error) {
+	n, err := c.send(b, netip.AddrPort{})
+	if err != nil {
+		err = c.opErr("write", err)
+	}
+	return n, err
+}
+
+// WriteTo sends a datagram to addr, which is a *net.UDPAddr. It waits while
+// the send buffer is full.
+func (c *UDPConn) WriteTo(b []byte, addr net.Addr) (int, error) {
+	a, ok := addr.(*net.UDPAddr)
+	if !ok {
+		return 0, opError("write", c.net, c.laddr, addr, syscall.EINVAL)
+	}
+	return c.WriteToUDP(b, a)
+}
+
+// WriteToUDP acts like WriteTo.
+func (c *UDPConn) WriteToUDP(b []byte, addr *net.UDPAddr) (int, error) {
+	var err error
+	var n int
+	switch {
+	case c.closed():
+		err = net.ErrClosed
+	case c.connected:
+		err = net.ErrWriteToConnected
+	case addr == nil:
+		err = errMissingAddress
+	default:
+		var to netip.AddrPort
+		if to, err = c.target(addr.AddrPort()); err == nil {
+			n, err = c.send(b, to)
+		}
+	}
+	if err != nil {
+		return n, opError("write", c.net, c.laddr, opAddr(addr), err)
+	}
+	return n, nil
+}
+
+// WriteToUDPAddrPort acts like WriteTo.
+func (c *UDPConn) WriteToUDPAddrPort(b []byte, addr netip.AddrPort) (int, error) {
+	var err error
+	var n int
+	switch {
+	case c.closed():
+		err = net.ErrClosed
+	case c.connected:
+		err = net.ErrWriteToConnected
+	case !addr.IsValid():
+		err = errMissingAddress
+	default:
+		var to netip.AddrPort
+		if to, err = c.target(addr); err == nil {
+			n, err = c.send(b, to)
+		}
+	}
+	if err != nil {
+		return n, opError("write", c.net, c.laddr, udpAddr(addr), err)
+	}
+	return n, nil
+}
+
+// target returns where to send for an address of either family, mapped or not.
+func (c *UDPConn) target(to netip.AddrPort) (netip.AddrPort, error) {
+	a := to.Addr().Unmap()
+	fits := !a.IsValid() || c.dual || familyOf(a) == c.family
+	if !fits && c.family == ipv4.ProtocolNumber {
+		return to, &net.AddrError{Err: "non-IPv4 address", Addr: a.String()}
+	}
+	if !fits {
+		return to, sysError("sendto", &tcpip.ErrNetworkUnreachable{})
+	}
+	n := network{name: c.net}
+	if !c.dual && c.family == ipv4.ProtocolNumber {
+		n.family = '4'
+	} else if !c.dual {
+		n.family = '6'
+	}
+	return c.stack.destination(n, netip.AddrPortFrom(a, to.Port()))
+}
+
+// send sends b to an address, or to the peer if the address is not valid.
+func (c *UDPConn) send(b []byte, to netip.AddrPort) (int, error) {
+	c.wr.mu.Lock()
+	defer c.wr.mu.Unlock()
+	limit := maxUDP6
+	if to.Addr().Is4() || !to.IsValid() && c.family == ipv4.ProtocolNumber {
+		limit = maxUDP4
+	}
+	opts := tcpip.WriteOptions{}
+	if to.IsValid() {
+		c.to = fullAddress(to)
+		opts.To = &c.to
+	}
+	for {
+		if c.wr.stop.Load() != 0 {
+			if err := c.why(&c.wr.parker); err != nil {
+				return 0, err
+			}
+		}
+		if len(b) > limit {
+			return 0, sysError("write", &tcpip.ErrMessageTooLong{})
+		}
+		c.out.b = b
+		_, terr := c.ep.Write(&c.out, opts)
+		c.out.b = nil // b is the caller's
+		switch {
+		case terr == nil:
+			return len(b), nil
+		case isWouldBlock(terr):
+			c.wr.park()
+		default:
+			return 0, c.callErr(&c.wr.parker, "write", terr)
+		}
+	}
+}
+
+// Close ends the socket. Blocked calls return net.ErrClosed in a *net.OpError,
+// and so does a second Close.
+func (c *UDPConn) Close() error {
+	if !c.close() {
+		return c.opErr("close", net.ErrClosed)
+	}
+	return nil
+}
+
+// LocalAddr returns the local address, a *net.UDPAddr. It is shared by all
+// calls: do not change it.
+func (c *UDPConn) LocalAddr() net.Addr { return c.laddr }
+
+// RemoteAddr returns the peer's address, a *net.UDPAddr, or nil if the socket
+// is not connected.
+func (c *UDPConn) RemoteAddr() net.Addr { return c.raddr }
+
+// SetDeadline sets both deadlines. Zero means none.
+func (c *UDPConn) SetDeadline(t time.Time) error {
+	return c.setDeadline(t, &c.rd, &c.wr)
+}
+
+// SetReadDeadline makes reads give up at t with os.ErrDeadlineExceeded in a
+// *net.OpError whose Timeout is true.
+func (c *UDPConn) SetReadDeadline(t time.Time) error {
+	return c.setDeadline(t, &c.rd)
+}
+
+// SetWriteDeadline does for writes what SetReadDeadline does for reads.
+func (c *UDPConn) SetWriteDeadline(t time.Time) error {
+	return c.setDeadline(t, &c.wr)
+}
