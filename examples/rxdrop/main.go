@@ -1,0 +1,153 @@
+// Command rxdrop receives packets on one raw AF_XDP socket and drops them: the
+// least that a program needs of packages umem and xsk, without a TCP/IP stack.
+//
+//	go run ./examples/rxdrop -i eth0 -queue 0 -addr 192.0.2.10
+//
+// takes from the kernel what is sent to 192.0.2.10, which the host must not
+// have, and prints a line per second. With -lab it makes a private network and
+// sends -n datagrams to itself from the other side.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"os/signal"
+	"time"
+
+	"github.com/afxnet/afxnet/internal/lab"
+	"github.com/afxnet/afxnet/umem"
+	"github.com/afxnet/afxnet/xsk"
+)
+
+func main() {
+	useLab := flag.Bool("lab", false, "make a private network and send to it")
+	n := flag.Int("n", 10000, "with -lab, datagrams to send")
+	iface := flag.String("i", "", "interface")
+	queue := flag.Uint("queue", 0, "hardware queue")
+	addr := flag.String("addr", "", "address whose packets are dropped")
+	flag.Parse()
+
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	var err error
+	if *useLab {
+		err = runLab(ctx, *n)
+	} else {
+		err = run(ctx, *iface, uint32(*queue), *addr)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "rxdrop:", err)
+		os.Exit(1)
+	}
+}
+
+// open binds a socket and redirects the address's packets to it.
+func open(iface string, queue uint32, addr netip.Addr) (*xsk.Socket, *xsk.Program, error) {
+	prog, err := xsk.LoadProgram(xsk.ProgramConfig{Interface: iface})
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := prog.Attach(); err != nil {
+		return nil, nil, errors.Join(err, prog.Close())
+	}
+	s, err := xsk.Open(xsk.Config{Interface: iface, Queue: queue})
+	if err != nil {
+		return nil, nil, errors.Join(err, prog.Close())
+	}
+	s.RX().Refill() // before the first packet
+	if err := errors.Join(prog.AddSocket(queue, s.FD()), prog.AddAddress(addr)); err != nil {
+		return nil, nil, errors.Join(err, prog.Close(), s.Close())
+	}
+	return s, prog, nil
+}
+
+// drop receives until ctx ends, or enough says so at a moment with nothing to
+// receive.
+func drop(ctx context.Context, s *xsk.Socket, enough func(packets int) bool) (packets int, err error) {
+	defer context.AfterFunc(ctx, s.Interrupt)()
+	rx, batch := s.RX(), make([]umem.Desc, 64)
+	for {
+		n := rx.Receive(batch)
+		if n == 0 {
+			if ctx.Err() != nil || enough(packets) {
+				return packets, nil
+			}
+			if err := errors.Join(rx.Err(), s.Wait(false, 100*time.Millisecond)); err != nil {
+				return packets, err
+			}
+			continue
+		}
+		packets += n // read them here: s.Region().Bytes(batch[i])
+		rx.Recycle(batch[:n])
+		rx.Refill()
+	}
+}
+
+func run(ctx context.Context, iface string, queue uint32, address string) error {
+	addr, err := netip.ParseAddr(address)
+	if err != nil {
+		return fmt.Errorf("-addr: %w", err)
+	}
+	s, prog, err := open(iface, queue, addr)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("dropping %s on %s queue %d, zero-copy %v, attach %v\n", addr, iface, queue, s.ZeroCopy(), prog.Mode())
+	n, err := drop(ctx, s, func(int) bool { return false })
+	fmt.Printf("%d packets dropped\n", n)
+	return errors.Join(err, prog.Close(), s.Close())
+}
+
+func runLab(ctx context.Context, n int) error {
+	l, err := lab.Open(lab.Config{})
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	var s *xsk.Socket
+	var prog *xsk.Program
+	if err := l.Host.Do(func() (err error) { s, prog, err = open(lab.HostDevice, 0, l.StackV4.Addr()); return err }); err != nil {
+		return err
+	}
+	// Nobody answers ARP for the address: the sender is told the MAC.
+	host, err := l.Host.Interface()
+	if err != nil {
+		return err
+	}
+	if err := l.Peer.SetNeighbor(l.StackV4.Addr(), host.MAC); err != nil {
+		return err
+	}
+	c, err := l.Peer.Dial(ctx, "udp", net.JoinHostPort(l.StackV4.Addr().String(), "9"))
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	sent := make(chan error, 1)
+	go func() {
+		var err error
+		for i := 0; i < n && err == nil; i++ {
+			_, err = c.Write([]byte("drop me"))
+		}
+		sent <- err
+	}()
+	start := time.Now()
+	lost := func() int {
+		st, _ := s.Statistics()
+		return int(st.Kernel.RXRingFull + st.Kernel.FillRingEmpty)
+	}
+	got, err := drop(ctx, s, func(packets int) bool { return packets+lost() >= n })
+	took := time.Since(start)
+	err = errors.Join(err, <-sent, prog.Close(), s.Close())
+	fmt.Printf("%d of %d packets dropped in %v, %d lost before\n", got, n, took.Round(time.Millisecond), lost())
+	if got+lost() != n {
+		err = errors.Join(err, fmt.Errorf("%d packets are missing", n-got-lost()))
+	}
+	return err
+}
