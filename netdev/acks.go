@@ -54,7 +54,7 @@ type ackSlot struct {
 	wnd  uint16
 	pkt  *gstack.PacketBuffer // held; nil is none
 	hack uint32               // its ACK number
-	tick uint32               // when it was held
+	tick uint32               // when it, or the first one it took the place of, was held
 }
 
 func (a *ackTable) init(t *txQueue) {
@@ -107,8 +107,9 @@ func (a *ackTable) hold(pkt *gstack.PacketBuffer) bool {
 			return false
 		}
 		a.held = append(a.held, i)
+		s.tick = a.tick // of the oldest: newer ones do not make it wait longer
 	}
-	s.pkt, s.hack, s.tick = pkt, ack, a.tick
+	s.pkt, s.hack = pkt, ack
 	if !a.armed {
 		a.armed = true
 		a.timer.Reset(ackPeriod)
@@ -177,7 +178,7 @@ func (a *ackTable) release(s *ackSlot) {
 func (a *ackTable) fire() {
 	t := a.t
 	t.mu.Lock()
-	defer t.mu.Unlock()
+	defer t.unlock()
 	if t.dead {
 		return
 	}

@@ -1,6 +1,8 @@
 package netdev
 
 import (
+	"syscall"
+
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
 
@@ -134,7 +136,19 @@ const flushBurst = 32
 // many packets the kernel has not taken.
 func (t *txQueue) flush() int {
 	t.burst = 0
-	return t.tx.Flush()
+	left := t.tx.Flush()
+	if err := t.tx.Err(); err != nil {
+		t.distrust(err)
+	}
+	return left
+}
+
+// distrust notes an error of the TX half. An errno passes with the link's state.
+// All else is a ring that cannot be trusted: the poller takes the device down.
+func (t *txQueue) distrust(err error) {
+	if _, ok := err.(syscall.Errno); !ok && t.broken.CompareAndSwap(nil, &err) {
+		t.q.sock.Interrupt()
+	}
 }
 
 // next writes the next frame to dst and returns its bytes, 0 if it does not fit.

@@ -34,11 +34,12 @@ type Device struct {
 	maxCallers int32
 	dispatcher atomic.Pointer[gstack.NetworkDispatcher] // nil while not attached
 	down       atomic.Pointer[error]                    // why the link is down; nil while it is up
+	broken     atomic.Pointer[error]                    // why it will stay down; nil nearly always
 
-	host    *host // program, sockets and watches of a real interface; nil over NewOn
-	started sync.Once
+	host    *host      // program, sockets and watches of a real interface; nil over NewOn
+	startMu sync.Mutex // guards started; orders start and Close
+	started bool
 	closing atomic.Bool
-	done    chan struct{} // closed when Close begins
 	workers sync.WaitGroup
 	closed  sync.Once
 	err     error // of Close
@@ -103,20 +104,24 @@ func (d *Device) MAC() net.HardwareAddr { return d.link.MAC }
 
 // start runs the pollers, once, when the first dispatcher is attached.
 func (d *Device) start() {
-	d.started.Do(func() {
-		for _, q := range d.queues {
-			d.workers.Add(1)
-			go func() {
-				defer d.workers.Done()
-				q.run()
-			}()
-		}
-	})
+	d.startMu.Lock()
+	defer d.startMu.Unlock()
+	if d.started || d.closing.Load() {
+		return
+	}
+	d.started = true
+	for _, q := range d.queues {
+		d.workers.Go(q.run)
+	}
 }
 
 // SetLink tells the device that its link went down (err says why) or came up
-// (nil). Open does so itself for its interface.
+// (nil). Open does so itself for its interface. A device that has lost a queue
+// for good stays down.
 func (d *Device) SetLink(err error) {
+	if err == nil {
+		err = d.brokenErr()
+	}
 	if err == nil {
 		d.down.Store(nil)
 	} else {
@@ -131,6 +136,19 @@ func (d *Device) SetLink(err error) {
 	if d.cfg.OnLink != nil && !d.closing.Load() {
 		d.cfg.OnLink(err)
 	}
+}
+
+// fail takes the device down for good: a queue's poller has ended.
+func (d *Device) fail(err error) {
+	d.broken.CompareAndSwap(nil, &err)
+	d.SetLink(err)
+}
+
+func (d *Device) brokenErr() error {
+	if p := d.broken.Load(); p != nil {
+		return *p
+	}
+	return nil
 }
 
 // LinkErr returns nil while the link is up, and otherwise why it is not.
@@ -148,7 +166,9 @@ func (d *Device) LinkErr() error {
 func (d *Device) Close() error {
 	d.closed.Do(func() {
 		d.dispatcher.Store(nil)
+		d.startMu.Lock()
 		d.closing.Store(true)
+		d.startMu.Unlock()
 		var errs []error
 		if d.host != nil {
 			// Detach first: from here on the kernel answers on the interface.

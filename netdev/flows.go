@@ -46,9 +46,8 @@ func (t *flowTable) init(limit int) {
 
 func (t *flowTable) empty() bool { return t.n == 0 }
 
-// push queues a packet. Above the limit the flow with the most bytes loses its
-// oldest packet: its sender learns of it from the ones behind.
-func (t *flowTable) push(pkt *gstack.PacketBuffer) (lost *gstack.PacketBuffer) {
+// push queues a packet.
+func (t *flowTable) push(pkt *gstack.PacketBuffer) {
 	it := t.spare
 	if it == nil {
 		it = new(item)
@@ -69,15 +68,15 @@ func (t *flowTable) push(pkt *gstack.PacketBuffer) (lost *gstack.PacketBuffer) {
 	f.tail = it
 	f.bytes += it.size
 	t.bytes += it.size
+}
+
+// shed takes, above the limit, the oldest packet of the largest flow that has
+// more than one: its sender learns of it from the ones behind. A lone packet is
+// kept, or a flow could starve.
+func (t *flowTable) shed() *gstack.PacketBuffer {
 	if t.bytes <= t.limit {
 		return nil
 	}
-	return t.shed()
-}
-
-// shed takes the oldest packet of the largest flow that has more than one; a
-// lone packet is kept, or a flow could starve.
-func (t *flowTable) shed() *gstack.PacketBuffer {
 	var largest *flow
 	for i := range t.n {
 		f := &t.buckets[t.active[(t.first+i)%flowBuckets]]

@@ -1,4 +1,4 @@
-package netdev_test
+package netdev
 
 import (
 	"bytes"
@@ -11,26 +11,19 @@ import (
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
-	"gvisor.dev/gvisor/pkg/tcpip/header"
-	"gvisor.dev/gvisor/pkg/tcpip/network/arp"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
-	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
 	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
-	"gvisor.dev/gvisor/pkg/tcpip/transport/icmp"
-	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
-	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
 
 	"github.com/afxnet/afxnet/internal/lab"
-	"github.com/afxnet/afxnet/netdev"
 )
 
 // labStack runs a netstack of gVisor's own making on the lab's AF_XDP side.
-func labStack(t *testing.T, l *lab.Lab, cfg netdev.Config) (*netdev.Device, *gstack.Stack) {
+func labStack(t *testing.T, l *lab.Lab, cfg Config) (*Device, *gstack.Stack) {
 	t.Helper()
 	cfg.Interface = lab.HostDevice
-	var d *netdev.Device
+	var d *Device
 	err := l.Host.Do(func() (err error) {
-		if d, err = netdev.Open(cfg); err != nil {
+		if d, err = Open(cfg); err != nil {
 			return err
 		}
 		if err = d.AddAddress(l.StackV4.Addr()); err != nil {
@@ -51,33 +44,9 @@ func labStack(t *testing.T, l *lab.Lab, cfg netdev.Config) (*netdev.Device, *gst
 	return d, s
 }
 
-func newNetstack(t testing.TB, d *netdev.Device, v4, v6 []byte) *gstack.Stack {
-	t.Helper()
-	s := gstack.New(gstack.Options{
-		NetworkProtocols:   []gstack.NetworkProtocolFactory{arp.NewProtocol, ipv4.NewProtocol, ipv6.NewProtocol},
-		TransportProtocols: []gstack.TransportProtocolFactory{tcp.NewProtocolCUBIC, udp.NewProtocol, icmp.NewProtocol4, icmp.NewProtocol6},
-		HandleLocal:        true,
-	})
-	rec := tcpip.TCPRecovery(0)
-	s.SetTransportProtocolOption(tcp.ProtocolNumber, &rec)
-	if err := s.CreateNICWithOptions(1, d.LinkEndpoint(), gstack.NICOptions{QDisc: d.QDisc()}); err != nil {
-		t.Fatal(err)
-	}
-	for _, a := range []tcpip.ProtocolAddress{
-		{Protocol: ipv4.ProtocolNumber, AddressWithPrefix: tcpip.AddressWithPrefix{Address: tcpip.AddrFromSlice(v4), PrefixLen: 24}},
-		{Protocol: ipv6.ProtocolNumber, AddressWithPrefix: tcpip.AddressWithPrefix{Address: tcpip.AddrFromSlice(v6), PrefixLen: 64}},
-	} {
-		if err := s.AddProtocolAddress(1, a, gstack.AddressProperties{}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	s.SetRouteTable([]tcpip.Route{{Destination: header.IPv4EmptySubnet, NIC: 1}, {Destination: header.IPv6EmptySubnet, NIC: 1}})
-	return s
-}
-
 func TestLabTCP(t *testing.T) {
 	l := lab.New(t, lab.Config{})
-	d, s := labStack(t, l, netdev.Config{})
+	d, s := labStack(t, l, Config{})
 	ln, err := gonet.ListenTCP(s, tcpip.FullAddress{Port: 7}, ipv4.ProtocolNumber)
 	if err != nil {
 		t.Fatal(err)

@@ -25,13 +25,14 @@ import (
 //	        P3  Park, then P1
 //	caller  C1  TryLock; if it fails, sleep: the holder will deliver
 //	        C2  disarm, poll for a bounded time, arm, unlock
-//	        C3  if missed (and clear it): TryLock; if it succeeds, arm, unlock, C3
+//	        C3  if missed: TryLock; if it succeeds, clear missed, arm, unlock, C3
 //
 // An arming ends one Park only, and so the poller may use it up in P3 at a
 // moment when it cannot get the lock: a caller has armed and not yet unlocked,
 // or has come in again. That is what missed is for. The poller sets it before
 // the TryLock that fails, so the holder sees it after its unlock and arms again;
-// if it cannot lock for that, there is another holder, who will.
+// if it cannot lock for that, there is another holder, who will, because missed
+// is cleared with the lock only.
 // TestPollProtocol walks through every interleaving of these steps.
 
 // pollBudget is how many batches one hold of the poll lock may take before the
@@ -103,12 +104,16 @@ func (q *queue) arm() error {
 	if err := q.rx.Err(); err != nil {
 		return err
 	}
+	if err := q.tx.broken.Load(); err != nil {
+		return *err
+	}
 	return q.sock.Arm(q.tx.stuck() == waitRing)
 }
 
-// patience is how long Park may last; 0 is for ever.
+// patience is how long Park may last; 0 is for ever. Room in the TX ring has an
+// event, but not when it comes of another try to send, as in copy mode.
 func (q *queue) patience() time.Duration {
-	if q.tx.stuck() == waitDevice {
+	if q.tx.stuck() != waitNothing && q.d.LinkErr() == nil {
 		return txRetry
 	}
 	return 0
@@ -118,7 +123,7 @@ func (q *queue) patience() time.Duration {
 // no use any more, and then nothing will arrive.
 func (q *queue) fail(err error) {
 	if !errors.Is(err, net.ErrClosed) {
-		q.d.SetLink(err)
+		q.d.fail(err)
 	}
 }
 
@@ -148,6 +153,13 @@ func (q *queue) pollAsCaller(w interface{ Woken() bool }) bool {
 	if !q.dead {
 		q.spin(w)
 	}
+	q.leave()
+	return true
+}
+
+// leave gives the poll lock back: the end of C2, and C3. Everybody but the
+// poller does it so. Precondition: pollMu held.
+func (q *queue) leave() {
 	for {
 		if !q.dead {
 			if err := q.arm(); err != nil {
@@ -155,9 +167,10 @@ func (q *queue) pollAsCaller(w interface{ Woken() bool }) bool {
 			}
 		}
 		q.pollMu.Unlock()
-		if !q.missed.Swap(false) || !q.pollMu.TryLock() {
-			return true
+		if !q.missed.Load() || !q.pollMu.TryLock() {
+			return
 		}
+		q.missed.Store(false)
 	}
 }
 

@@ -31,15 +31,25 @@ func (q *queue) receive(nd dispatcher, n int) {
 		if info.Marks&packet.Partial != 0 {
 			partial++
 		}
+		if q.d.cfg.NoGRO {
+			q.gro.Reset() // forgets the frame before: nothing joins it
+			q.gro.Add(i, frame, info)
+			q.deliver(nd, i)
+			continue
+		}
 		q.gro.Add(i, frame, info)
 	}
-	heads := q.gro.Heads()
-	for _, h := range heads {
-		q.deliver(nd, int(h))
-	}
 	frames := uint64(n) - dropped
+	packets := frames
+	if !q.d.cfg.NoGRO {
+		heads := q.gro.Heads()
+		for _, h := range heads {
+			q.deliver(nd, int(h))
+		}
+		packets = uint64(len(heads))
+	}
 	q.st.delivered.Add(frames)
-	q.st.packets.Add(uint64(len(heads)))
+	q.st.packets.Add(packets)
 	if partial != 0 {
 		q.st.partial.Add(partial)
 	}

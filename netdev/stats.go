@@ -142,8 +142,8 @@ func (d *Device) Audit() []umem.Audit {
 			q.tx.tx.Reclaim()
 		}
 		all = append(all, q.region.Audit())
-		q.tx.mu.Unlock()
-		q.pollMu.Unlock()
+		q.tx.unlock()
+		q.leave()
 	}
 	return all
 }

@@ -36,7 +36,8 @@ type txQueue struct {
 	acks    ackTable
 	dead    bool // closed: packets are dropped
 
-	stuckOn atomic.Uint32 // a wait
+	stuckOn atomic.Uint32         // a wait
+	broken  atomic.Pointer[error] // the kernel's side of a ring is impossible
 	st      txCounters
 }
 
@@ -46,7 +47,7 @@ type wait uint32
 const (
 	waitNothing wait = iota
 	waitRing         // room in the TX ring: frames to come back
-	waitDevice       // the kernel took nothing although there was something in the ring
+	waitDevice       // the device: it takes nothing, or gives no frame back; there is no event
 )
 
 // drainRounds bounds how often one goroutine takes the arrivals of the others
@@ -89,8 +90,15 @@ func (t *txQueue) resume() {
 		return
 	}
 	t.mu.Lock()
-	defer t.mu.Unlock()
 	t.drainLocked()
+	t.unlock()
+}
+
+// unlock gives the transmit lock back, for holders other than drain: a writer
+// that found it taken has left its packet to the holder.
+func (t *txQueue) unlock() {
+	t.mu.Unlock()
+	t.drain()
 }
 
 // stuck returns what the queue waits for.
@@ -153,7 +161,8 @@ func (t *txQueue) enqueue(pkt *gstack.PacketBuffer) {
 		t.work() // what finds no room stays the current packet
 		return
 	}
-	if lost := t.flows.push(pkt); lost != nil {
+	t.flows.push(pkt)
+	for lost := t.flows.shed(); lost != nil; lost = t.flows.shed() {
 		t.drop(lost, &t.st.droppedFull)
 	}
 }
@@ -176,8 +185,12 @@ func (t *txQueue) fill() bool {
 // park notes what the queue waits for and sees to it that the poller knows.
 func (t *txQueue) park(full bool, left int) {
 	w := waitNothing
-	switch {
-	case left != 0 && t.tx.Free(1) != 0:
+	switch room := t.tx.Free(1) != 0; {
+	case left != 0 && room:
+		w = waitDevice
+	case full && !room && left <= t.tx.Lent()/2:
+		// The frames are with the device, the ring itself has room: its event
+		// would come at once, again and again.
 		w = waitDevice
 	case full:
 		w = waitRing
@@ -197,11 +210,22 @@ func (t *txQueue) drop(pkt *gstack.PacketBuffer, counter *atomic.Uint64) {
 // when it is up again would be stale.
 func (t *txQueue) discard() {
 	t.mu.Lock()
-	defer t.mu.Unlock()
+	t.arriveMu.Lock()
+	t.batch, t.arrivals = t.arrivals, t.batch[:0]
+	t.arrived.Store(0)
+	t.arriveMu.Unlock()
+	for i, pkt := range t.batch {
+		t.batch[i] = nil
+		t.drop(pkt, &t.st.droppedDown)
+	}
 	t.discardLocked(&t.st.droppedDown)
+	t.unlock()
 }
 
 func (t *txQueue) discardLocked(counter *atomic.Uint64) {
+	if t.dead {
+		return
+	}
 	t.acks.drop(counter)
 	if pkt := t.current.pkt; pkt != nil {
 		t.current.pkt = nil
@@ -210,7 +234,11 @@ func (t *txQueue) discardLocked(counter *atomic.Uint64) {
 	for pkt := t.flows.pop(); pkt != nil; pkt = t.flows.pop() {
 		t.drop(pkt, counter)
 	}
-	t.stuckOn.Store(uint32(waitNothing))
+	w := waitNothing
+	if t.tx.Pending() != 0 {
+		w = waitDevice // in the ring already: they go when the link is up
+	}
+	t.stuckOn.Store(uint32(w))
 }
 
 // close drops everything and refuses more.
@@ -223,5 +251,5 @@ func (t *txQueue) close() {
 	t.drain()
 	t.mu.Lock()
 	t.tx.Reclaim()
-	t.mu.Unlock()
+	t.unlock()
 }

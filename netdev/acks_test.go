@@ -1,0 +1,320 @@
+package netdev
+
+import (
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+
+	"github.com/afxnet/afxnet/internal/packet"
+)
+
+// ack is a pure ACK of flow 1 that may be held, if it is not the first.
+func ack(n uint32) segment { return segment{hash: 1, flags: packet.ACK, ack: n, window: 100} }
+
+// acksOut returns the ACK numbers of the frames sent since the last call.
+func (r *rig) acksOut() (acks []uint32) {
+	for _, f := range r.out() {
+		info := checkFrame(r.tb, f, 1500)
+		acks = append(acks, info.Ack)
+	}
+	return acks
+}
+
+func wantACKs(tb testing.TB, r *rig, when string, want ...uint32) {
+	tb.Helper()
+	got := r.acksOut()
+	ok := len(got) == len(want)
+	for i := range want {
+		ok = ok && got[i] == want[i]
+	}
+	if !ok {
+		tb.Errorf("%s: ACKs %v, want %v", when, got, want)
+	}
+}
+
+// TestACKRules writes one ACK after a first one (1000, window 100) and sees
+// whether it goes at once.
+func TestACKRules(t *testing.T) {
+	sack := append([]byte{1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2, 1, 1, 5, 10}, make([]byte, 8)...)
+	const full = 1500 - 40 - 20
+	with := func(f func(s *segment)) segment {
+		s := ack(1100)
+		f(&s)
+		return s
+	}
+	for _, c := range []struct {
+		name string
+		seg  segment
+		held bool
+		cfg  Config
+	}{
+		{"advances", ack(1100), true, Config{}},
+		{"timestamp", with(func(s *segment) { s.opts = timestamp }), true, Config{}},
+		{"window shrinks", with(func(s *segment) { s.window = 99 }), true, Config{}},
+		{"just below two segments", ack(1000 + 2*full - 1), true, Config{}},
+		{"IPv6", with(func(s *segment) { s.v6 = true }), true, Config{}},
+		{"NoACKHold", ack(1100), false, Config{NoACKHold: true}},
+		{"two full segments", ack(1000 + 2*full), false, Config{}},
+		{"duplicate", ack(1000), false, Config{}},
+		{"older", ack(900), false, Config{}},
+		{"keepalive", with(func(s *segment) { s.ack, s.seq = 1000, ^uint32(0) }), false, Config{}},
+		{"window grows", with(func(s *segment) { s.window = 101 }), false, Config{}},
+		{"window probe", with(func(s *segment) { s.payload = []byte{1} }), false, Config{}},
+		{"SACK", with(func(s *segment) { s.opts = sack }), false, Config{}},
+		{"SACK only", with(func(s *segment) { s.opts = append([]byte{1, 1, 5, 10}, make([]byte, 8)...) }), false, Config{}},
+		{"data", with(func(s *segment) { s.payload = pattern(0, 10) }), false, Config{}},
+		{"FIN", with(func(s *segment) { s.flags |= packet.FIN }), false, Config{}},
+		{"SYN", with(func(s *segment) { s.flags |= packet.SYN }), false, Config{}},
+		{"RST", with(func(s *segment) { s.flags |= packet.RST }), false, Config{}},
+		{"PSH", with(func(s *segment) { s.flags |= packet.PSH }), false, Config{}},
+		{"URG", with(func(s *segment) { s.flags |= packet.URG }), false, Config{}},
+		{"ECE", with(func(s *segment) { s.flags |= packet.ECE }), false, Config{}},
+		{"another flow's first", with(func(s *segment) { s.hash = 2 }), false, Config{}},
+		{"other ports", with(func(s *segment) { s.sport = 81 }), false, Config{}},
+		{"no hash", with(func(s *segment) { s.hash = 0 }), false, Config{}},
+		{"checksum not ours", with(func(s *segment) { s.plain = true }), false, Config{}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, rigConfig{idle: true, cfg: c.cfg})
+				var released atomic.Int32
+				r.write(ack(1000).packet())
+				wantACKs(t, r, "the first", 1000)
+				c.seg.released = &released
+				r.write(c.seg.packet())
+				if !c.held {
+					wantACKs(t, r, "at once", c.seg.ack)
+					return
+				}
+				wantACKs(t, r, "at once")
+				advance(ackPeriod)
+				wantACKs(t, r, "after one period")
+				advance(ackPeriod)
+				wantACKs(t, r, "after two", c.seg.ack)
+				if st := r.stats(); st.TXACKsLate != 1 || st.TXACKsSpared != 0 || released.Load() != 1 {
+					t.Errorf("%+v, released %d", st, released.Load())
+				}
+				advance(time.Second)
+				wantACKs(t, r, "later")
+			})
+		})
+	}
+}
+
+// TestACKSpared has segments that carry an equal or later ACK number, or an
+// earlier one.
+func TestACKSpared(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		ack    uint32
+		spared bool
+	}{{"equal", 1100, true}, {"later", 1101, true}, {"earlier", 1099, false}} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, rigConfig{idle: true})
+				var released atomic.Int32
+				held := ack(1100)
+				held.released = &released
+				r.write(ack(1000).packet(), held.packet())
+				r.acksOut()
+				data := ack(c.ack)
+				data.payload = pattern(0, 5)
+				r.write(data.packet())
+				wantACKs(t, r, "at once", c.ack)
+				if (released.Load() == 1) != c.spared || (r.stats().TXACKsSpared == 1) != c.spared {
+					t.Errorf("spared %d, want %v", r.stats().TXACKsSpared, c.spared)
+				}
+				advance(time.Second)
+				if c.spared {
+					wantACKs(t, r, "later")
+				} else {
+					wantACKs(t, r, "later", 1100)
+				}
+			})
+		})
+	}
+}
+
+// TestACKSparedInRing keeps a held ACK until the segment that covers it has
+// been written to the ring.
+func TestACKSparedInRing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, rigConfig{idle: true, rings: 2})
+		var released atomic.Int32
+		held := ack(1100)
+		held.released = &released
+		r.queue().HoldCompletions(true)
+		r.write(ack(1000).packet(), held.packet(), datagram(7, 10, nil), datagram(7, 10, nil))
+		data := ack(1100)
+		data.payload = pattern(0, 5)
+		r.write(data.packet())
+		if released.Load() != 0 || len(r.out()) != 2 {
+			t.Error("spared by a segment that waits")
+		}
+		r.queue().HoldCompletions(false)
+		r.d.queues[0].tx.resume()
+		if released.Load() != 1 || len(r.out()) != 2 || r.stats().TXACKsSpared != 1 {
+			t.Errorf("not spared: %+v", r.stats())
+		}
+		advance(time.Second)
+		if n := len(r.out()); n != 0 {
+			t.Errorf("%d frames later", n)
+		}
+	})
+}
+
+// TestACKReplaced holds ACKs one after the other: the newest is sent, and not
+// later than the oldest was due.
+func TestACKReplaced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, rigConfig{idle: true})
+		var released atomic.Int32
+		r.write(ack(1000).packet())
+		r.acksOut()
+		start := time.Now()
+		n := uint32(1000)
+		for {
+			n++
+			s := ack(n)
+			s.released = &released
+			r.write(s.packet())
+			if got := r.acksOut(); len(got) != 0 {
+				t.Fatalf("ACK %d goes at once", got)
+			}
+			advance(ackPeriod / 5)
+			if got := r.acksOut(); len(got) != 0 {
+				if got[0] != n || len(got) != 1 {
+					t.Errorf("ACKs %v, want %d", got, n)
+				}
+				break
+			}
+			if time.Since(start) > 2*ackPeriod {
+				t.Fatalf("no ACK after %v", time.Since(start))
+			}
+		}
+		if int(released.Load()) != int(n-1000) {
+			t.Errorf("%d released of %d", released.Load(), n-1000)
+		}
+	})
+}
+
+// TestACKDuplicates keeps the order of a held ACK and the duplicates behind it.
+func TestACKDuplicates(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, rigConfig{idle: true})
+		r.write(ack(1000).packet(), ack(1100).packet(), ack(1100).packet(), ack(1100).packet())
+		wantACKs(t, r, "at once", 1000, 1100, 1100, 1100)
+		r.write(ack(1200).packet(), ack(1150).packet())
+		wantACKs(t, r, "an older one", 1200, 1150)
+		advance(time.Second)
+		wantACKs(t, r, "later")
+	})
+}
+
+// TestACKCollision has two flows in one slot.
+func TestACKCollision(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, rigConfig{idle: true})
+		other := func(n uint32) segment {
+			s := ack(n)
+			s.hash = 1 + ackSlots
+			return s
+		}
+		r.write(ack(1000).packet(), ack(1100).packet())
+		wantACKs(t, r, "first flow", 1000)
+		r.write(other(5).packet(), other(6).packet()) // not known: the slot is taken
+		wantACKs(t, r, "second flow", 5, 6)
+		advance(2 * ackPeriod)
+		wantACKs(t, r, "timer", 1100)
+		r.write(other(7).packet(), other(8).packet())
+		wantACKs(t, r, "second flow takes the slot", 7)
+		r.write(ack(1200).packet())
+		wantACKs(t, r, "first flow", 1200)
+		advance(2 * ackPeriod)
+		wantACKs(t, r, "timer", 8)
+	})
+}
+
+// TestACKMost holds no more than maxHeld at once.
+func TestACKMost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, rigConfig{idle: true, rings: 1024})
+		const flows = maxHeld + 50
+		for n := uint32(1000); n <= 1001; n++ {
+			for i := range uint32(flows) {
+				s := ack(n)
+				s.hash = i + 1
+				r.write(s.packet())
+			}
+		}
+		if n := len(r.out()); n != flows+50 {
+			t.Errorf("%d frames, want %d", n, flows+50)
+		}
+		advance(2 * ackPeriod)
+		if n := len(r.out()); n != maxHeld {
+			t.Errorf("%d frames of the timer, want %d", n, maxHeld)
+		}
+		if tm := &r.d.queues[0].tx.acks; tm.armed || len(tm.held) != 0 {
+			t.Error("the timer goes on")
+		}
+	})
+}
+
+// TestACKClose forgets held ACKs, and the timer does nothing afterwards.
+func TestACKClose(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, rigConfig{idle: true})
+		var released atomic.Int32
+		held := ack(1100)
+		held.released = &released
+		r.write(ack(1000).packet(), held.packet())
+		if err := r.d.Close(); err != nil {
+			t.Error(err)
+		}
+		if st := r.stats(); released.Load() != 1 || st.Drops["tx closed"] != 1 {
+			t.Errorf("%d released.Load(), %v", released.Load(), st.Drops)
+		}
+		advance(time.Second)
+	})
+}
+
+// TestACKTimerHandsOver has a writer come while the timer has the transmit
+// lock: its packet is not left behind.
+func TestACKTimerHandsOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, rigConfig{})
+		q := &r.d.queues[0].tx
+		for _, unlock := range []func(){q.unlock, func() { q.mu.Unlock(); q.acks.fire() }, func() { q.mu.Unlock(); r.d.Audit() }} {
+			synctest.Wait() // the poller sleeps
+			q.mu.Lock()
+			r.write(datagram(1, 100, nil)) // finds the lock taken
+			if n := len(r.out()); n != 0 {
+				t.Fatal("sent without the lock")
+			}
+			unlock()
+			if n := len(r.out()); n != 1 {
+				t.Errorf("%d frames, want 1", n)
+			}
+		}
+	})
+}
+
+// FuzzPlainOptions compares with netstack's parser: a header with a SACK block
+// is never plain.
+func FuzzPlainOptions(f *testing.F) {
+	f.Add(timestamp)
+	f.Add([]byte{1, 1, 5, 10, 0, 0, 0, 1, 0, 0, 0, 2})
+	f.Fuzz(func(t *testing.T, opts []byte) {
+		if len(opts) > 40 || len(opts)%4 != 0 {
+			return
+		}
+		h := append(make([]byte, 20), opts...)
+		h[12] = uint8(len(h)/4) << 4
+		if plainOptions(h) && len(header.ParseTCPOptions(opts).SACKBlocks) != 0 {
+			t.Errorf("%x is plain", opts)
+		}
+	})
+}

@@ -1,0 +1,205 @@
+package netdev
+
+import (
+	"errors"
+	"math/rand/v2"
+	"net"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
+
+	"github.com/afxnet/afxnet/internal/packet"
+	"github.com/afxnet/afxnet/internal/wire"
+	"github.com/afxnet/afxnet/xsk"
+)
+
+func TestNewOnErrors(t *testing.T) {
+	w, err := wire.New(wire.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	s := openSocket(t, w.Port(0), 0, 2048, 64, 16, 16)
+	defer s.Close()
+	mac := net.HardwareAddr{2, 0, 0, 0, 0, 1}
+	for _, c := range []struct {
+		name    string
+		sockets []*xsk.Socket
+		link    Link
+		cfg     Config
+		want    string
+	}{
+		{"no socket", nil, Link{"x", mac, 1500}, Config{}, "no socket"},
+		{"no MAC", []*xsk.Socket{s}, Link{"x", nil, 1500}, Config{}, "MAC address"},
+		{"long MAC", []*xsk.Socket{s}, Link{"x", make([]byte, 8), 1500}, Config{}, "MAC address"},
+		{"small MTU", []*xsk.Socket{s}, Link{"x", mac, 575}, Config{}, "MTU 575"},
+		{"large MTU", []*xsk.Socket{s}, Link{"x", mac, 2048 - 256 - 18 + 1}, Config{}, "MTU 1775"},
+		{"Poll", []*xsk.Socket{s}, Link{"x", mac, 1500}, Config{Poll: 3}, "Config.Poll: poll mode 3"},
+		{"negative Spin", []*xsk.Socket{s}, Link{"x", mac, 1500}, Config{Spin: -1}, "Config.Spin: -1ns"},
+		{"long Spin", []*xsk.Socket{s}, Link{"x", mac, 1500}, Config{Spin: maxSpin + 1}, "Config.Spin: 10.000001ms"},
+		{"QueueBytes", []*xsk.Socket{s}, Link{"x", mac, 1500}, Config{QueueBytes: minQueueBytes - 1}, "Config.QueueBytes: 262143"},
+		{"negative QueueBytes", []*xsk.Socket{s}, Link{"x", mac, 1500}, Config{QueueBytes: -1}, "Config.QueueBytes: -1"},
+		{"Queues", []*xsk.Socket{s}, Link{"x", mac, 1500}, Config{Queues: []uint32{1, 2, 1}}, "Config.Queues[2]: queue 1"},
+	} {
+		d, err := NewOn(c.sockets, c.link, c.cfg)
+		if err == nil {
+			d.Close()
+			t.Errorf("%s: no error", c.name)
+		} else if !strings.Contains(err.Error(), c.want) || !strings.HasPrefix(err.Error(), "netdev: ") {
+			t.Errorf("%s: %v, want %q in it", c.name, err, c.want)
+		}
+	}
+}
+
+func TestEndpoint(t *testing.T) {
+	r := newRig(t, rigConfig{idle: true})
+	e := r.d.LinkEndpoint()
+	for _, c := range []struct{ set, want uint32 }{{1400, 1400}, {1501, 1400}, {575, 1400}, {576, 576}, {1500, 1500}} {
+		if e.SetMTU(c.set); e.MTU() != c.want || r.d.MTU() != int(c.want) {
+			t.Errorf("MTU %d after SetMTU(%d), want %d", e.MTU(), c.set, c.want)
+		}
+	}
+	if e.LinkAddress() != tcpip.LinkAddress(r.d.MAC()) || !e.IsAttached() {
+		t.Errorf("address %v, attached %v", e.LinkAddress(), e.IsAttached())
+	}
+	if e.Attach(nil); e.IsAttached() {
+		t.Error("attached")
+	}
+	e.Wait() // does not: the device is not closing
+}
+
+// TestClose closes a device under traffic in both directions, several times at
+// once.
+func TestClose(t *testing.T) {
+	for seed := range uint64(8) {
+		rng := rand.New(rand.NewPCG(seed, 3))
+		r := newRig(t, rigConfig{rings: 16})
+		f := frame{proto: packet.ProtoUDP, payload: pattern(0, 100)}.bytes()
+		var wg sync.WaitGroup
+		stop := make(chan struct{})
+		busy := func(step func()) {
+			wg.Go(func() {
+				for {
+					select {
+					case <-stop:
+						return
+					default:
+						step()
+					}
+				}
+			})
+		}
+		var mu sync.Mutex
+		var released atomic.Int32
+		written := 0
+		for i := range uint32(3) {
+			n := uint32(0)
+			busy(func() {
+				s := segment{hash: i + 1, flags: packet.ACK, ack: n}
+				if n++; n%7 == 0 {
+					s.payload, s.mss = pattern(n, 5000), 1400
+				}
+				pkt := s.packet()
+				if err := r.d.QDisc().WritePacket(pkt); err == nil {
+					mu.Lock()
+					written++
+					mu.Unlock()
+				}
+				pkt.DecRef()
+			})
+		}
+		busy(func() { r.w.Port(1).Send(f) })
+		busy(func() { r.d.PollBeforePark(new(soon)) })
+		busy(func() { r.d.Audit() })
+		busy(func() { r.d.SetLink(nil) })
+		for range rng.IntN(2000) {
+			r.w.Port(1).Send(f)
+		}
+		for range 3 {
+			wg.Go(func() {
+				if err := r.d.Close(); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		if err := r.d.Close(); err != nil {
+			t.Error(err)
+		}
+		pkt := datagram(1, 10, &released)
+		if _, ok := r.d.QDisc().WritePacket(pkt).(*tcpip.ErrNetworkUnreachable); !ok {
+			t.Error("a packet is taken after Close")
+		}
+		pkt.DecRef()
+		r.d.PollBeforePark(new(soon))
+		r.d.SetLink(errors.New("down"))
+		r.d.SetLink(nil)
+		close(stop)
+		wg.Wait()
+		checkAudit(t, r.d)
+		st := r.stats()
+		done := st.TXPackets + st.TXACKsSpared + st.Drops["tx closed"] + st.Drops["tx queue full"] + st.Drops["tx link down"]
+		if done != uint64(written) || released.Load() != 1 {
+			t.Errorf("seed %d: %d packets written, %d accounted for: %+v", seed, written, done, st)
+		}
+	}
+}
+
+// TestAttachLater receives nothing before a dispatcher is there and all after,
+// and starts one poller only.
+func TestAttachLater(t *testing.T) {
+	r := newRig(t, rigConfig{idle: true})
+	got := make(chan struct{}, 10)
+	r.rec.notify = func() { got <- struct{}{} }
+	r.d.LinkEndpoint().Attach(nil)
+	r.w.Port(1).Send(frame{flags: packet.ACK, payload: pattern(0, 10)}.bytes())
+	r.d.LinkEndpoint().Attach(r.rec)
+	<-got
+	r.d.LinkEndpoint().Attach(nil)
+	r.d.LinkEndpoint().Attach(r.rec)
+	r.w.Port(1).Send(frame{flags: packet.ACK, payload: pattern(0, 10)}.bytes())
+	<-got
+}
+
+// TestBroken stops on a ring whose index cannot be, says so, and stays down: the
+// link coming up does not mend it.
+func TestBroken(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		index wire.Index
+	}{{"RX", wire.RXProd}, {"TX", wire.TXCons}} {
+		t.Run(c.name, func(t *testing.T) {
+			told := make(chan error, 4)
+			r := newRig(t, rigConfig{rings: 16, cfg: Config{OnLink: func(err error) { told <- err }}})
+			r.queue().ShiftIndex(c.index, 1000)
+			for len(told) == 0 { // a send looks at the TX ring
+				pkt := datagram(1, 10, nil)
+				r.d.write(pkt)
+				pkt.DecRef()
+				runtime.Gosched()
+			}
+			if err := <-told; err == nil || r.d.LinkErr() == nil {
+				t.Error("no error")
+			}
+			r.d.SetLink(nil)
+			if r.d.LinkErr() == nil {
+				t.Error("up again with a broken ring")
+			}
+		})
+	}
+}
+
+// TestAttachDuringClose starts no poller once Close has begun.
+func TestAttachDuringClose(t *testing.T) {
+	for range 50 {
+		r := newRig(t, rigConfig{idle: true})
+		r.d.LinkEndpoint().Attach(nil)
+		var wg sync.WaitGroup
+		wg.Go(func() { r.d.LinkEndpoint().Attach(r.rec) })
+		wg.Go(func() { r.d.Close() })
+		wg.Wait()
+	}
+}

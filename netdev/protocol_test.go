@@ -1,0 +1,306 @@
+package netdev
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+)
+
+// The poll protocol as a machine of small states: the steps documented in
+// poller.go, each an atomic action of one of its actors. The checker walks
+// through every interleaving.
+
+// An actor's place is the step that it will do next.
+type place uint8
+
+const (
+	pTry place = iota
+	pMiss
+	pTryAgain
+	pPoll
+	pArm
+	pUnlock
+	pPark
+
+	cAsleep // or about other things
+	cTry
+	cDisarm
+	cPoll
+	cArm
+	cUnlock
+	cMissed
+	cTryAgain
+	cClear
+)
+
+var placeNames = [...]string{
+	"TryLock", "set missed", "TryLock again", "poll", "arm", "unlock", "park",
+	"asleep", "TryLock", "disarm", "poll", "arm", "unlock", "look at missed", "TryLock for missed", "clear missed",
+}
+
+const (
+	poller  = 0 // actors[0]
+	auditor = 3 // actors[3]: takes the lock as Audit does, to receive nothing
+	actors  = 4
+	free    = -1
+)
+
+// protocol is the machine's state.
+type protocol struct {
+	at     [actors]place
+	rounds [actors]uint8 // that a caller may still do
+	holder int8
+	ring   uint8 // packets in it
+	coming uint8 // packets that the source may still put into it
+	armed  bool
+	ready  bool // what ends Park has happened
+	missed bool
+}
+
+// flaw is a change of the protocol that the checker has to find.
+type flaw struct {
+	noMissed       bool // the poller does not say that it missed the lock
+	noLook         bool // callers do not look
+	noTryAgain     bool // the poller does not try again after it has set missed
+	missedLate     bool // the poller sets missed after its last try
+	armLate        bool // arm after unlock and after the look at missed
+	noArm          bool // callers leave without
+	noArmAgain     bool // callers that find missed set do not arm
+	clearFirst     bool // callers clear missed before they have the lock
+	auditNoLook    bool // Audit just unlocks
+	disarmUnlocked bool // callers disarm before they have the lock
+}
+
+// kernel is how arming may behave: an event may be kept once it has happened,
+// or be asked for anew when the poller gets to it (as epoll and wire do).
+type kernel struct{ askAnew bool }
+
+func (s *protocol) arm() {
+	s.armed = true
+	if s.ring > 0 {
+		s.armed, s.ready = false, true
+	}
+}
+
+func (s *protocol) lock(i int) bool {
+	if s.holder != free {
+		return false
+	}
+	s.holder = int8(i)
+	return true
+}
+
+func (s *protocol) unlock(i int) {
+	if s.holder != int8(i) {
+		panic("unlocked by another")
+	}
+	s.holder = free
+}
+
+// wakes tells whether Park would end.
+func (s *protocol) wakes(k kernel) bool { return s.ready && (!k.askAnew || s.ring > 0) }
+
+// stranded tells whether a packet is in the ring, everybody sleeps, and nothing
+// will wake the poller.
+func (s *protocol) stranded(k kernel) bool {
+	if s.ring == 0 || s.at[poller] != pPark || s.wakes(k) {
+		return false
+	}
+	for _, at := range s.at[1:] {
+		if at != cAsleep {
+			return false
+		}
+	}
+	return true
+}
+
+// next returns the states that one step of actor i may lead to.
+func (s protocol) next(i int, f flaw, k kernel) (out []protocol) {
+	to := func(p place) { t := s; t.at[i] = p; out = append(out, t) }
+	pick := func(ok bool, a, b place) {
+		if ok {
+			to(a)
+		} else {
+			to(b)
+		}
+	}
+	switch s.at[i] {
+	case pTry:
+		miss := pMiss
+		if f.missedLate {
+			miss = pTryAgain
+		}
+		pick(s.lock(i), pPoll, miss)
+	case pMiss:
+		s.missed = !f.noMissed
+		if f.missedLate || f.noTryAgain {
+			to(pPark)
+		} else {
+			to(pTryAgain)
+		}
+	case pTryAgain:
+		fail := pPark
+		if f.missedLate {
+			fail = pMiss
+		}
+		pick(s.lock(i), pPoll, fail)
+	case pPoll:
+		if s.ring > 0 {
+			s.ring--
+			to(pPoll)
+			s.unlock(i) // the budget is over
+			to(pTry)
+		} else {
+			pick(f.armLate, pUnlock, pArm)
+		}
+	case pArm:
+		s.arm()
+		pick(f.armLate, pPark, pUnlock)
+	case pUnlock:
+		s.unlock(i)
+		pick(f.armLate, pArm, pPark)
+	case pPark:
+		if s.wakes(k) {
+			s.ready = false
+			to(pTry)
+		}
+
+	case cAsleep:
+		if s.rounds[i] > 0 {
+			s.rounds[i]--
+			to(cTry)
+		}
+	case cTry:
+		if i == auditor {
+			if s.lock(i) {
+				pick(f.auditNoLook, cUnlock, cArm)
+			}
+			return out
+		}
+		if f.disarmUnlocked {
+			s.armed = false
+		}
+		pick(s.lock(i), cDisarm, cAsleep)
+	case cDisarm:
+		s.armed = false
+		if k.askAnew {
+			s.ready = false
+		}
+		to(cPoll)
+	case cPoll:
+		pick(f.noArm || f.armLate, cUnlock, cArm) // its time is over
+		if s.ring > 0 {
+			s.ring--
+			to(cPoll)
+		}
+	case cArm:
+		s.arm()
+		pick(f.armLate, cAsleep, cUnlock)
+	case cUnlock:
+		s.unlock(i)
+		pick(f.noLook || f.auditNoLook && i == auditor, cAsleep, cMissed)
+	case cMissed:
+		was := s.missed
+		if f.clearFirst {
+			s.missed = false
+		}
+		rest := cAsleep
+		if f.armLate {
+			rest = cArm
+		}
+		pick(was, cTryAgain, rest)
+	case cTryAgain:
+		pick(s.lock(i), cClear, cAsleep)
+	case cClear:
+		s.missed = false
+		pick(f.noArmAgain, cUnlock, cArm)
+	}
+	return out
+}
+
+// walk visits every reachable state. It returns how many there are and the way
+// to a stranded one, empty if there is none.
+func walk(f flaw, k kernel) (states int, way []string) {
+	type step struct {
+		from protocol
+		what string
+	}
+	start := protocol{holder: free, coming: 3}
+	for i := 1; i < actors; i++ {
+		start.at[i], start.rounds[i] = cAsleep, 2
+	}
+	start.rounds[auditor] = 1
+	came := map[protocol]step{start: {}}
+	queue := []protocol{start}
+	for len(queue) > 0 {
+		s := queue[0]
+		queue = queue[1:]
+		if s.stranded(k) {
+			for s != start {
+				way = append(way, came[s].what)
+				s = came[s].from
+			}
+			return len(came), way
+		}
+		visit := func(t protocol, what string) {
+			if _, seen := came[t]; !seen {
+				came[t] = step{s, what}
+				queue = append(queue, t)
+			}
+		}
+		for i := range actors {
+			for _, t := range s.next(i, f, k) {
+				visit(t, fmt.Sprintf("actor %d: %s", i, placeNames[s.at[i]]))
+			}
+		}
+		if s.coming > 0 {
+			t := s
+			t.coming--
+			t.ring++
+			if t.armed {
+				t.armed, t.ready = false, true
+			}
+			visit(t, "a packet arrives")
+		}
+	}
+	return len(came), nil
+}
+
+// TestPollProtocol finds no state in which a packet is left to nobody, whatever
+// the order of steps.
+func TestPollProtocol(t *testing.T) {
+	for _, k := range []kernel{{false}, {true}} {
+		n, way := walk(flaw{}, k)
+		if way != nil {
+			t.Errorf("%+v: stranded after (last step first)\n%s", k, strings.Join(way, "\n"))
+		}
+		if n < 10000 {
+			t.Errorf("%+v: only %d states", k, n)
+		}
+	}
+}
+
+// TestPollProtocolFlaws shows that the checker finds what the protocol is for.
+func TestPollProtocolFlaws(t *testing.T) {
+	for name, f := range map[string]flaw{
+		"the poller does not set missed":        {noMissed: true},
+		"callers do not look at missed":         {noLook: true},
+		"no second try after missed":            {noTryAgain: true},
+		"missed after the last try":             {missedLate: true},
+		"arm after unlock":                      {armLate: true},
+		"callers do not arm":                    {noArm: true},
+		"callers do not arm for missed":         {noArmAgain: true},
+		"Audit unlocks without looking at that": {auditNoLook: true},
+		"missed is cleared without the lock":    {clearFirst: true},
+		"disarm without the lock":               {disarmUnlocked: true},
+	} {
+		found := false
+		for _, k := range []kernel{{false}, {true}} {
+			_, way := walk(f, k)
+			found = found || way != nil
+		}
+		if !found {
+			t.Errorf("%s: not found", name)
+		}
+	}
+}
