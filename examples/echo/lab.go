@@ -13,6 +13,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/afxnet/afxnet/internal/frames"
 	"github.com/afxnet/afxnet/internal/lab"
 	"github.com/afxnet/afxnet/stack"
 )
@@ -40,7 +41,7 @@ func runLab(ctx context.Context, o options) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
-	before, err := beforeProgram(l)
+	before, err := frames.Before(l)
 	if err != nil {
 		return err
 	}
@@ -58,7 +59,7 @@ func runLab(ctx context.Context, o options) (err error) {
 	if err := errors.Join(err, e.close()); err != nil {
 		return err
 	}
-	if err := r.account(l, s.Device(), before); err != nil {
+	if r.Frames, err = frames.Settle(l, s.Device(), before, 2*time.Second); err != nil {
 		return err
 	}
 	if err := r.print(os.Stdout, o.json); err != nil {

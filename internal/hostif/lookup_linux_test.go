@@ -100,3 +100,32 @@ func TestSysfsQueues(t *testing.T) {
 		t.Error("an empty root was believed")
 	}
 }
+
+func TestHolder(t *testing.T) {
+	l := lab.New(t, lab.Config{})
+	added := netip.MustParsePrefix("10.77.9.9/32")
+	if err := l.Host.AddAddress(added); err != nil {
+		t.Fatal(err)
+	}
+	err := l.Host.Do(func() error {
+		for addr, want := range map[netip.Addr]string{
+			l.Host.V4.Addr():                   lab.HostDevice,
+			l.Host.V6.Addr():                   lab.HostDevice,
+			added.Addr():                       lab.HostDevice,
+			netip.MustParseAddr("127.0.0.1"):   "lo",
+			netip.MustParseAddr("::1"):         "lo",
+			l.StackV4.Addr():                   "",
+			l.StackV6.Addr():                   "",
+			l.Peer.V4.Addr():                   "",
+			netip.MustParseAddr("10.77.0.255"): "",
+		} {
+			if got, err := hostif.Holder(addr); err != nil || got != want {
+				t.Errorf("%v: %q, %v, want %q", addr, got, err, want)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}

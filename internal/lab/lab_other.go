@@ -5,6 +5,8 @@ package lab
 import (
 	"errors"
 	"fmt"
+	"net"
+	"net/netip"
 	"runtime"
 )
 
@@ -33,6 +35,15 @@ func (l *Lab) Delete() error { return errUnsupported }
 
 // Stats needs Linux.
 func (n *Namespace) Stats(string) (map[string]uint64, error) { return nil, errUnsupported }
+
+// IPSent needs Linux.
+func (n *Namespace) IPSent() (uint64, error) { return 0, errUnsupported }
+
+// SetNeighbor needs Linux.
+func (n *Namespace) SetNeighbor(netip.Addr, net.HardwareAddr) error { return errUnsupported }
+
+// AddAddress needs Linux.
+func (n *Namespace) AddAddress(netip.Prefix) error { return errUnsupported }
 
 func probeRoot() error  { return errUnsupported }
 func probeNetNS() error { return errUnsupported }

@@ -1,0 +1,272 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"os"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/afxnet/afxnet/internal/lab"
+	"github.com/afxnet/afxnet/internal/soak/traffic"
+	"github.com/afxnet/afxnet/stack"
+)
+
+const (
+	echoPort = 7
+	bulkPort = 9 // connections that are taken by the bulk workers
+
+	// bulkBytes go each way before a new connection is made.
+	bulkBytes = 64 << 20
+
+	// churnPause keeps the number of connections in TIME-WAIT, which last a
+	// minute, in the thousands.
+	churnPause = 10 * time.Millisecond
+
+	// patience is for one exchange, under a load that fills both processors.
+	patience = 30 * time.Second
+
+	// lost is how long a datagram may be away before it counts as lost.
+	lost = 2 * time.Second
+)
+
+// load is the services and connections of a run, and what they have done.
+type load struct {
+	lab    *lab.Lab
+	stack  *stack.Stack
+	idle   []net.Conn
+	closer []io.Closer
+
+	up, down, exchanges, churned, datagrams, datagramsLost atomic.Uint64
+}
+
+// worker is one part of the load; run returns when ctx ends, or an error.
+type worker struct {
+	name string
+	run  func(ctx context.Context) error
+}
+
+func newLoad(l *lab.Lab, s *stack.Stack, idle int) (_ *load, err error) {
+	w := &load{lab: l, stack: s}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, w.close())
+		}
+	}()
+	for _, listen := range []struct {
+		tcp func(network, address string) (net.Listener, error)
+		udp func(network, address string) (net.PacketConn, error)
+		at  []netip.Addr
+	}{
+		{s.Listen, s.ListenPacket, []netip.Addr{l.StackV4.Addr(), l.StackV6.Addr()}},
+		{l.Peer.Listen, l.Peer.ListenPacket, []netip.Addr{l.Peer.V4.Addr(), l.Peer.V6.Addr()}},
+	} {
+		for _, a := range listen.at {
+			ln, err := listen.tcp("tcp", hostPort(a, echoPort))
+			if err != nil {
+				return nil, err
+			}
+			p, err := listen.udp("udp", hostPort(a, echoPort))
+			if err != nil {
+				return nil, errors.Join(err, ln.Close())
+			}
+			w.closer = append(w.closer, ln, p)
+			go traffic.EchoTCP(ln)
+			go traffic.EchoUDP(p)
+		}
+	}
+	for i := range idle {
+		c, err := w.dial(context.Background(), i%2 == 0, i/2%2 == 0)
+		if err != nil {
+			return nil, err
+		}
+		w.idle = append(w.idle, c)
+		w.closer = append(w.closer, c)
+		if err := traffic.Exchange(c, []byte("hello"), patience); err != nil {
+			return nil, err
+		}
+	}
+	return w, nil
+}
+
+// close ends services and idle connections.
+func (w *load) close() error {
+	var errs []error
+	for _, c := range w.closer {
+		errs = append(errs, c.Close())
+	}
+	w.closer = nil
+	return errors.Join(errs...)
+}
+
+// checkIdle asks the connections that did nothing whether they still work.
+func (w *load) checkIdle() error {
+	for i, c := range w.idle {
+		if err := traffic.Exchange(c, []byte("still there?"), patience); err != nil {
+			return fmt.Errorf("idle connection %d of %d: %w", i, len(w.idle), err)
+		}
+	}
+	return nil
+}
+
+// dial connects to the other side's echo service: from the kernel to the stack
+// or the other way.
+func (w *load) dial(ctx context.Context, fromKernel, v6 bool) (net.Conn, error) {
+	return w.dialNetwork(ctx, "tcp", fromKernel, v6)
+}
+
+func (w *load) dialNetwork(ctx context.Context, network string, fromKernel, v6 bool) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	to := map[bool]netip.Addr{false: w.lab.Peer.V4.Addr(), true: w.lab.Peer.V6.Addr()}[v6]
+	if fromKernel {
+		to = map[bool]netip.Addr{false: w.lab.StackV4.Addr(), true: w.lab.StackV6.Addr()}[v6]
+		return w.lab.Peer.Dial(ctx, network, hostPort(to, echoPort))
+	}
+	return w.stack.DialContext(ctx, network, hostPort(to, echoPort))
+}
+
+func (w *load) workers() []worker {
+	all := []worker{
+		{"upload", func(ctx context.Context) error { return w.bulk(ctx, true) }},
+		{"download", func(ctx context.Context) error { return w.bulk(ctx, false) }},
+	}
+	for i := range 4 {
+		fromKernel, v6 := i%2 == 0, i/2 == 0
+		side := map[bool]string{true: "kernel to stack", false: "stack to kernel"}[fromKernel]
+		if v6 {
+			side += ", IPv6"
+		}
+		all = append(all,
+			worker{"requests, " + side, func(ctx context.Context) error { return w.request(ctx, fromKernel, v6) }},
+			worker{"connections, " + side, func(ctx context.Context) error { return w.churn(ctx, fromKernel, v6) }},
+			worker{"datagrams, " + side, func(ctx context.Context) error { return w.datagram(ctx, fromKernel, v6) }},
+		)
+	}
+	return all
+}
+
+// bulk sends over one connection after the other.
+func (w *load) bulk(ctx context.Context, up bool) error {
+	for n := uint64(0); ctx.Err() == nil; n++ {
+		if err := w.bulkOnce(ctx, up, n); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *load) bulkOnce(ctx context.Context, up bool, n uint64) error {
+	at := w.lab.StackV4
+	if n%2 == 1 {
+		at = w.lab.StackV6
+	}
+	ln, err := w.stack.Listen("tcp", hostPort(at.Addr(), bulkPort+int(n%2)+2*map[bool]int{true: 1}[up]))
+	if err != nil {
+		return err
+	}
+	defer ln.Close()
+	kernel, err := w.lab.Peer.Dial(ctx, "tcp", ln.Addr().String())
+	if err != nil {
+		return err
+	}
+	defer kernel.Close()
+	ours, err := ln.Accept()
+	if err != nil {
+		return err
+	}
+	defer ours.Close()
+	// The end of the run cuts it off.
+	defer context.AfterFunc(ctx, func() { kernel.Close(); ours.Close() })()
+	from, to, count := kernel, ours, &w.up
+	if !up {
+		from, to, count = ours, kernel, &w.down
+	}
+	if err := traffic.Transfer(from, to, rand.Uint64(), bulkBytes); err != nil {
+		return err
+	}
+	count.Add(bulkBytes)
+	return nil
+}
+
+// request sends one message at a time and waits for it to come back.
+func (w *load) request(ctx context.Context, fromKernel, v6 bool) error {
+	c, err := w.dial(ctx, fromKernel, v6)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	for ctx.Err() == nil {
+		if err := traffic.Exchange(c, message(4096), patience); err != nil {
+			return err
+		}
+		w.exchanges.Add(1)
+	}
+	return nil
+}
+
+// churn makes connections that live for one exchange.
+func (w *load) churn(ctx context.Context, fromKernel, v6 bool) error {
+	pause := time.NewTicker(churnPause)
+	defer pause.Stop()
+	for ctx.Err() == nil {
+		c, err := w.dial(ctx, fromKernel, v6)
+		if err == nil {
+			err = traffic.Exchange(c, message(2000), patience)
+			err = errors.Join(err, c.Close())
+		}
+		if err != nil {
+			return err
+		}
+		w.churned.Add(1)
+		<-pause.C
+	}
+	return nil
+}
+
+// datagram sends datagrams, some of them in fragments, and waits for each to
+// come back; some get lost, but none comes back changed.
+func (w *load) datagram(ctx context.Context, fromKernel, v6 bool) error {
+	for ctx.Err() == nil {
+		c, err := w.dialNetwork(ctx, "udp", fromKernel, v6)
+		if err != nil {
+			return err
+		}
+		err = w.datagramsOn(ctx, c)
+		c.Close()
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			// Its answer may still come: the next one needs a new socket.
+			w.datagramsLost.Add(1)
+		} else if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *load) datagramsOn(ctx context.Context, c net.Conn) error {
+	for ctx.Err() == nil {
+		if err := traffic.Exchange(c, message(8000), lost); err != nil {
+			return err
+		}
+		w.datagrams.Add(1)
+	}
+	return nil
+}
+
+// message returns 1 to most random bytes.
+func message(most int) []byte {
+	b := make([]byte, 1+rand.IntN(most))
+	for i := range b {
+		b[i] = byte(rand.Uint32())
+	}
+	return b
+}
+
+func hostPort(a netip.Addr, port int) string { return net.JoinHostPort(a.String(), strconv.Itoa(port)) }

@@ -1,0 +1,162 @@
+//go:build linux && (amd64 || arm64)
+
+package xsk
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+
+	"github.com/afxnet/afxnet/internal/lab"
+)
+
+// listing is the kernel's objects of ours: the ids of programs and maps under
+// the names of bpf/steer.c, and of links to those programs.
+type listing struct {
+	programs []ebpf.ProgramID
+	links    []link.ID
+	maps     []ebpf.MapID
+}
+
+// listOurs walks the kernel's lists, as bpftool does. They are those of the
+// whole machine: other tests' objects may be among them.
+func listOurs(t *testing.T) (l listing) {
+	t.Helper()
+	for id, err := ebpf.ProgramGetNextID(0); err == nil; id, err = ebpf.ProgramGetNextID(id) {
+		p, err := ebpf.NewProgramFromID(id)
+		if err != nil {
+			continue // gone meanwhile
+		}
+		if info, err := p.Info(); err == nil && info.Name == "afxnet_steer" {
+			l.programs = append(l.programs, id)
+		}
+		p.Close()
+	}
+	for id, err := ebpf.MapGetNextID(0); err == nil; id, err = ebpf.MapGetNextID(id) {
+		m, err := ebpf.NewMapFromID(id)
+		if err != nil {
+			continue
+		}
+		if info, err := m.Info(); err == nil && info.Type == ebpf.XSKMap && info.Name == "xsks" {
+			l.maps = append(l.maps, id)
+		}
+		m.Close()
+	}
+	it := new(link.Iterator)
+	defer it.Close()
+	for it.Next() {
+		info, err := it.Link.Info()
+		if err == nil && info.XDP() != nil && slices.Contains(l.programs, info.Program) {
+			l.links = append(l.links, it.ID)
+		}
+	}
+	if err := it.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// without returns what is in l and not in old.
+func (l listing) without(old listing) listing {
+	return listing{
+		programs: slices.DeleteFunc(slices.Clone(l.programs), func(id ebpf.ProgramID) bool { return slices.Contains(old.programs, id) }),
+		links:    slices.DeleteFunc(slices.Clone(l.links), func(id link.ID) bool { return slices.Contains(old.links, id) }),
+		maps:     slices.DeleteFunc(slices.Clone(l.maps), func(id ebpf.MapID) bool { return slices.Contains(old.maps, id) }),
+	}
+}
+
+// TestKillLeavesNothing kills a process that has a program attached and a socket
+// bound: within a second its program, link and map are off the kernel's lists,
+// although a process that it has started lives on.
+func TestKillLeavesNothing(t *testing.T) {
+	lab.Require(t, lab.NetNS, lab.XDP)
+	l := lab.New(t, lab.Config{})
+	for range 5 {
+		before := listOurs(t)
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.Command(os.Args[0], "-test.run=^TestKilled$")
+		cmd.Env = append(os.Environ(), childEnv+"=killed")
+		cmd.ExtraFiles = []*os.File{r}
+		cmd.Stderr = os.Stderr
+		out, err := cmd.StdoutPipe()
+		if err == nil {
+			err = l.Host.Do(cmd.Start)
+		}
+		r.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if line, err := bufio.NewReader(out).ReadString('\n'); line != "attached\n" {
+			t.Fatalf("the child: %q, %v", line, err)
+		}
+		// Ours, and perhaps some that other tests have made meanwhile.
+		during := listOurs(t).without(before)
+		if len(during.programs) == 0 || len(during.links) == 0 || len(during.maps) == 0 {
+			t.Fatalf("while the child lives the kernel lists %+v", during)
+		}
+		if err := cmd.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		cmd.Wait() //nolint:errcheck // it was killed
+		deadline := time.Now().Add(time.Second)
+		for {
+			is := listOurs(t)
+			gone := during.without(is) // what is not listed any more
+			if len(gone.programs) == len(during.programs) && len(gone.links) == len(during.links) && len(gone.maps) == len(during.maps) {
+				break
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("a second after the kill: before it %+v, now %+v", during, is.without(before))
+			}
+			<-time.After(time.Millisecond)
+		}
+		w.Close() // ends the grandchild
+	}
+}
+
+// TestKilled is the child.
+func TestKilled(t *testing.T) {
+	switch os.Getenv(childEnv) {
+	case "killed":
+	case "grandchild":
+		io.Copy(io.Discard, os.Stdin) //nolint:errcheck // until the end
+		return
+	default:
+		return // TestKillLeavesNothing runs it
+	}
+	err := func() error {
+		p, err := LoadProgram(ProgramConfig{Interface: lab.HostDevice, Queues: 1})
+		if err != nil {
+			return err
+		}
+		if err := p.Attach(); err != nil {
+			return err
+		}
+		s, err := Open(Config{Interface: lab.HostDevice})
+		if err != nil {
+			return err
+		}
+		gc := exec.Command(os.Args[0], "-test.run=^TestKilled$")
+		gc.Env = append(os.Environ(), childEnv+"=grandchild")
+		gc.Stdin = os.NewFile(3, "pipe")
+		return errors.Join(p.AddSocket(0, s.FD()), gc.Start())
+	}()
+	if err != nil {
+		fmt.Println("error:", err)
+		os.Exit(1)
+	}
+	fmt.Println("attached")
+	select {}
+}
