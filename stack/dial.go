@@ -191,7 +191,7 @@ func (k *socket) handshake(to tcpip.FullAddress, quit func() error) error {
 				return err
 			}
 			if terr := k.ep.LastError(); terr != nil {
-				return sysError("connect", terr)
+				return k.callErr(&k.wr.parker, "connect", terr)
 			}
 			return sysError("connect", &tcpip.ErrConnectionAborted{})
 		default:

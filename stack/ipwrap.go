@@ -54,37 +54,47 @@ type (
 )
 
 type (
-	ipv4Protocol struct{ ipv4InnerProtocol }
-	ipv6Protocol struct{ ipv6InnerProtocol }
-	ipv4Endpoint struct{ ipv4Inner }
+	ipv4Protocol struct {
+		ipv4InnerProtocol
+		guard *guard
+	}
+	ipv6Protocol struct {
+		ipv6InnerProtocol
+		guard *guard
+	}
+	ipv4Endpoint struct {
+		ipv4Inner
+		ids datagramIDs
+	}
 	ipv6Endpoint struct{ ipv6Inner }
 )
 
 // wrapIPv4 wraps the IPv4 protocol that factory makes, if verified is true. A
 // protocol of another shape than the one known here is left as it is: its
-// packets are checked twice, which is slower and right.
-func wrapIPv4(factory gstack.NetworkProtocolFactory, verified bool) gstack.NetworkProtocolFactory {
+// packets are checked twice, which is slower and right. What the IP layer hands
+// to the transport layer passes g.
+func wrapIPv4(factory gstack.NetworkProtocolFactory, verified bool, g *guard) gstack.NetworkProtocolFactory {
 	if !verified {
 		return factory
 	}
 	return func(s *gstack.Stack) gstack.NetworkProtocol {
 		inner := factory(s)
 		if p, ok := inner.(ipv4InnerProtocol); ok {
-			return &ipv4Protocol{p}
+			return &ipv4Protocol{p, g}
 		}
 		return inner
 	}
 }
 
 // wrapIPv6 does for IPv6 what wrapIPv4 does for IPv4.
-func wrapIPv6(factory gstack.NetworkProtocolFactory, verified bool) gstack.NetworkProtocolFactory {
+func wrapIPv6(factory gstack.NetworkProtocolFactory, verified bool, g *guard) gstack.NetworkProtocolFactory {
 	if !verified {
 		return factory
 	}
 	return func(s *gstack.Stack) gstack.NetworkProtocol {
 		inner := factory(s)
 		if p, ok := inner.(ipv6InnerProtocol); ok {
-			return &ipv6Protocol{p}
+			return &ipv6Protocol{p, g}
 		}
 		return inner
 	}
@@ -92,16 +102,16 @@ func wrapIPv6(factory gstack.NetworkProtocolFactory, verified bool) gstack.Netwo
 
 // NewEndpoint implements gstack.NetworkProtocol.
 func (p *ipv4Protocol) NewEndpoint(nic gstack.NetworkInterface, d gstack.TransportDispatcher) gstack.NetworkEndpoint {
-	inner := p.ipv4InnerProtocol.NewEndpoint(nic, d)
+	inner := p.ipv4InnerProtocol.NewEndpoint(nic, p.guard.protect(d))
 	if e, ok := inner.(ipv4Inner); ok {
-		return &ipv4Endpoint{e}
+		return &ipv4Endpoint{ipv4Inner: e, ids: newDatagramIDs()}
 	}
 	return inner
 }
 
 // NewEndpoint implements gstack.NetworkProtocol.
 func (p *ipv6Protocol) NewEndpoint(nic gstack.NetworkInterface, d gstack.TransportDispatcher) gstack.NetworkEndpoint {
-	inner := p.ipv6InnerProtocol.NewEndpoint(nic, d)
+	inner := p.ipv6InnerProtocol.NewEndpoint(nic, p.guard.protect(d))
 	if e, ok := inner.(ipv6Inner); ok {
 		return &ipv6Endpoint{e}
 	}

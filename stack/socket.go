@@ -104,6 +104,17 @@ func (k *socket) callErr(p *parker, call string, terr tcpip.Error) error {
 	if err := k.why(p); err != nil {
 		return err
 	}
+	// A device that goes down refuses packets, its neighbours' requests among
+	// them, a moment before it says so.
+	switch terr.(type) {
+	case *tcpip.ErrNetworkUnreachable, *tcpip.ErrHostUnreachable:
+		if k.stack.dev == nil {
+			break
+		}
+		if err := k.stack.dev.LinkErr(); err != nil {
+			return &downError{err}
+		}
+	}
 	return sysError(call, terr)
 }
 

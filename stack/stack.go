@@ -23,6 +23,7 @@ type Stack struct {
 	idle       idler      // what goroutines do before they sleep; may be nil
 
 	ports portTable // what listeners listen on
+	guard guard     // between the IP and transport layers
 
 	link      gstack.LinkEndpoint
 	closeLink func() error   // frees the device; nil: nothing to free
@@ -62,12 +63,12 @@ func newBare(cfg Config, link gstack.LinkEndpoint, qdisc gstack.QueueingDiscipli
 	cfg.Routes = slices.Clone(cfg.Routes)
 	cfg.Neighbors = slices.Clone(cfg.Neighbors)
 
-	ns, err := newNetstack(cfg.Profile, verified)
-	if err != nil {
+	s := &Stack{cfg: cfg, idle: idle, link: link}
+	var err error
+	if s.ns, err = newNetstack(cfg.Profile, verified, &s.guard); err != nil {
 		return nil, err
 	}
-	s := &Stack{cfg: cfg, ns: ns, idle: idle, link: link}
-	if terr := ns.CreateNICWithOptions(nicID, link, gstack.NICOptions{Name: cfg.Interface, QDisc: qdisc}); terr != nil {
+	if terr := s.ns.CreateNICWithOptions(nicID, link, gstack.NICOptions{Name: cfg.Interface, QDisc: qdisc}); terr != nil {
 		return nil, errors.Join(stackError("create interface", terr), s.Close())
 	}
 	return s, nil

@@ -87,11 +87,15 @@ func (c *UDPConn) read(b []byte) (int, netip.AddrPort, error) {
 		n := c.in.n
 		c.in.b = nil // b is the caller's
 		if terr == nil {
+			if res.Total == 0 {
+				c.stack.guard.took(c.port())
+			}
 			return n, c.stack.addrPort(res.RemoteAddr), nil
 		}
 		if !isWouldBlock(terr) {
 			return 0, netip.AddrPort{}, c.callErr(&c.rd.parker, "read", terr)
 		}
+		c.stack.guard.drained(c.port())
 		c.rd.park()
 	}
 }
@@ -223,8 +227,12 @@ func (c *UDPConn) Close() error {
 	if !c.close() {
 		return c.opErr("close", net.ErrClosed)
 	}
+	c.stack.guard.drained(c.port())
 	return nil
 }
+
+// port returns the local port.
+func (c *UDPConn) port() uint16 { return uint16(c.laddr.(*net.UDPAddr).Port) }
 
 // LocalAddr returns the local address, a *net.UDPAddr. It is shared by all
 // calls: do not change it.

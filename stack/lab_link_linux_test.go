@@ -1,0 +1,352 @@
+package stack_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/afxnet/afxnet/internal/lab"
+	"github.com/afxnet/afxnet/internal/soak/traffic"
+	"github.com/afxnet/afxnet/stack"
+)
+
+// downWithin is how soon a blocked call ends when the link goes.
+const downWithin = time.Second
+
+// TestLabLink takes the link away under load: it is set down, deleted, or loses
+// its carrier.
+func TestLabLink(t *testing.T) {
+	t.Run("down", func(t *testing.T) {
+		s := openLab(t, lab.Config{}, stack.Config{})
+		s.loseLink(t, s.lab.SetDown, downWithin)
+		s.idle(t)
+		if err := s.lab.SetUp(); err != nil {
+			t.Fatal(err)
+		}
+		s.works(t)
+	})
+	t.Run("deleted", func(t *testing.T) {
+		s := openLab(t, lab.Config{Queues: 2}, stack.Config{})
+		s.loseLink(t, s.lab.Delete, downWithin)
+		s.idle(t)
+		if err := s.Close(); err != nil {
+			t.Errorf("close: %v", err)
+		}
+	})
+	t.Run("no carrier", func(t *testing.T) {
+		s := openLab(t, lab.Config{}, stack.Config{})
+		// The kernel may put this event off by a second.
+		s.loseLink(t, func() error { return s.lab.SetCarrier(false) }, downWithin+2*time.Second)
+		s.idle(t)
+		if err := s.lab.SetCarrier(true); err != nil {
+			t.Fatal(err)
+		}
+		s.works(t)
+	})
+	t.Run("down and up again", func(t *testing.T) {
+		s := openLab(t, lab.Config{Queues: 2}, stack.Config{})
+		for range 10 {
+			if err := s.lab.SetDown(); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.lab.SetUp(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s.works(t)
+	})
+	t.Run("deleted while closing", func(t *testing.T) {
+		s := openLab(t, lab.Config{}, stack.Config{})
+		err := together(s.lab.Delete, s.Close)
+		if err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// A blocked call is one that waits for packets; err is what it returned.
+type blocked struct {
+	name string
+	err  error
+}
+
+// loseLink runs one call of every kind that blocks, with traffic beside them,
+// takes the link away, and wants them all back within the time, with ENETDOWN.
+func (s *labStack) loseLink(t *testing.T, lose func() error, within time.Duration) {
+	t.Helper()
+	ended := make(chan blocked, 16)
+	calls := 0
+	block := func(name string, f func() error) {
+		calls++
+		go func() { ended <- blocked{name, f()} }()
+	}
+	fs := families(s.lab)
+	ln, err := s.Listen("tcp", ":80")
+	if err != nil {
+		t.Fatal(err)
+	}
+	block("Accept", func() error {
+		_, err := ln.Accept()
+		return err
+	})
+	p, err := s.ListenPacket("udp", ":80")
+	if err != nil {
+		t.Fatal(err)
+	}
+	block("ReadFrom", func() error {
+		_, _, err := p.ReadFrom(make([]byte, 10))
+		return err
+	})
+	_, quiet := s.mustPair(t, fs[0], false)
+	block("Read", func() error {
+		_, err := quiet.Read(make([]byte, 10))
+		return err
+	})
+	_, full := s.mustPair(t, fs[1], true)
+	var wrote atomic.Uint64
+	block("Write", func() error {
+		for b := make([]byte, 64<<10); ; {
+			if _, err := full.Write(b); err != nil {
+				return err
+			}
+			wrote.Add(uint64(len(b)))
+		}
+	})
+	// Load in both directions.
+	kernelUp, up := s.mustPair(t, fs[0], true)
+	block("Read under load", func() error {
+		_, err := io.Copy(io.Discard, up)
+		return err
+	})
+	go flood(kernelUp)
+	kernelDown, down := s.mustPair(t, fs[1], false)
+	block("Write under load", func() error {
+		for b := make([]byte, 64<<10); ; {
+			if _, err := down.Write(b); err != nil {
+				return err
+			}
+		}
+	})
+	go drain(kernelDown)
+	sink, err := s.lab.Peer.ListenPacket("udp", hostPort(fs[0].peer, 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sink.Close()
+	datagrams, err := s.Dial("udp", sink.LocalAddr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	block("datagrams", func() error {
+		for b := make([]byte, 1400); ; {
+			if _, err := datagrams.Write(b); err != nil && !errors.Is(err, syscall.ENOBUFS) {
+				return err
+			}
+		}
+	})
+	// A writer is blocked when what it wrote does not grow.
+	var last uint64
+	err = eventually(patience, func() error {
+		n := wrote.Load()
+		if n == 0 || n != last {
+			last = n
+			<-time.After(20 * time.Millisecond)
+			return fmt.Errorf("%d bytes written to a peer that does not read", n)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Nobody has this address: the dial waits for an answer to ARP, for seconds.
+	block("Dial", func() error {
+		_, err := s.Dial("tcp", "10.77.0.99:80")
+		return err
+	})
+
+	start := time.Now()
+	if err := lose(); err != nil {
+		t.Fatal(err)
+	}
+	late := time.After(within)
+	for range calls {
+		select {
+		case b := <-ended:
+			if !errors.Is(b.err, syscall.ENETDOWN) {
+				t.Errorf("%s: %v, want ENETDOWN", b.name, b.err)
+			}
+		case <-late:
+			t.Fatalf("calls are still blocked %v after the link went", within)
+		}
+	}
+	t.Logf("all calls ended %v after the link was gone", time.Since(start))
+	// So do those that come now.
+	_, err = s.Dial("tcp", hostPort(fs[0].peer, 80))
+	_, err2 := quiet.Read(make([]byte, 10))
+	_, err3 := full.Write(make([]byte, 10))
+	_, err4 := p.WriteTo([]byte("x"), net.UDPAddrFromAddrPort(netip.AddrPortFrom(fs[0].peer, 80)))
+	_, err5 := ln.Accept()
+	for i, err := range []error{err, err2, err3, err4, err5} {
+		if !errors.Is(err, syscall.ENETDOWN) {
+			t.Errorf("call %d after the link went: %v, want ENETDOWN", i, err)
+		}
+	}
+	ln.Close()
+	p.Close()
+}
+
+// idleShare is the part of one CPU that the process, with all that the test has
+// in it, may use while nothing happens.
+const idleShare = 0.05
+
+// idle checks that a stack with nothing to do does nothing.
+func (s *labStack) idle(t *testing.T) {
+	t.Helper()
+	// The garbage and the timers of what went before may take their time.
+	err := eventually(patience, func() error {
+		const window = 250 * time.Millisecond
+		before, start := usage(t), time.Now()
+		<-time.After(window)
+		used, d := usage(t)-before, time.Since(start)
+		if share := used.Seconds() / d.Seconds(); share > idleShare {
+			return fmt.Errorf("an idle stack uses %.0f%% of a CPU", 100*share)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+func usage(t *testing.T) time.Duration {
+	t.Helper()
+	var ru unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &ru); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(ru.Utime.Nano() + ru.Stime.Nano())
+}
+
+// waitUp waits until the stack has heard that the link is there again: it does a
+// moment after the kernel.
+func (s *labStack) waitUp(t *testing.T) {
+	t.Helper()
+	err := eventually(patience, func() error {
+		c, err := s.Dial("udp", hostPort(s.lab.Peer.V4.Addr(), 9))
+		if err == nil {
+			_, err = c.Write([]byte("x"))
+			c.Close()
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// works checks that the stack carries new connections, both ways, and datagrams.
+func (s *labStack) works(t *testing.T) {
+	t.Helper()
+	s.waitUp(t)
+	for _, f := range families(s.lab) {
+		for _, dial := range []bool{false, true} {
+			kernel, ours, err := s.pair(f, dial)
+			if err != nil {
+				t.Errorf("%s, dial %v: %v", f.name, dial, err)
+				continue
+			}
+			deadline(t, kernel, ours)
+			if err := together(
+				func() error { return traffic.Transfer(kernel, ours, 1, 1<<20) },
+				func() error { return traffic.Transfer(ours, kernel, 2, 1<<20) },
+			); err != nil {
+				t.Errorf("%s, dial %v: %v", f.name, dial, err)
+			}
+			kernel.Close()
+			ours.Close()
+		}
+		p := openPing(t, s.lab.Peer, f.stack.Is6())
+		if err := p.echo(f.stack.AsSlice(), randomBytes(8000)); err != nil {
+			t.Errorf("%s: %v", f.name, err)
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Errorf("close: %v", err)
+	}
+}
+
+// TestLabLinkConnection has a connection that outlives a short outage.
+func TestLabLinkConnection(t *testing.T) {
+	s := openLab(t, lab.Config{}, stack.Config{Profile: stack.ProfileLAN})
+	serveEcho(t, s.Stack, 7)
+	kernel, ours := s.mustPair(t, families(s.lab)[0], true)
+	deadline(t, kernel, ours)
+	if err := traffic.Transfer(ours, kernel, 1, 1<<20); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.lab.SetDown(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ours.Read(make([]byte, 1)); !errors.Is(err, syscall.ENETDOWN) {
+		t.Errorf("Read while the link is down: %v", err)
+	}
+	if err := s.lab.SetUp(); err != nil {
+		t.Fatal(err)
+	}
+	s.waitUp(t)
+	if err := together(
+		func() error { return traffic.Transfer(kernel, ours, 2, 1<<20) },
+		func() error { return traffic.Transfer(ours, kernel, 3, 1<<20) },
+	); err != nil {
+		t.Error(err)
+	}
+	s.finish(t, kernel, ours)
+}
+
+// TestLabIdle has stacks that do nothing from the start, and after traffic.
+func TestLabIdle(t *testing.T) {
+	s := openLab(t, lab.Config{Queues: 2}, stack.Config{})
+	serveEcho(t, s.Stack, 7)
+	s.idle(t)
+	for _, f := range families(s.lab) {
+		for _, network := range []string{"tcp", "udp"} {
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			c, err := s.lab.Peer.Dial(ctx, network, hostPort(f.stack, 7))
+			cancel()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			for range 100 {
+				if err := traffic.Exchange(c, randomBytes(100), patience); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+	s.idle(t)
+	st, err := s.Device().Stats()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The connections are open and have nothing to say.
+	<-time.After(300 * time.Millisecond)
+	after, err := s.Device().Stats()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, q := range after.Queues {
+		if n := q.Sleeps - st.Queues[i].Sleeps; n > 20 {
+			t.Errorf("queue %d went to sleep %d times in 300 ms without traffic", i, n)
+		}
+	}
+}

@@ -1,0 +1,76 @@
+package stack
+
+import (
+	"io"
+	"testing"
+
+	"github.com/afxnet/afxnet/netdev"
+)
+
+// wirePingPong returns a function that sends n bytes through everything there
+// is, from Write to the rings and back to Read, to a peer that sends them back.
+func wirePingPong(t testing.TB, n int, host string, poll netdev.PollMode) func() {
+	var o overWireOptions
+	o.config[0].Device.Poll, o.config[1].Device.Poll = poll, poll
+	ow := newOverWire(t, o)
+	c, s := ow.tcpPair(t, host)
+	go func() {
+		b := make([]byte, n)
+		for {
+			if _, err := io.ReadFull(s, b); err != nil {
+				return
+			}
+			if _, err := s.Write(b); err != nil {
+				return
+			}
+		}
+	}()
+	b := make([]byte, n)
+	return func() {
+		if _, err := c.Write(b); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(c, b); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// netstackIPv6Allocs is what netstack allocates for two packets over IPv6, to
+// look for extension headers. Over IPv4 there is nothing.
+const netstackIPv6Allocs = 8
+
+// TestOverWireAllocs counts the allocations of a round trip: both sockets, both
+// stacks, both devices and the wire.
+func TestOverWireAllocs(t *testing.T) {
+	for _, poll := range []netdev.PollMode{netdev.PollAdaptive, netdev.PollBlock} {
+		for host, want := range map[string]float64{addrB: 0, addrB6: netstackIPv6Allocs} {
+			t.Run(poll.String()+" "+host, func(t *testing.T) {
+				f := wirePingPong(t, 64, host, poll)
+				for range 2000 {
+					f()
+				}
+				// AllocsPerRun rounds down: a garbage collection empties
+				// netstack's pools.
+				if got := testing.AllocsPerRun(5000, f); got > want && !raceEnabled {
+					t.Errorf("%v allocations per round trip, want %v", got, want)
+				}
+			})
+		}
+	}
+}
+
+func BenchmarkOverWirePingPong(b *testing.B) {
+	for _, poll := range []netdev.PollMode{netdev.PollAdaptive, netdev.PollBlock} {
+		b.Run("len=64/poll="+poll.String(), func(b *testing.B) {
+			f := wirePingPong(b, 64, addrB, poll)
+			for range 2000 {
+				f()
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				f()
+			}
+		})
+	}
+}
