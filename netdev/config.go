@@ -81,8 +81,8 @@ type Config struct {
 	AcceptPartialChecksums bool
 
 	// OnLink is called when the link goes down (err wraps ENETDOWN, or ENODEV
-	// if the interface is gone for good) and when it comes back (nil). It must
-	// not block and must not call Close.
+	// if the interface is gone for good) and when it comes back (nil), one call
+	// at a time. It must not block and must not call Close or SetLink.
 	OnLink func(err error)
 }
 

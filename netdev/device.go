@@ -37,6 +37,7 @@ type Device struct {
 	broken     atomic.Pointer[error]                    // why it will stay down; nil nearly always
 
 	host    *host      // program, sockets and watches of a real interface; nil over NewOn
+	linkMu  sync.Mutex // held by SetLink; before every other lock
 	startMu sync.Mutex // guards started; orders start and Close
 	started bool
 	closing atomic.Bool
@@ -119,6 +120,8 @@ func (d *Device) start() {
 // (nil). Open does so itself for its interface. A device that has lost a queue
 // for good stays down.
 func (d *Device) SetLink(err error) {
+	d.linkMu.Lock() // so that OnLink hears of the changes in their order
+	defer d.linkMu.Unlock()
 	if err == nil {
 		err = d.brokenErr()
 	}

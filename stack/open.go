@@ -36,7 +36,7 @@ func Open(cfg Config) (_ *Stack, err error) {
 	user := dev.OnLink
 	dev.OnLink = func(err error) {
 		if s := s.Load(); s != nil {
-			s.setLink(err)
+			s.followLink()
 		}
 		if user != nil {
 			user(err)
@@ -57,7 +57,7 @@ func Open(cfg Config) (_ *Stack, err error) {
 		}
 	}()
 	s.Store(st)
-	st.setLink(d.LinkErr())
+	st.followLink()
 	for _, p := range cfg.Addresses {
 		if err := d.AddAddress(p.Addr()); err != nil {
 			return nil, fmt.Errorf("stack: claim %v: %w", p.Addr(), err)
@@ -76,19 +76,12 @@ func Open(cfg Config) (_ *Stack, err error) {
 	return st, nil
 }
 
-// openOn starts a stack on a device, which it closes with itself, also if it
-// fails.
-func openOn(cfg Config, d *netdev.Device) (*Stack, error) {
-	s, err := newStack(cfg, d.LinkEndpoint(), d.QDisc(), true, d)
-	if err != nil {
-		return nil, errors.Join(err, d.Close())
-	}
-	s.dev, s.closeLink = d, d.Close
-	return s, nil
-}
-
-func (s *Stack) setLink(err error) {
-	if err != nil {
+// followLink makes the stack's view of the link that of its device. Calls may
+// cross; the last one to look sees the last state.
+func (s *Stack) followLink() {
+	s.linkMu.Lock()
+	defer s.linkMu.Unlock()
+	if err := s.dev.LinkErr(); err != nil {
 		s.linkDown(err)
 	} else {
 		s.linkUp()

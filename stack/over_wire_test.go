@@ -116,7 +116,7 @@ func openPort(t testing.TB, p *wire.Port, cfg Config, o overWireOptions) *Stack 
 	dev := cfg.Device
 	dev.OnLink = func(err error) {
 		if s := s.Load(); s != nil {
-			s.setLink(err)
+			s.followLink()
 		}
 	}
 	d, err := netdev.NewOn(sockets, netdev.Link{Name: p.Name(), MAC: p.MAC(), MTU: p.MTU()}, dev)
@@ -286,4 +286,15 @@ func goroutinesOf(text string) (all []string) {
 		}
 	}
 	return all
+}
+
+// openOn starts a stack on a device, which it closes with itself, also if it
+// fails.
+func openOn(cfg Config, d *netdev.Device) (*Stack, error) {
+	s, err := newStack(cfg, d.LinkEndpoint(), d.QDisc(), true, d)
+	if err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	s.dev, s.closeLink = d, d.Close
+	return s, nil
 }
