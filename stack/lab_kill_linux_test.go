@@ -64,9 +64,7 @@ func TestLabKill(t *testing.T) {
 	s := openIn(t, l, stack.Config{})
 	serveEcho(t, s.Stack, 7)
 	for _, f := range families(l) {
-		if err := reach(l.Peer, "tcp", hostPort(f.stack, 7), patience); err != nil {
-			t.Errorf("after the last kill a new stack does not answer: %v", err)
-		}
+		eventuallyReach(t, l.Peer, hostPort(f.stack, 7))
 	}
 	if err := s.Close(); err != nil {
 		t.Error(err)
@@ -94,10 +92,18 @@ func TestLabKillAddress(t *testing.T) {
 		}
 		defer ln.Close()
 		go traffic.EchoTCP(ln)
-		if err := reach(l.Peer, "tcp", hostPort(p.Addr(), 11), patience); err != nil {
-			t.Errorf("%v, now the kernel's: %v", p, err)
-		}
+		eventuallyReach(t, l.Peer, hostPort(p.Addr(), 11))
 	}
+}
+
+// eventuallyReach tries again while the peer still believes that nobody has the
+// address: it asked while that was so, and gives up only after three seconds,
+// taking connections begun in the meantime with it.
+func eventuallyReach(t *testing.T, from *lab.Namespace, address string) {
+	t.Helper()
+	lab.Eventually(t, patience, "an answer from "+address, func() bool {
+		return reach(from, "tcp", address, patience) == nil
+	})
 }
 
 // A victim is a child process that runs a stack, and the load on it.
