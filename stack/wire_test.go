@@ -115,8 +115,10 @@ func mark(pkt *gstack.PacketBuffer) uint32 {
 		return 0
 	}
 	verified := header.IPVersion(h) == 4 && ipv4Verified(h)
-	if h6, ok := pkt.Data().PullUp(header.IPv6MinimumSize + header.UDPMinimumSize); ok && header.IPVersion(h) == 6 {
-		verified = ipv6Verified(h6)
+	if header.IPVersion(h) == 6 {
+		// This may move the bytes: h is of no use after it.
+		h6, ok := pkt.Data().PullUp(header.IPv6MinimumSize + header.UDPMinimumSize)
+		verified = ok && ipv6Verified(h6)
 	}
 	if verified {
 		return 1
