@@ -71,8 +71,8 @@ func NewOn(sockets []*xsk.Socket, link Link, cfg Config) (*Device, error) {
 	}
 	d.mtu.Store(uint32(link.MTU))
 	d.ep.init(d)
-	for i, s := range sockets {
-		d.queues = append(d.queues, newQueue(d, i, s))
+	for _, s := range sockets {
+		d.queues = append(d.queues, newQueue(d, s))
 	}
 	return d, nil
 }

@@ -25,7 +25,6 @@ const rxBatch = 64
 // netstack nor the receive side.
 type queue struct {
 	d    *Device
-	id   int
 	sock *xsk.Socket
 	tx   txQueue
 
@@ -43,8 +42,8 @@ type queue struct {
 	st rxCounters // written by the poll lock's holder, read by any
 }
 
-func newQueue(d *Device, id int, s *xsk.Socket) *queue {
-	q := &queue{d: d, id: id, sock: s, rx: s.RX(), region: s.Region()}
+func newQueue(d *Device, s *xsk.Socket) *queue {
+	q := &queue{d: d, sock: s, rx: s.RX(), region: s.Region()}
 	if d.cfg.AcceptPartialChecksums {
 		q.verify |= packet.AcceptPartial
 	}

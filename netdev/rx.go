@@ -32,24 +32,17 @@ func (q *queue) receive(nd dispatcher, n int) {
 			partial++
 		}
 		if q.d.cfg.NoGRO {
-			q.gro.Reset() // forgets the frame before: nothing joins it
+			q.gro.Single(i)
+		} else {
 			q.gro.Add(i, frame, info)
-			q.deliver(nd, i)
-			continue
 		}
-		q.gro.Add(i, frame, info)
 	}
-	frames := uint64(n) - dropped
-	packets := frames
-	if !q.d.cfg.NoGRO {
-		heads := q.gro.Heads()
-		for _, h := range heads {
-			q.deliver(nd, int(h))
-		}
-		packets = uint64(len(heads))
+	heads := q.gro.Heads()
+	for _, h := range heads {
+		q.deliver(nd, int(h))
 	}
-	q.st.delivered.Add(frames)
-	q.st.packets.Add(packets)
+	q.st.delivered.Add(uint64(n) - dropped)
+	q.st.packets.Add(uint64(len(heads)))
 	if partial != 0 {
 		q.st.partial.Add(partial)
 	}

@@ -80,9 +80,8 @@ func (g *GRO) Reset() {
 // less than MaxBatch. The frame has been found OK by Parse, and by Verify or a
 // network card; it must not change before Reset.
 func (g *GRO) Add(i int, frame []byte, info *Info) bool {
-	g.next[i] = -1
 	if !info.Kind.IsTCP() {
-		g.single(i)
+		g.Single(i)
 		return false
 	}
 	slot := g.find(info.Hash)
@@ -90,13 +89,13 @@ func (g *GRO) Add(i int, frame []byte, info *Info) bool {
 		if slot != nil {
 			slot.head = 0
 		}
-		g.single(i)
+		g.Single(i)
 		return false
 	}
 	if slot != nil {
 		gr := &g.group[slot.head-1]
 		if gr.accepts(frame, info) {
-			g.next[gr.tail] = int16(i)
+			g.next[gr.tail], g.next[i] = int16(i), -1
 			if gr.extend(i, info) {
 				slot.head = 0
 			}
@@ -117,8 +116,10 @@ func (g *GRO) Next(i int) int { return int(g.next[i]) }
 // Segments returns the number of frames in the group of head.
 func (g *GRO) Segments(head int) int { return g.group[head].segs }
 
-// single makes frame i a group of its own that nothing joins.
-func (g *GRO) single(i int) {
+// Single takes frame i as a group of its own, without a look at it. Indices are
+// as for Add.
+func (g *GRO) Single(i int) {
+	g.next[i] = -1
 	g.order[g.heads] = uint16(i)
 	g.heads++
 	g.group[i].segs = 1
@@ -127,7 +128,7 @@ func (g *GRO) single(i int) {
 // open makes frame i the head of a new group in place of the flow's old one,
 // whose slot may be nil.
 func (g *GRO) open(i int, frame []byte, info *Info, slot *groSlot) {
-	g.single(i)
+	g.Single(i)
 	if info.Flags&PSH != 0 {
 		if slot != nil {
 			slot.head = 0
