@@ -247,9 +247,10 @@ func (r *recorder) DeliverNetworkPacket(proto tcpip.NetworkProtocolNumber, pkt *
 		}
 		d.views++
 	}
-	v := pkt.Data().AsRange().ToView()
-	d.data = bytes.Clone(v.AsSlice())
-	v.Release()
+	if v := pkt.Data().AsRange().ToView(); v != nil { // nil: nothing follows the link header
+		d.data = bytes.Clone(v.AsSlice())
+		v.Release()
+	}
 	r.mu.Lock()
 	r.got = append(r.got, d)
 	r.count++
