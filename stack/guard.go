@@ -51,7 +51,7 @@ func (g *guard) protect(d gstack.TransportDispatcher) gstack.TransportDispatcher
 
 // DeliverTransportPacket implements gstack.TransportDispatcher.
 func (d *guardedDispatcher) DeliverTransportPacket(p tcpip.TransportProtocolNumber, pkt *gstack.PacketBuffer) gstack.TransportPacketDisposition {
-	if p == header.UDPProtocolNumber && !d.g.admit(pkt) {
+	if !d.g.pass(p, pkt) {
 		return gstack.TransportPacketHandled
 	}
 	return d.TransportDispatcherWithDefaultHandlerResult.DeliverTransportPacket(p, pkt)
@@ -79,6 +79,11 @@ type tooBig struct {
 
 // Info implements tcpip.SockErrorCause.
 func (e *tooBig) Info() uint32 { return e.size }
+
+// pass tells whether a packet may go on to its endpoint.
+func (g *guard) pass(p tcpip.TransportProtocolNumber, pkt *gstack.PacketBuffer) bool {
+	return p != header.UDPProtocolNumber || g.admit(pkt)
+}
 
 // admit tells whether a UDP datagram may go on.
 func (g *guard) admit(pkt *gstack.PacketBuffer) bool {

@@ -1,6 +1,8 @@
 package stack
 
 import (
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
 	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
@@ -15,6 +17,8 @@ import (
 // are wrapped: after netstack has overwritten the mark, and before its IP
 // endpoint looks at it, HandlePacket sets it for the packets that the link has
 // marked: TCP and UDP in one piece.
+//
+// A packet between plain addresses does not get that far: see fastIP.
 //
 // Netstack asks its protocols and endpoints by type assertion what they can
 // do. The wrappers embed every interface that the real ones have; a test
@@ -56,45 +60,51 @@ type (
 type (
 	ipv4Protocol struct {
 		ipv4InnerProtocol
-		guard *guard
+		fast *fastIP
 	}
 	ipv6Protocol struct {
 		ipv6InnerProtocol
-		guard *guard
+		fast *fastIP
 	}
 	ipv4Endpoint struct {
 		ipv4Inner
-		ids datagramIDs
+		nic  gstack.NetworkInterface
+		fast *fastIP
+		ids  datagramIDs
 	}
-	ipv6Endpoint struct{ ipv6Inner }
+	ipv6Endpoint struct {
+		ipv6Inner
+		nic  gstack.NetworkInterface
+		fast *fastIP
+	}
 )
 
 // wrapIPv4 wraps the IPv4 protocol that factory makes, if verified is true. A
 // protocol of another shape than the one known here is left as it is: its
 // packets are checked twice, which is slower and right. What the IP layer hands
-// to the transport layer passes g.
-func wrapIPv4(factory gstack.NetworkProtocolFactory, verified bool, g *guard) gstack.NetworkProtocolFactory {
+// to the transport layer passes f's guard.
+func wrapIPv4(factory gstack.NetworkProtocolFactory, verified bool, f *fastIP) gstack.NetworkProtocolFactory {
 	if !verified {
 		return factory
 	}
 	return func(s *gstack.Stack) gstack.NetworkProtocol {
 		inner := factory(s)
 		if p, ok := inner.(ipv4InnerProtocol); ok {
-			return &ipv4Protocol{p, g}
+			return &ipv4Protocol{p, f}
 		}
 		return inner
 	}
 }
 
 // wrapIPv6 does for IPv6 what wrapIPv4 does for IPv4.
-func wrapIPv6(factory gstack.NetworkProtocolFactory, verified bool, g *guard) gstack.NetworkProtocolFactory {
+func wrapIPv6(factory gstack.NetworkProtocolFactory, verified bool, f *fastIP) gstack.NetworkProtocolFactory {
 	if !verified {
 		return factory
 	}
 	return func(s *gstack.Stack) gstack.NetworkProtocol {
 		inner := factory(s)
 		if p, ok := inner.(ipv6InnerProtocol); ok {
-			return &ipv6Protocol{p, g}
+			return &ipv6Protocol{p, f}
 		}
 		return inner
 	}
@@ -102,18 +112,18 @@ func wrapIPv6(factory gstack.NetworkProtocolFactory, verified bool, g *guard) gs
 
 // NewEndpoint implements gstack.NetworkProtocol.
 func (p *ipv4Protocol) NewEndpoint(nic gstack.NetworkInterface, d gstack.TransportDispatcher) gstack.NetworkEndpoint {
-	inner := p.ipv4InnerProtocol.NewEndpoint(nic, p.guard.protect(d))
+	inner := p.ipv4InnerProtocol.NewEndpoint(nic, p.fast.guard.protect(d))
 	if e, ok := inner.(ipv4Inner); ok {
-		return &ipv4Endpoint{ipv4Inner: e, ids: newDatagramIDs()}
+		return &ipv4Endpoint{e, nic, p.fast, newDatagramIDs()}
 	}
 	return inner
 }
 
 // NewEndpoint implements gstack.NetworkProtocol.
 func (p *ipv6Protocol) NewEndpoint(nic gstack.NetworkInterface, d gstack.TransportDispatcher) gstack.NetworkEndpoint {
-	inner := p.ipv6InnerProtocol.NewEndpoint(nic, p.guard.protect(d))
+	inner := p.ipv6InnerProtocol.NewEndpoint(nic, p.fast.guard.protect(d))
 	if e, ok := inner.(ipv6Inner); ok {
-		return &ipv6Endpoint{e}
+		return &ipv6Endpoint{e, nic, p.fast}
 	}
 	return inner
 }
@@ -121,11 +131,36 @@ func (p *ipv6Protocol) NewEndpoint(nic gstack.NetworkInterface, d gstack.Transpo
 // HandlePacket implements gstack.NetworkEndpoint.
 func (e *ipv4Endpoint) HandlePacket(pkt *gstack.PacketBuffer) {
 	pkt.RXChecksumValidated = netdev.Verified(pkt)
+	if pkt.RXChecksumValidated && e.fast.receive4(pkt) {
+		return
+	}
 	e.ipv4Inner.HandlePacket(pkt)
 }
 
 // HandlePacket implements gstack.NetworkEndpoint.
 func (e *ipv6Endpoint) HandlePacket(pkt *gstack.PacketBuffer) {
 	pkt.RXChecksumValidated = netdev.Verified(pkt)
+	if pkt.RXChecksumValidated && e.fast.receive6(pkt) {
+		return
+	}
 	e.ipv6Inner.HandlePacket(pkt)
+}
+
+// WritePacket implements gstack.NetworkEndpoint.
+func (e *ipv4Endpoint) WritePacket(r *gstack.Route, params gstack.NetworkHeaderParams, pkt *gstack.PacketBuffer) tcpip.Error {
+	if done, err := e.fast.write4(e.nic, r, &params, pkt); done {
+		return err
+	}
+	if params.Protocol == header.UDPProtocolNumber && pkt.Size() > int(e.MTU()) {
+		return e.writeLong(r, &params, pkt)
+	}
+	return e.ipv4Inner.WritePacket(r, params, pkt)
+}
+
+// WritePacket implements gstack.NetworkEndpoint.
+func (e *ipv6Endpoint) WritePacket(r *gstack.Route, params gstack.NetworkHeaderParams, pkt *gstack.PacketBuffer) tcpip.Error {
+	if done, err := e.fast.write6(e.nic, r, &params, pkt); done {
+		return err
+	}
+	return e.ipv6Inner.WritePacket(r, params, pkt)
 }

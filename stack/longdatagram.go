@@ -11,7 +11,7 @@ import (
 	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
 )
 
-// WritePacket implements gstack.NetworkEndpoint.
+// writeLong sends a UDP datagram that takes several fragments.
 //
 // Netstack forbids fragmenting by default, gives such packets the ID 0, which is
 // right for what is never in fragments (RFC 6864, 4.1), and then cuts datagrams
@@ -20,10 +20,7 @@ import (
 // meets each datagram that the receiver still waits to complete, for 30 s if a
 // fragment was lost. So those that are too long get their header here, as Linux
 // would give it: fragments allowed, and an ID that counts.
-func (e *ipv4Endpoint) WritePacket(r *gstack.Route, params gstack.NetworkHeaderParams, pkt *gstack.PacketBuffer) tcpip.Error {
-	if params.Protocol != header.UDPProtocolNumber || pkt.Size() <= int(e.MTU()) {
-		return e.ipv4Inner.WritePacket(r, params, pkt)
-	}
+func (e *ipv4Endpoint) writeLong(r *gstack.Route, params *gstack.NetworkHeaderParams, pkt *gstack.PacketBuffer) tcpip.Error {
 	size := header.IPv4MinimumSize + pkt.Size()
 	if size > math.MaxUint16 {
 		return &tcpip.ErrMessageTooLong{}

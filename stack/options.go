@@ -45,8 +45,9 @@ const (
 const listenBacklog = 4096
 
 // newNetstack makes a netstack with no interface. If verified is true, its
-// interface's link has checked the checksums of unfragmented packets.
-func newNetstack(profile Profile, verified bool, g *guard) (*gstack.Stack, error) {
+// interface's link has checked the checksums of unfragmented packets, and they
+// take the short way f.
+func newNetstack(profile Profile, verified bool, f *fastIP) (*gstack.Stack, error) {
 	v6 := ipv6.NewProtocolWithOptions(ipv6.Options{
 		// Open has checked the addresses (checkDuplicates): they are used at
 		// once.
@@ -55,8 +56,8 @@ func newNetstack(profile Profile, verified bool, g *guard) (*gstack.Stack, error
 	})
 	ns := gstack.New(gstack.Options{
 		NetworkProtocols: []gstack.NetworkProtocolFactory{
-			wrapIPv4(ipv4.NewProtocol, verified, g),
-			wrapIPv6(v6, verified, g),
+			wrapIPv4(ipv4.NewProtocol, verified, f),
+			wrapIPv6(v6, verified, f),
 			arp.NewProtocol,
 		},
 		TransportProtocols: []gstack.TransportProtocolFactory{
@@ -67,6 +68,7 @@ func newNetstack(profile Profile, verified bool, g *guard) (*gstack.Stack, error
 		},
 		HandleLocal: true,
 	})
+	f.attach(ns)
 	if err := setOptions(ns, profile); err != nil {
 		ns.Destroy()
 		return nil, err

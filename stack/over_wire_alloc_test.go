@@ -36,15 +36,11 @@ func wirePingPong(t testing.TB, n int, host string, poll netdev.PollMode) func()
 	}
 }
 
-// netstackIPv6Allocs is what netstack allocates for two packets over IPv6, to
-// look for extension headers. Over IPv4 there is nothing.
-const netstackIPv6Allocs = 8
-
 // TestOverWireAllocs counts the allocations of a round trip: both sockets, both
 // stacks, both devices and the wire.
 func TestOverWireAllocs(t *testing.T) {
 	for _, poll := range []netdev.PollMode{netdev.PollAdaptive, netdev.PollBlock} {
-		for host, want := range map[string]float64{addrB: 0, addrB6: netstackIPv6Allocs} {
+		for _, host := range []string{addrB, addrB6} {
 			t.Run(poll.String()+" "+host, func(t *testing.T) {
 				f := wirePingPong(t, 64, host, poll)
 				for range 2000 {
@@ -52,8 +48,8 @@ func TestOverWireAllocs(t *testing.T) {
 				}
 				// AllocsPerRun rounds down: a garbage collection empties
 				// netstack's pools.
-				if got := testing.AllocsPerRun(5000, f); got > want && !raceEnabled {
-					t.Errorf("%v allocations per round trip, want %v", got, want)
+				if got := testing.AllocsPerRun(5000, f); got > 0 && !raceEnabled {
+					t.Errorf("%v allocations per round trip, want 0", got)
 				}
 			})
 		}

@@ -24,6 +24,7 @@ type Stack struct {
 
 	ports portTable // what listeners listen on
 	guard guard     // between the IP and transport layers
+	fast  fastIP    // past the IP layer
 
 	link      gstack.LinkEndpoint
 	closeLink func() error   // frees the device; nil: nothing to free
@@ -65,8 +66,10 @@ func newBare(cfg Config, link gstack.LinkEndpoint, qdisc gstack.QueueingDiscipli
 	cfg.Neighbors = slices.Clone(cfg.Neighbors)
 
 	s := &Stack{cfg: cfg, idle: idle, link: link}
+	s.fast.guard = &s.guard
+	s.fast.off.Store(cfg.NoFastIP)
 	var err error
-	if s.ns, err = newNetstack(cfg.Profile, verified, &s.guard); err != nil {
+	if s.ns, err = newNetstack(cfg.Profile, verified, &s.fast); err != nil {
 		return nil, err
 	}
 	if terr := s.ns.CreateNICWithOptions(nicID, link, gstack.NICOptions{Name: cfg.Interface, QDisc: qdisc}); terr != nil {
@@ -107,6 +110,7 @@ func (s *Stack) addAddress(p netip.Prefix) error {
 	if terr != nil {
 		return stackError("add address "+p.String(), terr)
 	}
+	s.fast.add(p)
 	return nil
 }
 
@@ -148,7 +152,14 @@ func (s *Stack) routes() []tcpip.Route {
 // offer: raw endpoints, packet filters, statistics. It is the only place in
 // the API with a type of gVisor, whose API is not stable. Endpoints made with
 // it are not known to the Stack: Close aborts them, and nothing else does.
-func (s *Stack) Netstack() *gstack.Stack { return s.ns }
+//
+// The first call makes the stack slower for good, as Config.NoFastIP does: what
+// can be set up in netstack then applies to every packet. Stats tells counts
+// without it.
+func (s *Stack) Netstack() *gstack.Stack {
+	s.fast.retire()
+	return s.ns
+}
 
 // Close ends the stack. Connections are reset, not finished: close those
 // first whose last bytes matter. Every blocked call returns an error for

@@ -1,0 +1,211 @@
+package stack
+
+import (
+	"encoding/binary"
+	"math"
+	"net/netip"
+	"slices"
+	"sync/atomic"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
+	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+)
+
+// fastIP is the short way through the IP layer. Netstack's own asks some fifty
+// questions about each packet, most of them about features that nobody has set
+// up; for a packet between two plain unicast addresses, with no options and in
+// one piece, only a few of the answers can differ. Those are asked here. All
+// other packets go netstack's way, untouched.
+//
+// What is repeated here from netstack's IPv4 and IPv6 endpoints: the source is
+// no loopback, multicast or broadcast address and not one of our own, the
+// destination is one of our own, the lengths agree. What cannot happen to a
+// plain packet is left out: packet filters, raw endpoints, forwarding,
+// temporary addresses. They can be set up through Stack.Netstack only, so that
+// call ends the short way for good (retire).
+//
+// On receive the packet goes to its endpoint directly; if there is none, nothing
+// has been done to it, and netstack answers it. On transmit the header is
+// written in a few stores.
+type fastIP struct {
+	ns    *gstack.Stack
+	tcp   queuer
+	guard *guard
+
+	// off is set once and never cleared.
+	off atomic.Bool
+
+	// own is replaced, never changed.
+	own atomic.Pointer[ownAddresses]
+
+	received, sent atomic.Uint64
+	retired        atomic.Bool // the counters are netstack's
+}
+
+// ownAddresses are the addresses of the stack. A stack has a handful of them, so
+// they are searched in order.
+type ownAddresses struct {
+	v4        []uint32
+	broadcast []uint32 // of the networks of v4
+	v6        [][16]byte
+}
+
+// queuer is TCP as netstack's demultiplexer calls it.
+type queuer interface {
+	QueuePacket(ep gstack.TransportEndpoint, id gstack.TransportEndpointID, pkt *gstack.PacketBuffer)
+}
+
+// attach is called before the first packet. A TCP of another shape than the one
+// known here ends the short way.
+func (f *fastIP) attach(ns *gstack.Stack) {
+	f.ns = ns
+	var ok bool
+	if f.tcp, ok = ns.TransportProtocolInstance(tcp.ProtocolNumber).(queuer); !ok {
+		f.off.Store(true)
+	}
+}
+
+// add makes an address known. Calls do not overlap.
+func (f *fastIP) add(p netip.Prefix) {
+	var o ownAddresses
+	if old := f.own.Load(); old != nil {
+		o = ownAddresses{slices.Clone(old.v4), slices.Clone(old.broadcast), slices.Clone(old.v6)}
+	}
+	a := p.Addr()
+	if !a.Is4() {
+		o.v6 = append(o.v6, a.As16())
+		f.own.Store(&o)
+		return
+	}
+	b := a.As4()
+	v := binary.BigEndian.Uint32(b[:])
+	o.v4 = append(o.v4, v)
+	if p.Bits() < 31 { // RFC 3021: longer ones have no broadcast address
+		o.broadcast = append(o.broadcast, v|math.MaxUint32>>p.Bits())
+	}
+	f.own.Store(&o)
+}
+
+// retire ends the short way and adds what it has counted to netstack's
+// counters.
+func (f *fastIP) retire() {
+	f.off.Store(true)
+	if f.retired.Swap(true) {
+		return
+	}
+	ip := f.ns.Stats().IP
+	in, out := f.received.Load(), f.sent.Load()
+	ip.PacketsReceived.IncrementBy(in)
+	ip.ValidPacketsReceived.IncrementBy(in)
+	ip.PacketsDelivered.IncrementBy(in)
+	ip.PacketsSent.IncrementBy(out)
+}
+
+// plainSource4 tells whether a packet may come from a plain IPv4 host.
+func (o *ownAddresses) plainSource4(a uint32) bool {
+	switch net := a >> 24; {
+	case net == 0, net == 127, net >= 224: // this host, loopback; multicast, reserved, broadcast
+		return false
+	}
+	return !slices.Contains(o.v4, a) && !slices.Contains(o.broadcast, a)
+}
+
+// plainSource6 tells whether a packet may come from a plain IPv6 host.
+func (o *ownAddresses) plainSource6(a [16]byte) bool {
+	if a[0] == 0xff { // multicast
+		return false
+	}
+	if binary.BigEndian.Uint64(a[:]) == 0 { // unspecified, loopback, IPv4-mapped
+		return false
+	}
+	return !slices.Contains(o.v6, a)
+}
+
+// receive4 delivers an IPv4 packet whose checksums the device has verified, or
+// returns false and leaves it as it was.
+func (f *fastIP) receive4(pkt *gstack.PacketBuffer) bool {
+	own := f.own.Load()
+	if own == nil || f.off.Load() {
+		return false
+	}
+	h, ok := pkt.Data().PullUp(header.IPv4MinimumSize + header.UDPMinimumSize)
+	if !ok || h[0] != 0x45 || int(binary.BigEndian.Uint16(h[2:])) != pkt.Data().Size() {
+		return false
+	}
+	if binary.BigEndian.Uint16(h[6:])&0x3fff != 0 { // a fragment
+		return false
+	}
+	if !own.plainSource4(binary.BigEndian.Uint32(h[12:])) || !slices.Contains(own.v4, binary.BigEndian.Uint32(h[16:])) {
+		return false
+	}
+	id := gstack.TransportEndpointID{
+		LocalAddress:  tcpip.AddrFrom4([4]byte(h[16:])),
+		RemoteAddress: tcpip.AddrFrom4([4]byte(h[12:])),
+	}
+	return f.deliver(ipv4.ProtocolNumber, tcpip.TransportProtocolNumber(h[9]), header.IPv4MinimumSize, id, pkt)
+}
+
+// receive6 does for IPv6 what receive4 does for IPv4.
+func (f *fastIP) receive6(pkt *gstack.PacketBuffer) bool {
+	own := f.own.Load()
+	if own == nil || f.off.Load() {
+		return false
+	}
+	h, ok := pkt.Data().PullUp(header.IPv6MinimumSize + header.UDPMinimumSize)
+	if !ok || h[0]>>4 != 6 || header.IPv6MinimumSize+int(binary.BigEndian.Uint16(h[4:])) != pkt.Data().Size() {
+		return false
+	}
+	src, dst := [16]byte(h[8:]), [16]byte(h[24:])
+	if !own.plainSource6(src) || !slices.Contains(own.v6, dst) {
+		return false
+	}
+	id := gstack.TransportEndpointID{LocalAddress: tcpip.AddrFrom16(dst), RemoteAddress: tcpip.AddrFrom16(src)}
+	return f.deliver(ipv6.ProtocolNumber, tcpip.TransportProtocolNumber(h[6]), header.IPv6MinimumSize, id, pkt)
+}
+
+// deliver hands a packet to its endpoint. ipLen is the length of the IP header.
+func (f *fastIP) deliver(net tcpip.NetworkProtocolNumber, proto tcpip.TransportProtocolNumber, ipLen int, id gstack.TransportEndpointID, pkt *gstack.PacketBuffer) bool {
+	need := ipLen + header.UDPMinimumSize
+	if proto == header.TCPProtocolNumber {
+		need = ipLen + header.TCPMinimumSize
+	} else if proto != header.UDPProtocolNumber {
+		return false
+	}
+	h, ok := pkt.Data().PullUp(need)
+	if !ok {
+		return false
+	}
+	h = h[ipLen:]
+	id.RemotePort, id.LocalPort = binary.BigEndian.Uint16(h), binary.BigEndian.Uint16(h[2:])
+	headerLen, room := header.UDPMinimumSize, pkt.Data().Size()-ipLen
+	if proto == header.TCPProtocolNumber {
+		if headerLen = int(h[12]>>4) * 4; headerLen < header.TCPMinimumSize || headerLen > room {
+			return false
+		}
+	} else if int(binary.BigEndian.Uint16(h[4:])) != room {
+		return false // what is behind the datagram has to be cut off
+	}
+	ep := f.ns.FindTransportEndpoint(net, proto, id, nicID)
+	if ep == nil {
+		return false
+	}
+	// From here on the packet is ours.
+	pkt.NetworkHeader().Consume(ipLen)
+	pkt.TransportHeader().Consume(headerLen)
+	pkt.NetworkProtocolNumber, pkt.TransportProtocolNumber = net, proto
+	pkt.NICID, pkt.InputNICID = nicID, nicID
+	f.received.Add(1)
+	if !f.guard.pass(proto, pkt) {
+		return true
+	}
+	if proto == header.TCPProtocolNumber {
+		f.tcp.QueuePacket(ep, id, pkt)
+	} else {
+		ep.HandlePacket(id, pkt)
+	}
+	return true
+}

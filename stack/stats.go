@@ -1,0 +1,27 @@
+package stack
+
+// Stats are counters of a Stack since Open. Those of the frames and rings below
+// are in Device().Stats.
+type Stats struct {
+	// Endpoints is the number of sockets in the stack's tables: the open ones,
+	// and TCP connections that outlive their Close, in TIME-WAIT for a minute.
+	Endpoints int
+
+	// FastReceived and FastSent count packets that passed netstack's IP layer
+	// by, see Config.NoFastIP. One packet may be several frames.
+	FastReceived, FastSent uint64
+
+	// EmptyDatagrams counts UDP datagrams without data that were dropped
+	// because thousands of them waited to be read on the port.
+	EmptyDatagrams uint64
+}
+
+// Stats reads the counters. It may be called from any goroutine, at any time.
+func (s *Stack) Stats() Stats {
+	return Stats{
+		Endpoints:      len(s.ns.RegisteredEndpoints()),
+		FastReceived:   s.fast.received.Load(),
+		FastSent:       s.fast.sent.Load(),
+		EmptyDatagrams: s.guard.dropped.Load(),
+	}
+}
