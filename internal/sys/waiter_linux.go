@@ -25,6 +25,10 @@ import (
 // The socket is in it with EPOLLONESHOT: it wakes nobody unless it is armed, and
 // once armed it wakes once. While somebody polls the rings, packets that arrive
 // cost no wakeup.
+//
+// It is put in by the first Arm: the kernel tells an epoll of every frame whose
+// transmission is complete, which in copy mode is a fifth of the cost of sending
+// it, and who never sleeps should not pay for that.
 type Waiter struct {
 	ep      *os.File
 	conn    syscall.RawConn
@@ -49,13 +53,9 @@ func NewWaiter(s *Socket) (w *Waiter, err error) {
 	if err != nil {
 		return nil, errors.Join(os.NewSyscallError("epoll_create1", err), closeFD(event))
 	}
-	for _, ev := range []unix.EpollEvent{
-		{Fd: int32(event), Events: unix.EPOLLIN},
-		{Fd: int32(s.fd), Events: unix.EPOLLONESHOT},
-	} {
-		if err := unix.EpollCtl(fd, unix.EPOLL_CTL_ADD, int(ev.Fd), &ev); err != nil {
-			return nil, errors.Join(os.NewSyscallError("epoll_ctl", err), closeFD(fd), closeFD(event))
-		}
+	ev := unix.EpollEvent{Fd: int32(event), Events: unix.EPOLLIN}
+	if err := unix.EpollCtl(fd, unix.EPOLL_CTL_ADD, event, &ev); err != nil {
+		return nil, errors.Join(os.NewSyscallError("epoll_ctl", err), closeFD(fd), closeFD(event))
 	}
 	// os.NewFile gives only non-blocking descriptors to the runtime's poller.
 	if err := unix.SetNonblock(fd, true); err != nil {
@@ -121,7 +121,14 @@ func (w *Waiter) ask(events uint32) error {
 		return os.ErrClosed
 	}
 	ev := unix.EpollEvent{Fd: int32(w.sock), Events: events | unix.EPOLLONESHOT}
-	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(w.epfd, unix.EPOLL_CTL_MOD, w.sock, &ev))
+	err := unix.EpollCtl(w.epfd, unix.EPOLL_CTL_MOD, w.sock, &ev)
+	if err == unix.ENOENT { // the first time
+		err = unix.EpollCtl(w.epfd, unix.EPOLL_CTL_ADD, w.sock, &ev)
+	}
+	if err == unix.EEXIST { // two first times at once
+		err = unix.EpollCtl(w.epfd, unix.EPOLL_CTL_MOD, w.sock, &ev)
+	}
+	return os.NewSyscallError("epoll_ctl", err)
 }
 
 // Park sleeps until what is armed happens or Interrupt is called; an Interrupt

@@ -149,3 +149,23 @@ func waitFor(w *Waiter, tx bool, d time.Duration) error {
 	}
 	return w.Park(d)
 }
+
+// TestWaiterLazy looks whether the socket is left alone until somebody sleeps.
+func TestWaiterLazy(t *testing.T) {
+	w, _ := newWaiter(t)
+	defer w.Close()
+	in := func() bool {
+		ev := unix.EpollEvent{Fd: int32(w.sock)}
+		err := unix.EpollCtl(w.epfd, unix.EPOLL_CTL_MOD, w.sock, &ev)
+		if err != nil && err != unix.ENOENT {
+			t.Fatal(err)
+		}
+		return err == nil
+	}
+	if err := w.Disarm(); err != nil || in() {
+		t.Errorf("before the first Arm: in the epoll %t, %v", in(), err)
+	}
+	if err := waitFor(w, true, 0); err != nil || !in() {
+		t.Errorf("after the first Arm: in the epoll %t, %v", in(), err)
+	}
+}
