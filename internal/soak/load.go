@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -42,6 +43,9 @@ type load struct {
 	stack  *stack.Stack
 	idle   []net.Conn
 	closer []io.Closer
+
+	// endpoints is how many the stack has for services and idle connections.
+	endpoints int
 
 	up, down, exchanges, churned, datagrams, datagramsLost atomic.Uint64
 }
@@ -92,7 +96,37 @@ func newLoad(l *lab.Lab, s *stack.Stack, idle int) (_ *load, err error) {
 			return nil, err
 		}
 	}
+	w.endpoints = s.Stats().Endpoints
 	return w, nil
+}
+
+// errTimeOver ends a run that went well.
+var errTimeOver = errors.New("the time is over")
+
+// run keeps all workers going for d, or until one of them fails, and prints
+// lines meanwhile.
+func (w *load) run(ctx context.Context, d time.Duration) error {
+	work, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	// Not a deadline: what is dialed under one fails a moment before it is over.
+	end := time.AfterFunc(d, func() { fail(errTimeOver) })
+	defer end.Stop()
+	var wg sync.WaitGroup
+	for _, worker := range w.workers() {
+		wg.Go(func() {
+			if err := worker.run(work); err != nil && work.Err() == nil {
+				fail(fmt.Errorf("%s: %w", worker.name, err))
+			}
+		})
+	}
+	if err := w.watch(work); err != nil {
+		fail(err)
+	}
+	wg.Wait()
+	if cause := context.Cause(work); cause != errTimeOver {
+		return cause
+	}
+	return nil
 }
 
 // close ends services and idle connections.
@@ -188,11 +222,19 @@ func (w *load) bulkOnce(ctx context.Context, up bool, n uint64) error {
 	if !up {
 		from, to, count = ours, kernel, &w.down
 	}
-	if err := traffic.Transfer(from, to, rand.Uint64(), bulkBytes); err != nil {
-		return err
-	}
-	count.Add(bulkBytes)
-	return nil
+	return traffic.Transfer(from, &counted{to, count}, rand.Uint64(), bulkBytes)
+}
+
+// counted counts what is read from a connection.
+type counted struct {
+	net.Conn
+	n *atomic.Uint64
+}
+
+func (c *counted) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	c.n.Add(uint64(n))
+	return n, err
 }
 
 // request sends one message at a time and waits for it to come back.
