@@ -33,6 +33,7 @@ type Device struct {
 	callers    atomic.Int32 // goroutines in PollBeforePark
 	maxCallers int32
 	dispatcher atomic.Pointer[gstack.NetworkDispatcher] // nil while not attached
+	afterBatch atomic.Pointer[func(queue int)]          // nil: nothing to do
 	down       atomic.Pointer[error]                    // why the link is down; nil while it is up
 	broken     atomic.Pointer[error]                    // why it will stay down; nil nearly always
 
@@ -71,11 +72,23 @@ func NewOn(sockets []*xsk.Socket, link Link, cfg Config) (*Device, error) {
 	}
 	d.mtu.Store(uint32(link.MTU))
 	d.ep.init(d)
-	for _, s := range sockets {
-		d.queues = append(d.queues, newQueue(d, s))
+	if len(sockets) >= queueMask {
+		return nil, fmt.Errorf("netdev: %s: %d queues: at most %d", link.Name, len(sockets), queueMask-1)
+	}
+	for i, s := range sockets {
+		d.queues = append(d.queues, newQueue(d, i, s))
 	}
 	return d, nil
 }
+
+// AfterBatch sets a function that the goroutine which polls a queue calls when
+// it has handed up a batch of packets, with the queue's index in Info().Queues:
+// at most one call at a time for each queue. It must not wait for anything. Set
+// it before the endpoint is attached.
+func (d *Device) AfterBatch(f func(queue int)) { d.afterBatch.Store(&f) }
+
+// QueueCount returns the number of queues.
+func (d *Device) QueueCount() int { return len(d.queues) }
 
 // minMTU is what every IPv4 host takes in one piece (RFC 791, 3.1). IPv6 needs
 // a link of 1280 (RFC 8200, 5); package stack checks that where it is used.

@@ -24,9 +24,10 @@ const rxBatch = 64
 // transmit side with its own locks held, so the transmit side must call neither
 // netstack nor the receive side.
 type queue struct {
-	d    *Device
-	sock *xsk.Socket
-	tx   txQueue
+	d     *Device
+	index uint32 // in Device.queues
+	sock  *xsk.Socket
+	tx    txQueue
 
 	missed atomic.Bool // the poller found the poll lock taken; see poller.go
 	pollMu sync.Mutex  // the poll lock: who holds it owns all below
@@ -42,8 +43,8 @@ type queue struct {
 	st rxCounters // written by the poll lock's holder, read by any
 }
 
-func newQueue(d *Device, s *xsk.Socket) *queue {
-	q := &queue{d: d, sock: s, rx: s.RX(), region: s.Region()}
+func newQueue(d *Device, index int, s *xsk.Socket) *queue {
+	q := &queue{d: d, index: uint32(index), sock: s, rx: s.RX(), region: s.Region()}
 	if d.cfg.AcceptPartialChecksums {
 		q.verify |= packet.AcceptPartial
 	}
@@ -67,6 +68,9 @@ func (q *queue) poll() int {
 		q.st.notAttached.Add(uint64(n))
 	} else {
 		q.receive(*nd, n)
+		if f := q.d.afterBatch.Load(); f != nil {
+			(*f)(int(q.index))
+		}
 	}
 	q.rx.Recycle(q.descs[:n])
 	q.rx.Refill()

@@ -75,7 +75,7 @@ func (q *queue) deliver(nd dispatcher, head int) {
 	proto := eth.Type()
 	pkt.NetworkProtocolNumber = proto
 	pkt.PktType = packetType(frame)
-	pkt.Hash = verifiedHash(info)
+	pkt.Hash = q.mark(info)
 	nd.DeliverNetworkPacket(proto, pkt)
 	pkt.DecRef()
 }
@@ -97,15 +97,16 @@ func (q *queue) payload(head int) *buffer.View {
 	return v
 }
 
-// verifiedHash returns what a received packet's Hash says to [Verified]: the
-// flow's hash, never 0, if this device has verified its IP header and its TCP or
-// UDP checksum; 0 otherwise.
-func verifiedHash(info *packet.Info) uint32 {
+// mark returns what a received packet's Hash says to [Verified] and [Queue]: 0
+// if nothing was verified, or the flow's hash with the queue in its last bits.
+func (q *queue) mark(info *packet.Info) uint32 {
 	if !info.Kind.IsTCP() && !info.Kind.IsUDP() {
 		return 0
 	}
-	return max(info.Hash, 1)
+	return info.Hash&^queueMask | (q.index + 1)
 }
+
+const queueMask = 1<<10 - 1
 
 // Verified tells whether a packet that a Device delivered carries a TCP or UDP
 // checksum that the device has verified. The NIC layer overwrites
@@ -113,6 +114,10 @@ func verifiedHash(info *packet.Info) uint32 {
 // the IP endpoint sets it from here. Fragments are never verified, and what is
 // made of them does not inherit it.
 func Verified(pkt *gstack.PacketBuffer) bool { return pkt.Hash != 0 }
+
+// Queue returns the index, in Info().Queues, of the queue that delivered a
+// packet that is Verified.
+func Queue(pkt *gstack.PacketBuffer) int { return int(pkt.Hash&queueMask) - 1 }
 
 // packetType tells netstack whom the frame was for: ARP takes only a reply sent
 // to us alone for a solicited one.

@@ -55,6 +55,11 @@ type Config struct {
 	// microsecond each. It changes nothing that a socket could see.
 	NoFastIP bool
 
+	// NoInline leaves segments to netstack's own goroutines although the
+	// program imports package stack/inline. Without that import it has no
+	// meaning; with NoFastIP nothing is processed inline either.
+	NoInline bool
+
 	// Device has the settings of the device below: queues, bind and attach
 	// mode, rings, packet memory, polling. The zero value takes all queues
 	// and the best modes there are. Its Interface is not used.

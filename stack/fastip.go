@@ -36,6 +36,8 @@ type fastIP struct {
 	tcp   queuer
 	guard *guard
 
+	inline inliner
+
 	// off is set once and never cleared.
 	off atomic.Bool
 
@@ -202,10 +204,11 @@ func (f *fastIP) deliver(net tcpip.NetworkProtocolNumber, proto tcpip.TransportP
 	if !f.guard.pass(proto, pkt) {
 		return true
 	}
-	if proto == header.TCPProtocolNumber {
-		f.tcp.QueuePacket(ep, id, pkt)
-	} else {
+	switch {
+	case proto != header.TCPProtocolNumber:
 		ep.HandlePacket(id, pkt)
+	case !f.inline.queue(f.ns, ep, id, pkt):
+		f.tcp.QueuePacket(ep, id, pkt)
 	}
 	return true
 }

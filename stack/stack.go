@@ -12,6 +12,7 @@ import (
 	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
 
 	"github.com/afxnet/afxnet/netdev"
+	"github.com/afxnet/afxnet/stack/internal/segments"
 )
 
 // A Stack is a TCP/IP stack of its own on one network interface. All methods
@@ -25,6 +26,8 @@ type Stack struct {
 	ports portTable // what listeners listen on
 	guard guard     // between the IP and transport layers
 	fast  fastIP    // past the IP layer
+
+	inlineErr error // why stack/inline is imported and not used
 
 	link      gstack.LinkEndpoint
 	closeLink func() error   // frees the device; nil: nothing to free
@@ -71,6 +74,12 @@ func newBare(cfg Config, link gstack.LinkEndpoint, qdisc gstack.QueueingDiscipli
 	var err error
 	if s.ns, err = newNetstack(cfg.Profile, verified, &s.fast); err != nil {
 		return nil, err
+	}
+	if d, ok := idle.(batcher); ok && verified && !cfg.NoInline {
+		var p *segments.Processor
+		if p, s.inlineErr = segments.Offered(); p != nil {
+			s.fast.inline.start(p, d)
+		}
 	}
 	if terr := s.ns.CreateNICWithOptions(nicID, link, gstack.NICOptions{Name: cfg.Interface, QDisc: qdisc}); terr != nil {
 		return nil, errors.Join(stackError("create interface", terr), s.Close())

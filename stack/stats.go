@@ -25,3 +25,22 @@ func (s *Stack) Stats() Stats {
 		EmptyDatagrams: s.guard.dropped.Load(),
 	}
 }
+
+// Info is what a Stack got of what it could have had.
+type Info struct {
+	// FastIP tells whether plain packets pass netstack's IP layer by: not with
+	// Config.NoFastIP, and not after the first call of Netstack.
+	FastIP bool
+
+	// Inline tells whether TCP segments are processed by the goroutine that
+	// receives them, see package stack/inline. If the program imports that
+	// package and it cannot be used, InlineErr says why.
+	Inline    bool
+	InlineErr error
+}
+
+// Info returns what is in use. It may be called from any goroutine.
+func (s *Stack) Info() Info {
+	fast := !s.fast.off.Load()
+	return Info{FastIP: fast, Inline: fast && s.fast.inline.p != nil, InlineErr: s.inlineErr}
+}

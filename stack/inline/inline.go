@@ -1,0 +1,115 @@
+// Package inline makes stacks process TCP segments on the goroutine that
+// receives them. A program opts into it by importing it for its effect:
+//
+//	import _ "github.com/afxnet/afxnet/stack/inline"
+//
+// Without it, netstack hands every segment to a goroutine of its own, which
+// wakes the one that waits in Read: two switches of goroutines, and often of
+// processors, for each packet. With it, the goroutine that found the packet,
+// often the very one that waits for it, does the work of TCP at the end of its
+// batch, once per connection.
+//
+// It needs functions that gVisor does not export. They are reached by name
+// (go:linkname), and a gVisor in which one of them takes other arguments would
+// build and corrupt memory. So this package works with the versions of gVisor it
+// was tested with (see Tested) and no other: with a newer one, or one that is
+// replaced in go.mod, it does nothing, and Stack.Info tells why. If gVisor loses
+// one of the functions, a program that imports this package does not link; leave
+// the import out, and everything works as before.
+package inline
+
+import (
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"slices"
+
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+
+	"github.com/afxnet/afxnet/stack/internal/segments"
+)
+
+// module is where netstack comes from.
+const module = "gvisor.dev/gvisor"
+
+// Tested returns the versions of gVisor that this package works with.
+func Tested() []string {
+	return []string{"v0.0.0-20260905035102-160fafc42237"}
+}
+
+func init() {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		info = nil
+	}
+	err := supported(info)
+	if !queueKnown {
+		segments.Offer(nil, fmt.Errorf("stack/inline: tcp.Endpoint of %s has no segmentQueue: %w", module, errors.ErrUnsupported))
+		return
+	}
+	segments.Offer(&segments.Processor{Queue: queue, Process: process}, err)
+}
+
+// supported returns why the gVisor of a build cannot be used. The answer wraps
+// errors.ErrUnsupported.
+func supported(info *debug.BuildInfo) error {
+	if info == nil {
+		return fmt.Errorf("stack/inline: the binary does not tell its version of %s: build it as a module: %w", module, errors.ErrUnsupported)
+	}
+	for _, d := range info.Deps {
+		switch {
+		case d.Path != module:
+		case d.Replace != nil:
+			return fmt.Errorf("stack/inline: %s is replaced by %s %s: %w", module, d.Replace.Path, d.Replace.Version, errors.ErrUnsupported)
+		case !slices.Contains(Tested(), d.Version):
+			return fmt.Errorf("stack/inline: %s is %s, tested is %v: %w", module, d.Version, Tested(), errors.ErrUnsupported)
+		default:
+			return nil
+		}
+	}
+	return fmt.Errorf("stack/inline: the binary does not name %s: %w", module, errors.ErrUnsupported)
+}
+
+// queue does what netstack's dispatcher does with a segment, but for waking its
+// goroutine. Connections come and go the common way: only established ones, and
+// of their segments those that carry data or acknowledge it.
+func queue(ns *gstack.Stack, tep gstack.TransportEndpoint, id gstack.TransportEndpointID, pkt *gstack.PacketBuffer) bool {
+	ep, ok := tep.(*tcp.Endpoint)
+	if !ok || ep.EndpointState() != tcp.StateEstablished {
+		return false
+	}
+	const plain = header.TCPFlagAck | header.TCPFlagPsh
+	if flags := header.TCP(pkt.TransportHeader().Slice()).Flags(); flags&header.TCPFlagAck == 0 || flags&^plain != 0 {
+		return false
+	}
+	s, err := newIncomingSegment(id, ns.Clock(), pkt)
+	if err != nil {
+		return false // netstack counts it
+	}
+	ns.Stats().TCP.ValidSegmentsReceived.Increment()
+	ep.Stats().(*tcp.Stats).SegmentsReceived.Increment()
+	enqueueSegment(ep, s) // counts what it refuses
+	decRef(s)
+	return true
+}
+
+// process lets an endpoint take its segments in. Segments may be left: there
+// were too many, or somebody else holds the endpoint. A user looks at the queue
+// when he lets go, and netstack's goroutine does; a timer does not, so then
+// somebody has to wait for it and act as a user.
+func process(tep gstack.TransportEndpoint) {
+	ep, ok := tep.(*tcp.Endpoint)
+	if !ok {
+		return
+	}
+	handleConnected(ep)
+	if queueEmpty(ep) || isOwnedByUser(ep) {
+		return
+	}
+	go func() {
+		ep.LockUser()
+		ep.UnlockUser()
+	}()
+}

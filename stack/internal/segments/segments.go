@@ -1,0 +1,56 @@
+// Package segments is where package stack finds what package stack/inline
+// offers, if a program imports it. Neither imports the other: a build without
+// stack/inline has none of its code.
+package segments
+
+import (
+	"sync"
+
+	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
+)
+
+// A Processor processes TCP segments on the goroutine that received them.
+type Processor struct {
+	// Queue gives a segment, whose headers are parsed and whose checksum is
+	// verified, to its endpoint, and reports whether it has: if not, nothing
+	// was done and the segment takes the common way. The endpoint does nothing
+	// about it before Process.
+	Queue func(ns *gstack.Stack, ep gstack.TransportEndpoint, id gstack.TransportEndpointID, pkt *gstack.PacketBuffer) bool
+
+	// Process lets an endpoint do what its queued segments ask for. It does not
+	// wait for anything.
+	Process func(ep gstack.TransportEndpoint)
+}
+
+var state struct {
+	mu      sync.Mutex
+	p       *Processor
+	refused error
+}
+
+// Offer is called when stack/inline is initialised, with a processor and, if it
+// must not be used, the reason.
+func Offer(p *Processor, refused error) {
+	state.mu.Lock()
+	defer state.mu.Unlock()
+	state.p, state.refused = p, refused
+}
+
+// Offered returns what may be used, or why nothing may: nil and nil if nothing
+// was offered.
+func Offered() (*Processor, error) {
+	state.mu.Lock()
+	defer state.mu.Unlock()
+	if state.refused != nil {
+		return nil, state.refused
+	}
+	return state.p, nil
+}
+
+// Accept takes a refusal back. It is for tests: a test binary does not tell the
+// versions of the modules it is made of (go.dev/issue/33976).
+func Accept() {
+	state.mu.Lock()
+	defer state.mu.Unlock()
+	state.refused = nil
+}
