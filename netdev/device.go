@@ -37,14 +37,15 @@ type Device struct {
 	down       atomic.Pointer[error]                    // why the link is down; nil while it is up
 	broken     atomic.Pointer[error]                    // why it will stay down; nil nearly always
 
-	host    *host      // program, sockets and watches of a real interface; nil over NewOn
-	linkMu  sync.Mutex // held by SetLink; before every other lock
-	startMu sync.Mutex // guards started; orders start and Close
-	started bool
-	closing atomic.Bool
-	workers sync.WaitGroup
-	closed  sync.Once
-	err     error // of Close
+	host      *host      // program, sockets and watches of a real interface; nil over NewOn
+	linkMu    sync.Mutex // held by SetLink; before every other lock
+	followers []func()   // guarded by linkMu
+	startMu   sync.Mutex // guards started; orders start and Close
+	started   bool
+	closing   atomic.Bool
+	workers   sync.WaitGroup
+	closed    sync.Once
+	err       error // of Close
 }
 
 // NewOn makes a device of sockets that are already there, one per queue, for
@@ -149,9 +150,25 @@ func (d *Device) SetLink(err error) {
 		}
 		q.sock.Interrupt()
 	}
-	if d.cfg.OnLink != nil && !d.closing.Load() {
+	if d.closing.Load() {
+		return
+	}
+	for _, f := range d.followers {
+		f()
+	}
+	if d.cfg.OnLink != nil {
 		d.cfg.OnLink(err)
 	}
+}
+
+// FollowLink has f called at once and after each change of the link, before
+// Config.OnLink is; LinkErr tells what it is. Calls do not overlap. f must not
+// block and must not call Close, SetLink or FollowLink.
+func (d *Device) FollowLink(f func()) {
+	d.linkMu.Lock()
+	defer d.linkMu.Unlock()
+	d.followers = append(d.followers, f)
+	f()
 }
 
 // fail takes the device down for good: a queue's poller has ended.

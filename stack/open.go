@@ -3,7 +3,6 @@ package stack
 import (
 	"errors"
 	"fmt"
-	"sync/atomic"
 
 	"github.com/afxnet/afxnet/netdev"
 )
@@ -21,43 +20,39 @@ import (
 // attachment, and CAP_BPF to load it; root has them all. Errors name the step
 // and the remedy; see [xsk.Open] and [xsk.LoadProgram] for what errors.Is finds
 // in them.
-func Open(cfg Config) (_ *Stack, err error) {
+func Open(cfg Config) (*Stack, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
 	if cfg.Interface == "" {
 		return nil, errors.New("stack: Config.Interface: empty: the name of an interface is needed")
 	}
-	// The device reports the link from its first moment, the stack hears of
-	// it from its own.
-	var s atomic.Pointer[Stack]
 	dev := cfg.Device
 	dev.Interface = cfg.Interface
-	user := dev.OnLink
-	dev.OnLink = func(err error) {
-		if s := s.Load(); s != nil {
-			s.followLink()
-		}
-		if user != nil {
-			user(err)
-		}
-	}
 	d, err := netdev.Open(dev)
 	if err != nil {
 		return nil, fmt.Errorf("stack: open %s: %w", cfg.Interface, err)
 	}
-	st, err := newBare(cfg, d.LinkEndpoint(), d.QDisc(), true, d)
+	return OpenOn(cfg, d)
+}
+
+// OpenOn starts a stack on a device that is there already: one that netdev.Open
+// made, or one over sockets of other origin (netdev.NewOn). The device must not
+// have been attached to a stack before. It belongs to the new stack, which closes
+// it, also if OpenOn fails. Config.Device is not used, and of Config.Interface
+// only the name. See Open for the rest.
+func OpenOn(cfg Config, d *netdev.Device) (_ *Stack, err error) {
+	s, err := newBare(cfg, d.LinkEndpoint(), d.QDisc(), true, d)
 	if err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
-	st.dev, st.closeLink = d, d.Close
+	s.dev, s.closeLink = d, d.Close
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, st.Close())
+			err = errors.Join(err, s.Close())
 		}
 	}()
-	s.Store(st)
-	st.followLink()
+	d.FollowLink(s.followLink)
 	for _, p := range cfg.Addresses {
 		if err := d.AddAddress(p.Addr()); err != nil {
 			return nil, fmt.Errorf("stack: claim %v: %w", p.Addr(), err)
@@ -66,21 +61,18 @@ func Open(cfg Config) (_ *Stack, err error) {
 	// The answers to the check come to the sockets, and nobody answers for the
 	// addresses before it is over.
 	if !cfg.NoDuplicateCheck {
-		if err := st.checkDuplicates(); err != nil {
+		if err := s.checkDuplicates(); err != nil {
 			return nil, err
 		}
 	}
-	if err := st.configure(); err != nil {
+	if err := s.configure(); err != nil {
 		return nil, err
 	}
-	return st, nil
+	return s, nil
 }
 
-// followLink makes the stack's view of the link that of its device. Calls may
-// cross; the last one to look sees the last state.
+// followLink makes the stack's view of the link that of its device.
 func (s *Stack) followLink() {
-	s.linkMu.Lock()
-	defer s.linkMu.Unlock()
 	if err := s.dev.LinkErr(); err != nil {
 		s.linkDown(err)
 	} else {

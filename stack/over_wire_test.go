@@ -111,23 +111,15 @@ func openPort(t testing.TB, p *wire.Port, cfg Config, o overWireOptions) *Stack 
 		}
 		sockets = append(sockets, sock)
 	}
-	// The device hears of the link first, and the stack through it, as in Open.
-	var s atomic.Pointer[Stack]
-	dev := cfg.Device
-	dev.OnLink = func(err error) {
-		if s := s.Load(); s != nil {
-			s.followLink()
-		}
-	}
-	d, err := netdev.NewOn(sockets, netdev.Link{Name: p.Name(), MAC: p.MAC(), MTU: p.MTU()}, dev)
+	d, err := netdev.NewOn(sockets, netdev.Link{Name: p.Name(), MAC: p.MAC(), MTU: p.MTU()}, cfg.Device)
 	if err != nil {
 		t.Fatal(err)
 	}
-	st, err := openOn(cfg, d)
+	cfg.NoDuplicateCheck = true
+	st, err := OpenOn(cfg, d)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.Store(st)
 	if o.recovery != nil {
 		if terr := st.ns.SetTransportProtocolOption(tcp.ProtocolNumber, o.recovery); terr != nil {
 			t.Fatal(terr)
@@ -286,15 +278,4 @@ func goroutinesOf(text string) (all []string) {
 		}
 	}
 	return all
-}
-
-// openOn starts a stack on a device, which it closes with itself, also if it
-// fails.
-func openOn(cfg Config, d *netdev.Device) (*Stack, error) {
-	s, err := newStack(cfg, d.LinkEndpoint(), d.QDisc(), true, d)
-	if err != nil {
-		return nil, errors.Join(err, d.Close())
-	}
-	s.dev, s.closeLink = d, d.Close
-	return s, nil
 }

@@ -32,7 +32,6 @@ type Stack struct {
 	link      gstack.LinkEndpoint
 	closeLink func() error   // frees the device; nil: nothing to free
 	dev       *netdev.Device // what link is part of; nil if the caller keeps it
-	linkMu    sync.Mutex     // held by followLink; before mu
 
 	closeOnce sync.Once
 	closeErr  error
