@@ -25,13 +25,21 @@ const (
 const maxEmptyDatagrams = 4096
 
 // A guard stands between netstack's IP and transport layers and keeps away what
-// the latter takes and should not.
+// the latter takes and should not:
+//
+//   - ICMP messages that would make a path's MTU smaller than any is;
+//   - datagrams without data, beyond a number;
+//   - TCP segments that acknowledge what was never sent, or what was
+//     acknowledged long ago: the peer does not send them.
 type guard struct {
 	// empty counts, by local port, the datagrams without data that wait to be
 	// read. It is made when the first one comes. Sockets that share a port
 	// share the count: one that is drained clears it.
 	empty   atomic.Pointer[[1 << 16]atomic.Int32]
 	dropped atomic.Uint64 // datagrams over maxEmptyDatagrams
+
+	ledger ledger        // what acknowledgements may say
+	forged atomic.Uint64 // segments with others, which were not delivered
 }
 
 // A guardedDispatcher is the NIC as an IP endpoint sees it.
@@ -82,7 +90,13 @@ func (e *tooBig) Info() uint32 { return e.size }
 
 // pass tells whether a packet may go on to its endpoint.
 func (g *guard) pass(p tcpip.TransportProtocolNumber, pkt *gstack.PacketBuffer) bool {
-	return p != header.UDPProtocolNumber || g.admit(pkt)
+	switch p {
+	case header.TCPProtocolNumber:
+		g.screen(pkt)
+	case header.UDPProtocolNumber:
+		return g.admit(pkt)
+	}
+	return true
 }
 
 // admit tells whether a UDP datagram may go on.

@@ -86,6 +86,11 @@ func (s *siege) count(t *testing.T, n, reached uint64) {
 		reached, n, float64(reached)*100/float64(n), s.resets, s.bad, s.strays)
 	t.Logf("wire: %+v", st)
 	t.Logf("device: %v; %d frames up in %d packets", q.Drops, q.RXDelivered, q.RXPackets)
+	refused, forged := s.s[0].guard.forged.Load(), s.class[hostile.Forged]
+	t.Logf("%d segments were refused for their acknowledgements, %d were in the window", refused, forged)
+	if refused < forged*9/10 { // GRO may join two
+		t.Errorf("%d forged segments, %d refused", forged, refused)
+	}
 	if reached*2 < n {
 		t.Errorf("%d of %d frames reached an established flow: less than half", reached, n)
 	}

@@ -133,7 +133,7 @@ const hostileListen = 7000
 
 func laySiege(t *testing.T, seed uint64) *siege {
 	s := &siege{rng: rand.New(rand.NewPCG(seed, 1)), seen: make(map[tuple]*[2]sequence)}
-	o := overWireOptions{wire: wire.Config{Seed: seed}}
+	o := overWireOptions{wire: wire.Config{Seed: seed}, forged: true}
 	for i := range o.wire.Faults {
 		o.wire.Faults[i].Filter = s.watch
 	}
@@ -219,7 +219,7 @@ func (s *siege) state(t *testing.T) (flows []hostile.Flow) {
 				if q == nil || q[0].ack != q[1].max || q[1].ack != q[0].max {
 					return fmt.Errorf("%+v: not at rest: %+v", key, q)
 				}
-				f.Next, f.SendMax, f.Window = q[0].ack, q[0].max, q[0].window
+				f.Next, f.SendMax, f.Window, f.Offered = q[0].ack, q[0].max, q[0].window, 1<<16<<q[1].scale
 				return nil
 			})
 			if err != nil {

@@ -16,7 +16,8 @@ import (
 // are together, by netstack. So the link claims nothing, and the IP protocols
 // are wrapped: after netstack has overwritten the mark, and before its IP
 // endpoint looks at it, HandlePacket sets it for the packets that the link has
-// marked: TCP and UDP in one piece.
+// marked: TCP and UDP in one piece. On the way out WritePacket has the guard note
+// TCP segments.
 //
 // A packet between plain addresses does not get that far: see fastIP.
 //
@@ -148,6 +149,9 @@ func (e *ipv6Endpoint) HandlePacket(pkt *gstack.PacketBuffer) {
 
 // WritePacket implements gstack.NetworkEndpoint.
 func (e *ipv4Endpoint) WritePacket(r *gstack.Route, params gstack.NetworkHeaderParams, pkt *gstack.PacketBuffer) tcpip.Error {
+	if params.Protocol == header.TCPProtocolNumber {
+		e.fast.guard.sending(r, pkt)
+	}
 	if done, err := e.fast.write4(e.nic, r, &params, pkt); done {
 		return err
 	}
@@ -159,6 +163,9 @@ func (e *ipv4Endpoint) WritePacket(r *gstack.Route, params gstack.NetworkHeaderP
 
 // WritePacket implements gstack.NetworkEndpoint.
 func (e *ipv6Endpoint) WritePacket(r *gstack.Route, params gstack.NetworkHeaderParams, pkt *gstack.PacketBuffer) tcpip.Error {
+	if params.Protocol == header.TCPProtocolNumber {
+		e.fast.guard.sending(r, pkt)
+	}
 	if done, err := e.fast.write6(e.nic, r, &params, pkt); done {
 		return err
 	}

@@ -114,6 +114,12 @@ func TestOverWireFaults(t *testing.T) {
 						t.Error(err)
 					}
 				})
+				// What is refused, of the honest, overWire.close tells.
+				for i, s := range ow.s {
+					if n := judged(s); n != 1 {
+						t.Errorf("stack %d judges the acknowledgements of %d flows, want 1", i, n)
+					}
+				}
 				c.Close()
 				s.Close()
 				ow.rest(t)

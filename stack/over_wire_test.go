@@ -30,6 +30,8 @@ type overWire struct {
 	w     *wire.Wire
 	s     [2]*Stack
 	clock *pump // of a bubble; nil outside
+
+	forged bool
 }
 
 type overWireOptions struct {
@@ -40,6 +42,7 @@ type overWireOptions struct {
 	recovery *tcpip.TCPRecovery  // nil: the profile's
 	alone    bool                // no stack on port 1
 	bubble   bool                // in a synctest bubble: see pump
+	forged   bool                // somebody sends segments with wrong acknowledgements
 	neighbor [2]net.HardwareAddr // of the other end; nil: it is asked for
 }
 
@@ -52,7 +55,7 @@ func newOverWire(t testing.TB, o overWireOptions) *overWire {
 		t.Fatal(err)
 	}
 	t.Logf("wire seed %d", w.Seed())
-	ow := &overWire{w: w}
+	ow := &overWire{w: w, forged: o.forged}
 	addrs := [2][]string{{addrA, addrA6}, {addrB, addrB6}}
 	for i := range ow.s {
 		if i == 1 && o.alone {
@@ -161,6 +164,9 @@ func (ow *overWire) close(t testing.TB) {
 	for i, s := range ow.s {
 		if s == nil {
 			continue
+		}
+		if n := s.guard.forged.Load(); n != 0 && !ow.forged {
+			t.Errorf("stack %d has refused %d segments of an honest peer for their acknowledgements", i, n)
 		}
 		// What the kernel has is not ours any more; nothing may be ours.
 		for _, a := range s.dev.Audit() {

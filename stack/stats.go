@@ -14,6 +14,12 @@ type Stats struct {
 	// EmptyDatagrams counts UDP datagrams without data that were dropped
 	// because thousands of them waited to be read on the port.
 	EmptyDatagrams uint64
+
+	// ForgedSegments counts TCP segments that acknowledged what the peer cannot
+	// have seen, and were refused (RFC 5961, 5.2). UnjudgedFlows counts
+	// connections on which that is not looked at, because the stack has had
+	// tens of thousands at a time.
+	ForgedSegments, UnjudgedFlows uint64
 }
 
 // Stats reads the counters. It may be called from any goroutine, at any time.
@@ -23,6 +29,8 @@ func (s *Stack) Stats() Stats {
 		FastReceived:   s.fast.received.Load(),
 		FastSent:       s.fast.sent.Load(),
 		EmptyDatagrams: s.guard.dropped.Load(),
+		ForgedSegments: s.guard.forged.Load(),
+		UnjudgedFlows:  s.guard.ledger.untracked.Load(),
 	}
 }
 

@@ -12,7 +12,8 @@ type Flow struct {
 
 	Next    uint32 // TCP: the sequence number that Dst expects next
 	Window  uint32 // bytes from Next on that Dst has offered to take; 64 at least
-	SendMax uint32 // TCP: the next sequence number that Dst will send
+	SendMax uint32 // TCP: the next sequence number that Dst will send; Src has acknowledged all before
+	Offered uint32 // TCP: bytes that Src has ever offered to take, at most; less than 64 KiB counts as that
 
 	Sacrifice bool // may be reset
 }
@@ -22,6 +23,7 @@ type Class uint8
 
 const (
 	AimedTCP  Class = iota // well-formed segments for an established flow
+	Forged                 // data and FINs in the window, with an acknowledgement that cannot be
 	AimedUDP               // well-formed datagrams for an established flow
 	Noise                  // random bytes, some with a true Ethernet header
 	Truncated              // cut at any length
@@ -37,7 +39,7 @@ const (
 )
 
 var classNames = [Classes]string{
-	"aimed TCP", "aimed UDP", "noise", "truncated", "lengths", "checksums", "options", "fragments",
+	"aimed TCP", "forged", "aimed UDP", "noise", "truncated", "lengths", "checksums", "options", "fragments",
 	"errors", "ICMP", "neighbors", "strangers",
 }
 
@@ -49,7 +51,7 @@ func (c Class) String() string {
 }
 
 // weights are the parts of 100 of each class.
-var weights = [Classes]int{62, 5, 2, 3, 4, 3, 4, 4, 5, 2, 3, 3}
+var weights = [Classes]int{50, 12, 5, 2, 3, 4, 3, 4, 4, 5, 2, 3, 3}
 
 // Frame is one frame.
 type Frame struct {
@@ -109,6 +111,9 @@ func (g *Generator) Next() (f Frame) {
 	case AimedTCP:
 		f.Flow = g.pick(g.tcp)
 		f.Reset = g.segment(&g.flows[f.Flow])
+	case Forged:
+		f.Flow = g.pick(g.tcp)
+		g.forged(&g.flows[f.Flow])
 	case AimedUDP:
 		f.Flow = g.pick(g.udp)
 		g.datagram(&g.flows[f.Flow])

@@ -67,6 +67,39 @@ func (g *Generator) segment(f *Flow) (reset bool) {
 	return reset
 }
 
+// forged makes data or a FIN in good form and within the window, with an
+// acknowledgement that the peer cannot have sent.
+func (g *Generator) forged(f *Flow) {
+	l4 := g.header(f, packet.ProtoTCP)
+	flags := packet.ACK | uint8(g.rng.Uint32())&(packet.PSH|packet.URG|packet.ECE|packet.CWR)
+	n := g.below(g.link.MTU - (l4 - l3) - packet.TCPLen - 40)
+	if n == 0 || g.one(2) {
+		flags |= packet.FIN
+	}
+	seq := f.Next
+	switch g.rng.IntN(4) {
+	case 0, 1: // exactly what is next
+	case 2:
+		seq += g.rng.Uint32N(max(f.Window, 64))
+	case 3: // from before it into the window
+		seq -= uint32(g.below(n))
+	}
+	least := max(f.Offered, 1<<16)
+	ack := f.SendMax + 1
+	switch g.rng.IntN(4) {
+	case 0: // a little too new
+		ack += g.rng.Uint32N(1 << 16)
+	case 1: // a little too old
+		ack = f.SendMax - least - 1 - g.rng.Uint32N(1<<16)
+	default:
+		ack += g.rng.Uint32N(-least - 1)
+	}
+	g.tcpHeader(f.Src.Port(), f.Dst.Port(), seq, ack, flags, uint16(g.rng.Uint32()), g.tcpOptions(f, flags))
+	g.buf = append(g.buf, g.bytes(n)...)
+	g.lengths()
+	g.sum(l4, packet.ProtoTCP, 16)
+}
+
 // around returns a distance that may be negative, of less than n.
 func (g *Generator) around(n uint32) uint32 { return g.rng.Uint32N(2*n) - n }
 

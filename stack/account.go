@@ -1,0 +1,176 @@
+package stack
+
+import (
+	"sync/atomic"
+
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+)
+
+// An account is what is known of one TCP flow. Names are those of RFC 9293,
+// 3.3.1.
+type account struct {
+	sent atomic.Uint64 // SND.NXT, the highest there was, and below it RCV.NXT
+	seen atomic.Uint64 // SND.UNA, and below it window, scale and state: see pack
+	iss  atomic.Uint32 // ISS
+	used atomic.Uint32 // epoch of the last segment sent, and below it usedEnded
+}
+
+// usedEnded says that a FIN or a reset was sent.
+const usedEnded = 1
+
+// States of an account.
+const (
+	stateVoid    = iota // it says nothing about its flow
+	statePending        // the SYN is not acknowledged
+	stateOpen           // the flow is judged
+)
+
+const (
+	// scaleUnknown stands for the largest scale there is.
+	scaleUnknown = 15
+	// leastWindow is what a window is taken for at least, in bytes: as large as
+	// a SYN can offer, since its window is not noted.
+	leastWindow = 1 << 16
+)
+
+// pack makes the word account.seen: the highest acknowledgement there was, the
+// largest window field outside of SYNs, the shift for it, and the state.
+func pack(una uint32, window uint16, scale, state uint8) uint64 {
+	return uint64(una)<<32 | uint64(window)<<16 | uint64(scale)<<8 | uint64(state)
+}
+
+func stateOf(seen uint64) uint8 { return uint8(seen) }
+
+// windowOf returns the largest window that the peer has offered, in bytes and
+// rounded up.
+func windowOf(seen uint64) uint32 {
+	scale := min(uint8(seen>>8), header.MaxWndScale)
+	return max((uint32(uint16(seen>>16))+1)<<scale, leastWindow)
+}
+
+// acceptable tells whether una - window <= ack <= nxt, for una <= nxt.
+func acceptable(ack, una, nxt, window uint32) bool {
+	oldest := una - window
+	return ack-oldest <= nxt-oldest
+}
+
+// scaleOption returns the window scale in a SYN, or scaleUnknown.
+func scaleOption(h header.TCP) uint8 {
+	if n := int(h.DataOffset()); n < header.TCPMinimumSize || n > len(h) {
+		return scaleUnknown
+	}
+	ws := header.ParseSynOptions(h.Options(), false).WS
+	if ws < 0 {
+		return scaleUnknown
+	}
+	return uint8(ws)
+}
+
+// outgoing notes a segment with n bytes of data that is about to leave.
+func (l *ledger) outgoing(t *ledgerTable, hash uint64, h header.TCP, n int) {
+	flags := h.Flags()
+	if flags&(header.TCPFlagSyn|header.TCPFlagRst) == header.TCPFlagSyn {
+		l.open(t, hash, h)
+		return
+	}
+	a, tag := t.find(hash)
+	if a == nil {
+		return
+	}
+	before := a.used.Load()
+	used := t.epoch.Load()<<1 | before&usedEnded
+	if flags&(header.TCPFlagFin|header.TCPFlagRst) != 0 {
+		used |= usedEnded
+	}
+	if used != before {
+		a.used.Store(used)
+	}
+	if flags&header.TCPFlagRst != 0 {
+		return // its number may be one that somebody has made up
+	}
+	seq, end := h.SequenceNumber(), h.SequenceNumber()+uint32(n)
+	if flags&header.TCPFlagFin != 0 {
+		end++
+	}
+	if seen := a.seen.Load(); stateOf(seen) == statePending && seq != a.iss.Load()+1 && tag.Load() == tagOf(hash) {
+		// The peer has answered an earlier SYN-ACK, with a cookie that was
+		// valid: nobody has noted what was sent.
+		a.seen.CompareAndSwap(seen, pack(0, 0, 0, stateVoid))
+		return
+	}
+	for {
+		old := a.sent.Load()
+		if tag.Load() != tagOf(hash) {
+			return
+		}
+		nxt := uint32(old >> 32)
+		if int32(end-nxt) > 0 {
+			nxt = end
+		}
+		now := uint64(nxt)<<32 | uint64(h.AckNumber())
+		if now == old || a.sent.CompareAndSwap(old, now) {
+			return
+		}
+	}
+}
+
+// incoming tells whether a segment that has come may go on. If not, old is a
+// sequence number that the stack has acknowledged already.
+func (t *ledgerTable) incoming(hash uint64, h header.TCP) (old uint32, ok bool) {
+	flags := h.Flags()
+	switch flags & (header.TCPFlagSyn | header.TCPFlagRst | header.TCPFlagAck) {
+	case header.TCPFlagSyn:
+		t.hear(hash, scaleOption(h))
+		return 0, true
+	case header.TCPFlagAck, header.TCPFlagAck | header.TCPFlagSyn:
+	default: // netstack knows what to do with resets, and with no ACK at all
+		return 0, true
+	}
+	a, tag := t.find(hash)
+	if a == nil {
+		return 0, true
+	}
+	ack := h.AckNumber()
+	// seen comes first: what the peer can have acknowledged is in sent by now.
+	seen := a.seen.Load()
+	sent := a.sent.Load()
+	switch stateOf(seen) {
+	case statePending:
+		if ack == a.iss.Load()+1 && tag.Load() == tagOf(hash) {
+			a.confirm(seen, ack, flags, h)
+		}
+		return 0, true // netstack takes no other number now
+	case stateOpen:
+	default:
+		return 0, true
+	}
+	if flags&header.TCPFlagSyn != 0 {
+		return 0, true // netstack answers all of them the same way
+	}
+	una, window := uint32(seen>>32), uint16(seen>>16)
+	if !acceptable(ack, una, uint32(sent>>32), windowOf(seen)) {
+		// If another flow has the account now, it says nothing of this one.
+		return uint32(sent) - 1, tag.Load() != tagOf(hash) || stateOf(a.seen.Load()) != stateOpen
+	}
+	next := pack(una, max(window, h.WindowSize()), uint8(seen>>8), stateOpen)
+	if int32(ack-una) > 0 {
+		next = uint64(ack)<<32 | next&(1<<32-1)
+	}
+	if next != seen && tag.Load() == tagOf(hash) {
+		// If somebody else was faster, a later segment says the same.
+		a.seen.CompareAndSwap(seen, next)
+	}
+	return 0, true
+}
+
+// confirm opens the account to judge: its SYN was acknowledged.
+func (a *account) confirm(seen uint64, ack uint32, flags header.TCPFlags, h header.TCP) {
+	scale, window := uint8(seen>>8), h.WindowSize()
+	if flags&header.TCPFlagSyn != 0 {
+		window = 0 // not scaled, and less than leastWindow
+		if scale = scaleOption(h); scale == scaleUnknown {
+			scale = 0 // the peer does not scale
+		}
+	}
+	a.seen.CompareAndSwap(seen, pack(ack, window, scale, stateOpen))
+}

@@ -1,0 +1,99 @@
+package stack
+
+import (
+	"encoding/binary"
+	"math/bits"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
+)
+
+// sending notes a TCP segment that netstack hands to its IP layer. It must come
+// before the segment can leave, and with it before any acknowledgement.
+func (g *guard) sending(r *gstack.Route, pkt *gstack.PacketBuffer) {
+	h := header.TCP(pkt.TransportHeader().Slice())
+	if g == nil || len(h) < header.TCPMinimumSize {
+		return
+	}
+	t := g.ledger.table.Load()
+	if t == nil {
+		if !h.Flags().Contains(header.TCPFlagSyn) {
+			return
+		}
+		t = g.ledger.ready()
+	}
+	local, remote := r.LocalAddress(), r.RemoteAddress()
+	ports := binary.BigEndian.Uint32(h)
+	var hash uint64
+	switch {
+	case local.Len() == header.IPv4AddressSize && remote.Len() == header.IPv4AddressSize:
+		hash = t.hash4(local.As4(), remote.As4(), ports)
+	case local.Len() == header.IPv6AddressSize && remote.Len() == header.IPv6AddressSize:
+		hash = t.hash6(local.As16(), remote.As16(), ports)
+	default:
+		return
+	}
+	g.ledger.outgoing(t, hash, h, pkt.Data().Size())
+}
+
+// hashOfReceived returns the hash of the flow of a segment behind an IP header.
+func (t *ledgerTable) hashOfReceived(p tcpip.NetworkProtocolNumber, ip []byte, h header.TCP) (hash uint64, ok bool) {
+	ports := bits.RotateLeft32(binary.BigEndian.Uint32(h), 16)
+	switch {
+	case p == header.IPv4ProtocolNumber && len(ip) >= header.IPv4MinimumSize:
+		return t.hash4([4]byte(ip[16:]), [4]byte(ip[12:]), ports), true
+	case p == header.IPv6ProtocolNumber && len(ip) >= header.IPv6MinimumSize:
+		return t.hash6([16]byte(ip[24:]), [16]byte(ip[8:]), ports), true
+	}
+	return 0, false
+}
+
+// screen looks at a TCP segment that has come. One with an acknowledgement that
+// the peer cannot have sent it makes into one that netstack answers with an
+// acknowledgement, no more often than is good, and takes nothing from. Netstack
+// parses the header before and refuses segments without.
+func (g *guard) screen(pkt *gstack.PacketBuffer) {
+	h := header.TCP(pkt.TransportHeader().Slice())
+	if len(h) < header.TCPMinimumSize {
+		return
+	}
+	t := g.ledger.table.Load()
+	if t == nil {
+		if !h.Flags().Contains(header.TCPFlagSyn) {
+			return
+		}
+		t = g.ledger.ready()
+	}
+	hash, ok := t.hashOfReceived(pkt.NetworkProtocolNumber, pkt.NetworkHeader().Slice(), h)
+	if !ok {
+		return
+	}
+	old, ok := t.incoming(hash, h)
+	if ok || !sound(h, pkt) {
+		return
+	}
+	g.forged.Add(1)
+	// A number that was acknowledged already, and nothing more: like a keepalive
+	// probe. No data is left, no FIN, and no timestamp or window to believe.
+	h.SetSequenceNumber(old)
+	h.SetFlags(uint8(header.TCPFlagAck))
+	clear(h[header.TCPMinimumSize:])
+	pkt.Data().CapLength(0)
+	pkt.RXChecksumValidated = true // it was right before
+}
+
+// sound tells whether the checksum is right. Only a packet that came in
+// fragments has not been checked yet.
+func sound(h header.TCP, pkt *gstack.PacketBuffer) bool {
+	if pkt.RXChecksumValidated {
+		return true
+	}
+	var src, dst tcpip.Address
+	if ip := pkt.NetworkHeader().Slice(); pkt.NetworkProtocolNumber == header.IPv4ProtocolNumber {
+		src, dst = header.IPv4(ip).SourceAddress(), header.IPv4(ip).DestinationAddress()
+	} else {
+		src, dst = header.IPv6(ip).SourceAddress(), header.IPv6(ip).DestinationAddress()
+	}
+	return h.IsChecksumValid(src, dst, pkt.Data().Checksum(), uint16(pkt.Data().Size()))
+}
