@@ -25,12 +25,14 @@ import (
 	"os"
 	"os/signal"
 	"runtime/pprof"
+	"strings"
 	"syscall"
 	"time"
 
 	"github.com/afxnet/afxnet/internal/frames"
 	"github.com/afxnet/afxnet/internal/lab"
 	"github.com/afxnet/afxnet/stack"
+	_ "github.com/afxnet/afxnet/stack/inline" // unless -off says otherwise
 )
 
 type options struct {
@@ -39,6 +41,7 @@ type options struct {
 	mtu      int
 	idle     int
 	profile  string
+	off      string
 }
 
 func main() {
@@ -48,6 +51,7 @@ func main() {
 	flag.IntVar(&o.mtu, "mtu", 1500, "MTU of the interface in bytes")
 	flag.IntVar(&o.idle, "idle", 200, "connections that do nothing")
 	flag.StringVar(&o.profile, "profile", "", "write heap profiles of both rests to this prefix and .1, .2")
+	flag.StringVar(&o.off, "off", "", "mechanisms not to use, of fastip,inline,gro,ackhold")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -63,23 +67,28 @@ func run(ctx context.Context, o options) (err error) {
 	if flag.NArg() != 0 || o.duration < 30*time.Second || o.idle < 0 {
 		return errors.New("-d is at least 30s, -idle at least 0, and there are no arguments")
 	}
+	cfg := stack.Config{Interface: lab.HostDevice}
+	if err := o.without(&cfg); err != nil {
+		return err
+	}
 	l, err := lab.Open(lab.Config{Queues: o.queues, MTU: o.mtu})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, l.Close()) }()
+	cfg.Addresses = []netip.Prefix{l.StackV4, l.StackV6}
 	var s *stack.Stack
 	err = l.Host.Do(func() (err error) {
-		s, err = stack.Open(stack.Config{
-			Interface: lab.HostDevice,
-			Addresses: []netip.Prefix{l.StackV4, l.StackV6},
-		})
+		s, err = stack.Open(cfg)
 		return err
 	})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
+	if info := s.Info(); info.InlineErr != nil {
+		return info.InlineErr
+	}
 	before, err := frames.Before(l)
 	if err != nil {
 		return err
@@ -114,6 +123,28 @@ func run(ctx context.Context, o options) (err error) {
 		accountErr = fmt.Errorf("%d frames are unaccounted for", a.Missing)
 	}
 	return errors.Join(err, accountErr, growth(rests[0], rests[1]))
+}
+
+// without switches off what the flag names.
+func (o options) without(cfg *stack.Config) error {
+	if o.off == "" {
+		return nil
+	}
+	for _, name := range strings.Split(o.off, ",") {
+		switch name {
+		case "fastip":
+			cfg.NoFastIP = true
+		case "inline":
+			cfg.NoInline = true
+		case "gro":
+			cfg.Device.NoGRO = true
+		case "ackhold":
+			cfg.Device.NoACKHold = true
+		default:
+			return fmt.Errorf("-off: no mechanism is called %q", name)
+		}
+	}
+	return nil
 }
 
 // writeProfile writes a profile of the live heap.
