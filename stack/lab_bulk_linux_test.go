@@ -70,27 +70,38 @@ func TestLabBulkConnection(t *testing.T) {
 // TestLabBulkConnections sends the same total over 64 connections at once, all
 // of them both ways.
 func TestLabBulkConnections(t *testing.T) {
-	eachBulk(t, func(t *testing.T, s *labStack, f family) {
-		const conns = 64
-		n := bulkBytes() / conns
-		var work []func() error
-		var all []net.Conn
-		for i := range conns {
-			kernel, ours := s.mustPair(t, f, i%2 == 0)
-			deadline(t, kernel, ours)
-			all = append(all, kernel, ours)
-			work = append(work,
-				func() error { return traffic.Transfer(kernel, ours, uint64(2*i), n) },
-				func() error { return traffic.Transfer(ours, kernel, uint64(2*i+1), n) },
-			)
-		}
-		start := time.Now()
-		if err := together(work...); err != nil {
-			t.Fatal(err)
-		}
-		t.Logf("%.0f MB/s each way", float64(n*conns)/1e6/time.Since(start).Seconds())
-		s.finish(t, all...)
-	})
+	eachBulk(t, func(t *testing.T, s *labStack, f family) { bulkConnections(t, s, f, bulkBytes()/64) })
+}
+
+// TestLabBulkConnectionsWhole sends all of it over each of the 64.
+func TestLabBulkConnectionsWhole(t *testing.T) {
+	if !*long {
+		t.Skip("takes minutes: only with -afxnet.long")
+	}
+	s := openLab(t, lab.Config{Queues: 2}, stack.Config{Profile: stack.ProfileLAN})
+	bulkConnections(t, s, families(s.lab)[0], bulkBytes())
+}
+
+// bulkConnections sends n bytes each way over each of 64 connections.
+func bulkConnections(t *testing.T, s *labStack, f family, n int) {
+	const conns = 64
+	var work []func() error
+	var all []net.Conn
+	for i := range conns {
+		kernel, ours := s.mustPair(t, f, i%2 == 0)
+		deadline(t, kernel, ours)
+		all = append(all, kernel, ours)
+		work = append(work,
+			func() error { return traffic.Transfer(kernel, ours, uint64(2*i), n) },
+			func() error { return traffic.Transfer(ours, kernel, uint64(2*i+1), n) },
+		)
+	}
+	start := time.Now()
+	if err := together(work...); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%.0f MB/s each way", float64(n*conns)/1e6/time.Since(start).Seconds())
+	s.finish(t, all...)
 }
 
 // deadline lets a test that hangs fail.
