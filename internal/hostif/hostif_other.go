@@ -33,3 +33,6 @@ func JoinMulticast(int, ...net.HardwareAddr) (io.Closer, error) { return nil, er
 
 // SetOffload needs Linux.
 func SetOffload(string, string, bool) (undo func() error, err error) { return nil, errUnsupported }
+
+// AddAddress needs Linux.
+func AddAddress(string, netip.Prefix) (undo func() error, err error) { return nil, errUnsupported }

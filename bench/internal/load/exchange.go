@@ -1,0 +1,168 @@
+package load
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	hdr "github.com/HdrHistogram/hdrhistogram-go"
+
+	"github.com/afxnet/afxnet/bench/internal/measure"
+)
+
+// maxMessage holds every message of the workloads and every UDP datagram.
+const maxMessage = 64 << 10
+
+// exchange sends a message and waits for as many bytes to come back. lost is a
+// datagram that did not.
+func exchange(c net.Conn, network string, msg, back []byte) (lost bool, err error) {
+	if _, err := c.Write(msg); err != nil {
+		return false, err
+	}
+	if network == "tcp" {
+		_, err := io.ReadFull(c, back[:len(msg)])
+		return false, err
+	}
+	n, err := c.Read(back)
+	if isLost(err) {
+		return true, nil
+	}
+	if err == nil && n != len(msg) {
+		err = fmt.Errorf("load: an answer of %d bytes to a datagram of %d", n, len(msg))
+	}
+	return false, err
+}
+
+// renewals is how many exchanges share a deadline: setting one costs time, which
+// would count.
+const renewals = 256
+
+// closedLoop has one exchange under way on every connection.
+func (s *Session) closedLoop(ctx context.Context, spec Spec) (Result, error) {
+	if len(s.conns) == 0 {
+		return Result{}, fmt.Errorf("load: %s without connections", spec.Kind)
+	}
+	var (
+		all       = measure.NewLatencies(min(len(s.conns), shards))
+		ops, lost atomic.Int64
+		failed    = make(chan error, 1)
+		wg        sync.WaitGroup
+		start     = time.Now()
+		end       = start.Add(spec.Duration)
+	)
+	for i, c := range s.conns {
+		wg.Go(func() {
+			n, l, err := loop(ctx, c, spec, end, func(d time.Duration) { all.Record(i, d) })
+			ops.Add(n)
+			lost.Add(l)
+			if err != nil {
+				select {
+				case failed <- err:
+				default:
+				}
+			}
+		})
+	}
+	wg.Wait()
+	elapsed := time.Since(start)
+	select {
+	case err := <-failed:
+		return Result{}, err
+	default:
+	}
+	r := Result{Ops: ops.Load(), Lost: lost.Load(), Elapsed: elapsed, Bytes: ops.Load() * int64(spec.Size)}
+	return withLatencies(r, all.Merged())
+}
+
+// shards spreads the recording of many connections.
+const shards = 16
+
+func withLatencies(r Result, h *hdr.Histogram) (Result, error) {
+	var err error
+	r.Latencies, err = h.Encode(hdr.V2CompressedEncodingCookieBase)
+	if err != nil {
+		err = fmt.Errorf("load: encode latencies: %w", err)
+	}
+	return r, err
+}
+
+// loop exchanges messages on one connection until end, at least one.
+func loop(ctx context.Context, c net.Conn, spec Spec, end time.Time, record func(time.Duration)) (ops, lost int64, err error) {
+	// A datagram's answer may be missing, a stream's only if something is broken.
+	patience, every := exchangeTimeout, int64(renewals)
+	if spec.Network == "udp" {
+		patience, every = lostAfter, 32
+	}
+	msg, back := make([]byte, spec.Size), make([]byte, max(spec.Size, 2048))
+	now := time.Now()
+	for n := int64(0); ops+lost == 0 || now.Before(end); n++ {
+		if n%every == 0 {
+			if err := ctx.Err(); err != nil {
+				return ops, lost, err
+			}
+			if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
+				return ops, lost, err
+			}
+			now = time.Now()
+		}
+		start := now
+		gone, err := exchange(c, spec.Network, msg, back)
+		if err != nil {
+			return ops, lost, err
+		}
+		now = time.Now()
+		if gone {
+			lost++
+			n = -1 // a new deadline
+			continue
+		}
+		ops++
+		record(now.Sub(start))
+	}
+	return ops, lost, c.SetDeadline(time.Time{})
+}
+
+// connectExchange is one operation of crr.
+func connectExchange(spec Spec, back []byte) (time.Duration, error) {
+	start := time.Now()
+	c, err := net.DialTimeout(spec.Network, spec.Address, dialTimeout)
+	if err != nil {
+		return 0, err
+	}
+	defer c.Close()
+	if _, err := c.Write(back[:spec.Size]); err != nil {
+		return 0, err
+	}
+	if _, err := io.ReadFull(c, back[:spec.Size]); err != nil {
+		return 0, err
+	}
+	if err := c.Close(); err != nil {
+		return 0, err
+	}
+	return time.Since(start), nil
+}
+
+func crr(ctx context.Context, spec Spec) (Result, error) {
+	h := measure.NewHistogram()
+	back := make([]byte, spec.Size)
+	var r Result
+	start := time.Now()
+	for r.Elapsed < spec.Duration {
+		if err := ctx.Err(); err != nil {
+			return r, err
+		}
+		d, err := connectExchange(spec, back)
+		if err != nil {
+			return r, err
+		}
+		r.Ops++
+		measure.Record(h, d)
+		r.Elapsed = time.Since(start)
+	}
+	r.Bytes = r.Ops * int64(spec.Size)
+	return withLatencies(r, h)
+}

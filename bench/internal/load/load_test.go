@@ -1,0 +1,190 @@
+package load
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"time"
+)
+
+// serve runs a function for every connection to a port of its own on loopback.
+func serve(t *testing.T, f func(net.Conn)) (address string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() { defer c.Close(); f(c) }()
+		}
+	}()
+	return l.Addr().String()
+}
+
+func echo(c net.Conn) { io.Copy(c, c) } //nolint:errcheck // ends with the connection
+
+func prepare(t *testing.T, spec Spec) *Session {
+	t.Helper()
+	s, err := Prepare(t.Context(), spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Finish)
+	return s
+}
+
+func TestCheck(t *testing.T) {
+	for _, tc := range []struct {
+		spec Spec
+		want string
+	}{
+		{Spec{Kind: "dance", Network: "tcp", Conns: 1}, "no kind"},
+		{Spec{Kind: RR, Network: "sctp", Conns: 1, Size: 1}, `over "sctp"`},
+		{Spec{Kind: CRR, Network: "udp", Conns: 1, Size: 1}, `over "udp"`},
+		{Spec{Kind: RR, Network: "tcp", Conns: 1}, "0 bytes"},
+		{Spec{Kind: RR, Network: "tcp", Size: 1}, "0 connections"},
+		{Spec{Kind: Idle, Network: "tcp", Conns: -1}, "-1 connections"},
+	} {
+		if _, err := Prepare(t.Context(), tc.spec); err == nil || !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%+v: got %v, want %q", tc.spec, err, tc.want)
+		}
+	}
+	s := prepare(t, Spec{Kind: Idle, Network: "tcp"})
+	for _, spec := range []Spec{{Kind: RR}, {Kind: RR, Duration: 1}, {Kind: Open, Duration: 1}, {Kind: "dance", Duration: 1}} {
+		if _, err := s.Run(t.Context(), spec); err == nil {
+			t.Errorf("%+v runs", spec)
+		}
+	}
+}
+
+func TestClosedLoop(t *testing.T) {
+	spec := Spec{Kind: RR, Network: "tcp", Address: serve(t, echo), Size: 64, Conns: 20, Duration: 20 * time.Millisecond}
+	r, err := prepare(t, spec).Run(t.Context(), spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := r.Histogram()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Ops < 20 || r.Bytes != 64*r.Ops || r.Lost != 0 || h.TotalCount() != r.Ops || r.Elapsed < spec.Duration {
+		t.Errorf("got %+v with %d latencies", r, h.TotalCount())
+	}
+}
+
+func TestCRR(t *testing.T) {
+	spec := Spec{Kind: CRR, Network: "tcp", Address: serve(t, echo), Size: 64, Conns: 1, Duration: 10 * time.Millisecond}
+	r, err := prepare(t, spec).Run(t.Context(), spec)
+	if err != nil || r.Ops < 1 {
+		t.Errorf("got %+v, %v", r, err)
+	}
+}
+
+// TestOpenLoopCountsFromDueTime has a server that answers nothing before it has
+// all requests. A client that waited for answers would never send them, and one
+// that counted from the sending would not see the wait of those sent late.
+func TestOpenLoopCountsFromDueTime(t *testing.T) {
+	const requests, size = 50, 8
+	const interval = time.Millisecond
+	address := serve(t, func(c net.Conn) {
+		b := make([]byte, requests*size)
+		if _, err := io.ReadFull(c, b[:size]); err != nil { // the exchange when connecting
+			return
+		}
+		c.Write(b[:size]) //nolint:errcheck // the client notices
+		for n := 1; n < warmUps+1; n++ {
+			if _, err := io.ReadFull(c, b[:size]); err != nil {
+				return
+			}
+			c.Write(b[:size]) //nolint:errcheck // the client notices
+		}
+		if _, err := io.ReadFull(c, b); err == nil {
+			c.Write(b) //nolint:errcheck // the client notices
+		}
+		io.Copy(io.Discard, c) //nolint:errcheck // until the client is gone
+	})
+	spec := Spec{Kind: Open, Network: "tcp", Address: address, Size: size, Conns: 1,
+		Rate: float64(time.Second / interval), Duration: requests * interval}
+	r, err := prepare(t, spec).Run(t.Context(), spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := r.Histogram()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Ops != requests || r.Lost != 0 {
+		t.Errorf("%d of %d requests answered, %d lost", r.Ops, requests, r.Lost)
+	}
+	// Request k waits at least until the last is due.
+	for k := range int64(requests) {
+		waits := time.Duration(requests-1-k) * interval
+		atLeast := float64(h.ValueAtQuantile(100 * float64(requests-k) / requests))
+		if atLeast < float64(waits)*0.99 {
+			t.Errorf("the latency of rank %d is %v, at least %v is right", requests-k, time.Duration(atLeast), waits)
+		}
+	}
+}
+
+// TestOpenLoopLost counts requests that stay unanswered, and starts anew after
+// them.
+func TestOpenLoopLost(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for answers that do not come")
+	}
+	exchanges := make(chan int, 1)
+	exchanges <- 0
+	address := serve(t, func(c net.Conn) {
+		b := make([]byte, 8)
+		for {
+			if _, err := io.ReadFull(c, b); err != nil {
+				return
+			}
+			n := <-exchanges
+			exchanges <- n + 1
+			if n < 2 || n >= 12 { // not the ten requests of the run
+				c.Write(b) //nolint:errcheck // the client notices
+			}
+		}
+	})
+	spec := Spec{Kind: Open, Network: "tcp", Address: address, Size: 8, Conns: 2, Rate: 1000, Duration: 10 * time.Millisecond}
+	s := prepare(t, spec)
+	r, err := s.Run(t.Context(), spec)
+	if err != nil || r.Ops != 0 || r.Lost != 10 {
+		t.Fatalf("got %+v, %v, want 10 lost", r, err)
+	}
+	if err := s.Ready(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if r, err = s.Run(t.Context(), spec); err != nil || r.Ops != 10 || r.Lost != 0 {
+		t.Errorf("after that: got %+v, %v", r, err)
+	}
+}
+
+// TestRunFails has a server that hangs up in the middle.
+func TestRunFails(t *testing.T) {
+	address := serve(t, func(c net.Conn) { io.CopyN(c, c, 64*(warmUps+10)) }) //nolint:errcheck // then it closes
+	spec := Spec{Kind: RR, Network: "tcp", Address: address, Size: 64, Conns: 1, Duration: time.Minute}
+	if r, err := prepare(t, spec).Run(t.Context(), spec); err == nil {
+		t.Errorf("got %+v", r)
+	}
+}
+
+func TestRunCanceled(t *testing.T) {
+	spec := Spec{Kind: RR, Network: "tcp", Address: serve(t, echo), Size: 1, Conns: 1, Duration: time.Hour}
+	s := prepare(t, spec)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := s.Run(ctx, spec); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+}

@@ -1,0 +1,8 @@
+//go:build !linux
+
+package load
+
+import "time"
+
+// sleep is time.Sleep where nothing more precise is at hand.
+func sleep(d time.Duration) { time.Sleep(d) }

@@ -1,0 +1,105 @@
+package offload
+
+import (
+	"errors"
+	"io"
+	"net/netip"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/afxnet/afxnet/internal/lab"
+)
+
+// sent is what a transfer moves, in bytes, and segments how many frames of an
+// MTU of 1500 that takes at least.
+const (
+	sent     = 4 << 20
+	segments = sent / 1500
+)
+
+// frames returns how many frames the host's device sends for a bulk transfer
+// between the kernels of a lab.
+func frames(t *testing.T, l *lab.Lab) uint64 {
+	t.Helper()
+	ln, err := l.Peer.Listen("tcp", netip.AddrPortFrom(l.Peer.V4.Addr(), 7).String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	received := make(chan error, 1)
+	go func() {
+		c, err := ln.Accept()
+		if err == nil {
+			defer c.Close()
+			_, err = io.CopyN(io.Discard, c, sent)
+		}
+		received <- err
+	}()
+	c, err := l.Host.Dial(t.Context(), "tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	before, err := l.Host.Stats(l.Host.Device)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Write(make([]byte, sent)); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-received; err != nil {
+		t.Fatal(err)
+	}
+	after, err := l.Host.Stats(l.Host.Device)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return after["tx_packets"] - before["tx_packets"]
+}
+
+// TestApply looks at what a profile is for: whether a frame is one segment.
+func TestApply(t *testing.T) {
+	l := lab.New(t, lab.Config{Offloads: true})
+	apply := func(p Profile) (undo func() error) {
+		t.Helper()
+		err := l.Host.Do(func() (err error) {
+			undo, err = Apply(l.Host.Device, p)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return undo
+	}
+	undo := apply(Default)
+	if n := frames(t, l); n > segments/2 {
+		t.Errorf("with segmentation offload %d frames, want far below %d", n, segments)
+	}
+	for _, p := range []Profile{Plain, Complete} {
+		undoThis := apply(p)
+		if n := frames(t, l); n < segments {
+			t.Errorf("%s: %d frames, at least %d segments", p, n, segments)
+		}
+		for range 2 {
+			if err := undoThis(); err != nil {
+				t.Error(err)
+			}
+		}
+		if n := frames(t, l); n > segments/2 {
+			t.Errorf("after %s: %d frames, want far below %d", p, n, segments)
+		}
+	}
+	if err := undo(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestApplyErrors(t *testing.T) {
+	if _, err := Apply("lo", "fast"); err == nil {
+		t.Error("a profile that is not there is no error")
+	}
+	if _, err := Apply("afx9", Plain); !errors.Is(err, unix.ENODEV) {
+		t.Errorf("got %v, want ENODEV", err)
+	}
+}

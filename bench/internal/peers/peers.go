@@ -1,0 +1,113 @@
+// Package peers lists the implementations under test by name.
+package peers
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/afxnet/afxnet/bench/internal/afxpeer"
+	"github.com/afxnet/afxnet/bench/internal/floor"
+	"github.com/afxnet/afxnet/bench/internal/gvisorpeer"
+	"github.com/afxnet/afxnet/bench/internal/kernelpeer"
+	"github.com/afxnet/afxnet/bench/internal/offload"
+	"github.com/afxnet/afxnet/bench/internal/peer"
+)
+
+// Kernel is the peer that all others are compared with.
+const Kernel = "kernel"
+
+// Floor is the peer without a stack: no server can be faster with the same
+// client.
+const Floor = "floor"
+
+// An Entry is one implementation. Exactly one of Open and Respond is set.
+type Entry struct {
+	Name  string
+	About string // one line for the help text
+
+	// Offloads is what both ends of the link run with.
+	Offloads offload.Profile
+
+	// Ablation says that the peer is one of ours without one mechanism: it is
+	// left out unless it is asked for.
+	Ablation bool
+
+	Open    func(peer.Config) (peer.Peer, error)
+	Respond func(peer.Config) (peer.Responder, error)
+}
+
+// All lists the entries in the order in which tables show them.
+var All = []Entry{
+	{Name: Kernel, About: "package net, the device's offloads as they are",
+		Open: kernelpeer.Open},
+	{Name: "kernel-nooffload", About: "package net, TSO, GSO and GRO off at both ends",
+		Offloads: offload.Plain, Open: kernelpeer.Open},
+	{Name: "gvisor-xdp", About: "gVisor's own AF_XDP link and gonet",
+		Offloads: offload.Complete, Open: gvisor("xdp")},
+	{Name: "gvisor-packet", About: "gVisor over AF_PACKET (link/fdbased) and gonet",
+		Offloads: offload.Complete, Open: gvisor("packet")},
+	{Name: Floor, About: "a canned responder on AF_XDP: what the kernel client allows",
+		Offloads: offload.Complete, Respond: floor.Open},
+	{Name: "afxnet", About: "this project, adaptive polling",
+		Offloads: offload.Complete, Open: ours("adaptive", afxpeer.Inline)},
+	{Name: "afxnet-block", About: "this project, never polls",
+		Offloads: offload.Complete, Open: ours("block", afxpeer.Inline)},
+	{Name: "afxnet-spin", About: "this project, polls always",
+		Offloads: offload.Complete, Open: ours("spin", afxpeer.Inline)},
+	{Name: "inline", About: "adaptive, with package stack/inline",
+		Offloads: offload.Complete, Open: ours("adaptive")},
+	{Name: "inline-block", About: "the same, never polls",
+		Offloads: offload.Complete, Open: ours("block")},
+	{Name: "inline-spin", About: "the same, polls always",
+		Offloads: offload.Complete, Open: ours("spin")},
+	without(afxpeer.FastIP), without(afxpeer.GRO), without(afxpeer.ACKHold),
+}
+
+// ours opens the stack in a polling mode, without some mechanisms.
+func ours(mode string, off ...string) func(peer.Config) (peer.Peer, error) {
+	return func(cfg peer.Config) (peer.Peer, error) {
+		cfg.Polling, cfg.Off = mode, off
+		return afxpeer.Open(cfg)
+	}
+}
+
+// without is the peer inline less one mechanism.
+func without(mechanism string) Entry {
+	return Entry{Name: "no-" + mechanism, About: "inline, without " + mechanism, Ablation: true,
+		Offloads: offload.Complete, Open: ours("adaptive", mechanism)}
+}
+
+// gvisor opens gVisor's stack on one of its own links.
+func gvisor(kind string) func(peer.Config) (peer.Peer, error) {
+	return func(cfg peer.Config) (peer.Peer, error) { return gvisorpeer.Open(kind, cfg) }
+}
+
+// Names returns the names of all peers.
+func Names() []string { return names(func(Entry) bool { return true }) }
+
+// Usual returns the names of the peers that run if none is named.
+func Usual() []string { return names(func(e Entry) bool { return !e.Ablation }) }
+
+// Ablation returns the peers that tell what each mechanism is worth.
+func Ablation() []string {
+	return append([]string{Kernel, "inline", "afxnet"}, names(func(e Entry) bool { return e.Ablation })...)
+}
+
+func names(want func(Entry) bool) (names []string) {
+	for _, e := range All {
+		if want(e) {
+			names = append(names, e.Name)
+		}
+	}
+	return names
+}
+
+// Lookup returns the peer with this name.
+func Lookup(name string) (Entry, error) {
+	i := slices.IndexFunc(All, func(e Entry) bool { return e.Name == name })
+	if i < 0 {
+		return Entry{}, fmt.Errorf("no peer %q; there are %s", name, strings.Join(Names(), ", "))
+	}
+	return All[i], nil
+}

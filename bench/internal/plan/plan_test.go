@@ -1,0 +1,89 @@
+package plan
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/afxnet/afxnet/bench/internal/load"
+	"github.com/afxnet/afxnet/bench/internal/peers"
+)
+
+var options = Options{Duration: time.Second, Idle: time.Second, MTU: 1500}
+
+func TestCases(t *testing.T) {
+	for _, quick := range []bool{false, true} {
+		o := options
+		o.Quick = quick
+		for _, name := range Names() {
+			cases, err := Cases(name, o)
+			if err != nil || len(cases) == 0 {
+				t.Errorf("%s: %d cases, %v", name, len(cases), err)
+			}
+			seen, sessions := make(map[string]bool), make(map[string]bool)
+			last := ""
+			for _, c := range cases {
+				if label := c.Params.String(); seen[label] || label == "" {
+					t.Errorf("%s: %q twice, or empty", name, label)
+				} else {
+					seen[label] = true
+				}
+				if s := c.Session(); s != last && sessions[s] {
+					t.Errorf("%s %v: a session that ended before is used again", name, c.Params)
+				}
+				last = c.Session()
+				sessions[last] = true
+				if c.Solo != "" {
+					continue
+				}
+				if c.Workload != name || c.Port == 0 || c.Spec.Duration <= 0 || c.Bulk != (c.Spec.Kind == load.Stream || c.Spec.Kind == load.Source) {
+					t.Errorf("%s: %+v", name, c)
+				}
+			}
+		}
+	}
+	if _, err := Cases("rest", options); err == nil || !strings.Contains(err.Error(), "there are rr, ") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestAbout(t *testing.T) {
+	for _, name := range Names() {
+		if !strings.Contains(About(), "  "+name+" ") {
+			t.Errorf("nothing about %s", name)
+		}
+	}
+}
+
+// TestTakes leaves out for the responder what needs sockets, or reassembly.
+func TestTakes(t *testing.T) {
+	floor, err := peers.Lookup(peers.Floor)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kernel, err := peers.Lookup(peers.Kernel)
+	if err != nil {
+		t.Fatal(err)
+	}
+	takes := make(map[string]bool)
+	for _, name := range Names() {
+		cases, err := Cases(name, options)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range cases {
+			takes[name+" "+c.Params.String()] = c.Takes(floor)
+			if c.Solo == "" && !c.Takes(kernel) {
+				t.Errorf("the kernel does not take %s %v", name, c.Params)
+			}
+		}
+	}
+	for name, want := range map[string]bool{
+		"rr tcp 16384 B": true, "rr udp 1024 B": true, "rr udp 16384 B": false, "crr tcp 64 B": true,
+		"stream tcp 1 conns": false, "idle 0 conns": false, "proxy tcp 64 B 1 conns": false,
+	} {
+		if got, ok := takes[name]; !ok || got != want {
+			t.Errorf("%s: %v (%v), want %v", name, got, ok, want)
+		}
+	}
+}

@@ -1,0 +1,158 @@
+package report
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"math"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/afxnet/afxnet/bench/internal/measure"
+	"github.com/afxnet/afxnet/bench/internal/plan"
+	"github.com/afxnet/afxnet/bench/internal/summary"
+)
+
+var env = Environment{
+	Time: "2026-01-02T03:04:05Z", Kernel: "6.18", Link: "lab (veth)", Interface: "afx0", Driver: "veth", Bind: "copy", Attach: "native",
+	MTU: 1500, Queues: 1, GOMAXPROCS: 2, ClientGOMAXPROCS: 2, CPU: "<CPU>", CPUs: 2, Go: "go1", Commit: "abc", Rounds: 4, Duration: "1s",
+}
+
+// rows are two cases, one with latencies and one of bulk, of two peers.
+func rows() []summary.Row {
+	var samples []summary.Sample
+	for round := range 5 {
+		for i, peer := range []string{"kernel", "afxnet"} {
+			h := measure.NewHistogram()
+			for k := range 1000 {
+				measure.Record(h, time.Duration(10_000+i*5_000+k*100*round))
+			}
+			s := summary.Sample{
+				Workload: "rr", Params: plan.Params{"network": "tcp", "size": 64}, Peer: peer, Round: round,
+				Metrics: map[string]float64{"ops_s": 1e4, "cpu_us_per_op": 3, "server_cpu_us_per_op": 2}, Latencies: h,
+			}
+			summary.Latency(s.Metrics, h)
+			samples = append(samples, s, summary.Sample{
+				Workload: "stream", Params: plan.Params{"network": "tcp", "conns": 1}, Peer: peer, Round: round,
+				Metrics: map[string]float64{"gbit_s": 5 + float64(i*round), "cpu_us_per_op": 300},
+			})
+		}
+	}
+	slices.SortStableFunc(samples, func(a, b summary.Sample) int { return strings.Compare(a.Workload, b.Workload) })
+	return summary.Rows(samples)
+}
+
+// TestJSON checks the form that other programs read: every line has these keys
+// and no others.
+func TestJSON(t *testing.T) {
+	var b bytes.Buffer
+	if err := JSON(&b, env, rows()); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(&b)
+	if !lines.Scan() {
+		t.Fatal("no environment")
+	}
+	var e map[string]any
+	if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range []string{"kernel", "driver", "bind", "attach", "mtu", "queues", "gomaxprocs", "cpu", "commit"} {
+		if _, ok := e[key]; !ok {
+			t.Errorf("the environment has no %q: %v", key, e)
+		}
+	}
+	found := make(map[string]bool)
+	for lines.Scan() {
+		var l map[string]any
+		if err := json.Unmarshal(lines.Bytes(), &l); err != nil {
+			t.Fatal(err)
+		}
+		keys := make([]string, 0, len(l))
+		for k := range l {
+			keys = append(keys, k)
+		}
+		slices.Sort(keys)
+		if strings.Join(keys, " ") != "metric params peer ratio_to_kernel unit value workload" {
+			t.Fatalf("keys %v", keys)
+		}
+		found[l["workload"].(string)+" "+l["peer"].(string)+" "+l["metric"].(string)] = l["ratio_to_kernel"] != nil
+	}
+	for name, ratio := range map[string]bool{
+		"rr afxnet p50_us": true, "rr afxnet p50_us_ci_low": true, "rr kernel p999_us": true, "rr afxnet samples": false,
+		"stream afxnet gbit_s": true, "stream kernel cpu_us_per_op_ci_high": true,
+	} {
+		if got, ok := found[name]; !ok || got != ratio {
+			t.Errorf("%s: there %v, with a ratio %v; want %v", name, ok, got, ratio)
+		}
+	}
+}
+
+// TestJSONOddValues leaves out what JSON cannot say.
+func TestJSONOddValues(t *testing.T) {
+	all := summary.Rows([]summary.Sample{{
+		Workload: "rr", Params: plan.Params{"size": 1}, Peer: "afxnet", Round: 1,
+		Metrics: map[string]float64{"ops_s": math.Inf(1), "p50_us": math.NaN(), "gbit_s": 1},
+	}})
+	var b bytes.Buffer
+	if err := JSON(&b, env, all); err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(b.String(), "\n"); n != 2 || !strings.Contains(b.String(), `"ratio_to_kernel":null`) {
+		t.Errorf("got %s", &b)
+	}
+}
+
+func TestTable(t *testing.T) {
+	var b bytes.Buffer
+	if err := Table(&b, env, rows()); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"kernel 6.18", "rr tcp 64 B\n", "stream tcp 1 conns (an op is 1 MiB)", "p50 / kernel", "* from fewer than 100000 samples", "afxnet"} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("no %q in\n%s", want, &b)
+		}
+	}
+}
+
+// fetched matches what a browser would get from elsewhere.
+var fetched = regexp.MustCompile(`(?i)(src|href)\s*=\s*"?[a-z]+://|@import|url\(\s*["']?[a-z]+://|<script|<link`)
+
+func TestHTML(t *testing.T) {
+	var b bytes.Buffer
+	if err := HTML(&b, env, rows()); err != nil {
+		t.Fatal(err)
+	}
+	text := b.String()
+	// Latencies, operations, and CPU of machine and server; throughput and CPU.
+	if n := strings.Count(text, "<svg"); n != 6 {
+		t.Errorf("%d plots, want 6", n)
+	}
+	if m := fetched.FindString(text); m != "" {
+		t.Errorf("the page fetches something: %s", m)
+	}
+	if strings.Contains(text, "<?xml") || strings.Contains(text, "<CPU>") {
+		t.Error("an XML declaration, or text that was not escaped")
+	}
+	for _, want := range []string{"<!DOCTYPE html>", "rr tcp 64 B", "latency by percentile", "throughput", "&lt;CPU&gt;"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q", want)
+		}
+	}
+}
+
+func TestEmpty(t *testing.T) {
+	var b bytes.Buffer
+	if err := Table(&b, env, nil); err != nil {
+		t.Error(err)
+	}
+	if err := JSON(&b, env, nil); err != nil {
+		t.Error(err)
+	}
+	if err := HTML(&b, env, nil); err != nil {
+		t.Error(err)
+	}
+}

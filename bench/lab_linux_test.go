@@ -1,0 +1,133 @@
+package main
+
+import (
+	"bytes"
+	"io"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/afxnet/afxnet/bench/internal/plan"
+	"github.com/afxnet/afxnet/bench/internal/summary"
+	"github.com/afxnet/afxnet/internal/lab"
+)
+
+// TestLab runs a tiny round of every workload with the kernel and this project,
+// and checks what can be counted.
+func TestLab(t *testing.T) {
+	lab.Require(t, lab.NetNS, lab.XDP)
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
+	dir := t.TempDir()
+	o, err := parse([]string{
+		"-quick", "-rounds", "1", "-d", "100ms", "-idle", "100ms",
+		"-workloads", strings.Join(plan.Names(), ","), "-peers", "kernel,afxnet",
+		"-json", filepath.Join(dir, "out.json"), "-html", filepath.Join(dir, "out.html"),
+	}, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var log bytes.Buffer
+	c, err := newConductor(t.Context(), o, &log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.run(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if err := c.close(); err != nil {
+		t.Error(err)
+	}
+	var table bytes.Buffer
+	if err := c.output(&table); err != nil {
+		t.Error(err)
+	}
+	if t.Failed() {
+		t.Fatalf("%s", &log)
+	}
+
+	if c.env.Driver != "veth" || c.env.Bind != "copy" || c.env.Attach != "native" || c.env.MTU != 1500 {
+		t.Errorf("the environment is %+v", c.env)
+	}
+	found := make(map[string]summary.Row)
+	solo := make(map[string]int) // contestants by case
+	for _, r := range summary.Rows(c.samples) {
+		solo[r.Workload+" "+r.Params.String()]++
+		found[r.Workload+" "+r.Params.String()+" "+r.Peer] = r
+	}
+	for _, cases := range c.plan {
+		for _, cs := range cases {
+			if cs.Solo != "" {
+				checkSolo(t, cs, found, solo[cs.Workload+" "+cs.Params.String()])
+				continue
+			}
+			for _, peer := range o.peers {
+				name := cs.Workload + " " + cs.Params.String() + " " + peer
+				r, ok := found[name]
+				if !ok {
+					t.Errorf("no figures of %s", name)
+					continue
+				}
+				checkRow(t, name, r)
+			}
+		}
+	}
+	for _, peer := range o.peers {
+		r := found["rr tcp 64 B "+peer]
+		near(t, r, "rx_frames_per_op", 1)
+		near(t, r, "tx_frames_per_op", 1)
+		if !c.uncounted {
+			near(t, r, map[string]string{"kernel": "syscalls_write_per_op", "afxnet": "syscalls_sendto_per_op"}[peer], 1)
+		}
+	}
+	if !strings.Contains(table.String(), "not for quoting") {
+		t.Errorf("a quick run does not say so:\n%s", &table)
+	}
+}
+
+// checkSolo wants this project's figures of a case without a client, and for the
+// stacks in memory gvisor's beside them.
+func checkSolo(t *testing.T, cs plan.Case, found map[string]summary.Row, contestants int) {
+	t.Helper()
+	name, metric := "xsk", "packets_s"
+	if cs.Workload == plan.Wire {
+		name, metric = "afxnet", map[string]string{"bulk": "gbit_s_ratio_to_gvisor", "rr": "ops_s_ratio_to_gvisor"}[cs.Solo]
+		if contestants < 2 {
+			t.Errorf("wire %v: %d contestants", cs.Params, contestants)
+		}
+	}
+	r, ok := found[cs.Workload+" "+cs.Params.String()+" "+name]
+	f, has := r.Figure(metric)
+	if !ok || !has || f.Value <= 0 || f.Ratio != nil {
+		t.Errorf("%s %v %s: %s is %+v (%v, %v)", cs.Workload, cs.Params, name, metric, f, ok, has)
+	}
+}
+
+// checkRow wants something to have happened, and nothing to be lost.
+func checkRow(t *testing.T, name string, r summary.Row) {
+	t.Helper()
+	if f, ok := r.Figure("lost"); ok && f.Value != 0 {
+		t.Errorf("%s: %v requests are lost", name, f.Value)
+	}
+	for _, metric := range []string{"ops_s", "gbit_s", "voluntary_switches_s"} {
+		f, ok := r.Figure(metric)
+		if !ok {
+			continue
+		}
+		if f.Value <= 0 && metric != "voluntary_switches_s" {
+			t.Errorf("%s: %s is %v", name, metric, f.Value)
+		}
+		return
+	}
+	t.Errorf("%s: no figure of what was done: %+v", name, r.Figures)
+}
+
+// near wants a count per operation to be within 2%.
+func near(t *testing.T, r summary.Row, metric string, want float64) {
+	t.Helper()
+	f, ok := r.Figure(metric)
+	if !ok || f.Value < want*0.98 || f.Value > want*1.02 {
+		t.Errorf("%s %s %s: %s is %v (%v), want %v", r.Workload, r.Params, r.Peer, metric, f.Value, ok, want)
+	}
+}

@@ -1,0 +1,89 @@
+// Command bench compares TCP and UDP implementations on one link: the kernel's,
+// this project's, gVisor's own, and a responder without a stack that shows what
+// the client allows.
+//
+//	go run ./bench            # as root, in a private network that it makes
+//	go run ./bench -quick     # under a minute; figures not for quoting
+//	go run ./bench -i eth0 -addr 192.0.2.10/24 -peer 192.0.2.20:7100
+//	go run ./bench -agent :7100   # on the other machine of a real link
+//
+// # Method
+//
+// The server under test and the client are processes of their own, in a network
+// namespace each (or on a machine each). The client is package net, the same
+// binary with the same settings for every peer. One server process runs at a
+// time: it opens its peer, serves all cases of one workload, and ends. Rounds go
+// round the peers in an order drawn anew each time, so that what drifts hits
+// all alike. Connections are opened, and one exchange made, before the measuring
+// starts.
+//
+// The first round is discarded. In it a BPF program counts system calls, which
+// would slow the others down. Of the rest, figures are medians over rounds, and
+// ratios to the kernel medians of the ratios within each round; the 95% intervals
+// are bootstrapped over rounds (package stat). p99.9 comes from all rounds
+// together and needs 100,000 samples. Open loops count from the time at which a
+// request was due.
+//
+// Two workloads have no client. raw is AF_XDP without a stack, beside the same in
+// C where there is a compiler: what a link can carry. wire joins two stacks in
+// memory: what a stack costs. Their ratios are to the C program and to gVisor.
+//
+// CPU time per operation is the whole machine's, soft interrupts included, so
+// nothing else should run on it; the server's and the client's own are given
+// too. Frames are those of the server's interface; with segmentation offload one
+// can carry 64 KB.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/afxnet/afxnet/bench/internal/role"
+)
+
+func main() {
+	if role.Main() {
+		return
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	o, err := parse(os.Args[1:], os.Stderr)
+	if errors.Is(err, flag.ErrHelp) {
+		return
+	}
+	if err == nil {
+		err = run(ctx, o)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		stop()
+		os.Exit(1)
+	}
+}
+
+// run does what the options ask for.
+func run(ctx context.Context, o options) error {
+	if o.agent != "" {
+		return role.Agent(ctx, o.agent, os.Stderr)
+	}
+	if o.quick {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadlineCause(ctx, o.begun.Add(quickLimit), errQuickOver)
+		defer cancel()
+	}
+	c, err := newConductor(ctx, o, os.Stderr)
+	if err != nil {
+		return err
+	}
+	runErr := c.run(ctx)
+	if errors.Is(runErr, errQuickOver) {
+		fmt.Fprintln(os.Stderr, "bench: the time of a quick run was over before all rounds were")
+		runErr = nil
+	}
+	return errors.Join(runErr, c.close(), c.output(os.Stdout))
+}

@@ -1,0 +1,195 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/afxnet/afxnet/bench/internal/inmemory"
+	"github.com/afxnet/afxnet/bench/internal/peers"
+	"github.com/afxnet/afxnet/bench/internal/plan"
+	"github.com/afxnet/afxnet/bench/internal/raw"
+	"github.com/afxnet/afxnet/bench/internal/role"
+	"github.com/afxnet/afxnet/bench/internal/summary"
+)
+
+// soloPeers is about how many contestants a case without a client has.
+const soloPeers = 5
+
+// solo runs one round of a workload without a client: all contestants of all
+// cases, in an order drawn anew. Their figures have no ratio to the kernel; the
+// ratio to another contestant within the round is a metric of its own.
+func (c *conductor) solo(ctx context.Context, cases []plan.Case, round int) error {
+	run, names, base := c.wire, c.wireKinds(), "gvisor"
+	if cases[0].Workload == plan.Raw {
+		if c.bed.clientPID == 0 {
+			if round == 0 {
+				fmt.Fprintln(c.log, "bench: raw needs both ends of the link and is left out on a real one")
+			}
+			return nil
+		}
+		run, names, base = c.raw, []string{"xsk", "c"}, "c"
+	}
+	for _, cs := range cases {
+		done := make(map[string]map[string]float64)
+		for _, i := range rand.Perm(len(names)) {
+			if c.impossible[names[i]] || names[i] == "c" && cs.Solo == "forward" {
+				continue
+			}
+			label := fmt.Sprintf("%s round %d/%d %s %s", cs.Workload, round, c.o.rounds, names[i], cs.Params)
+			v, err := run(ctx, cs, names[i])
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			if err != nil && strings.Contains(err.Error(), errors.ErrUnsupported.Error()) {
+				c.impossible[names[i]] = true
+				fmt.Fprintf(c.log, "bench: %s is left out: %v\n", names[i], err)
+				continue
+			}
+			if err != nil {
+				c.fail(label, err)
+				continue
+			}
+			done[names[i]] = v
+		}
+		for _, name := range names {
+			v, ok := done[name]
+			if !ok {
+				continue
+			}
+			withRatios(v, done[base], base)
+			s := summary.Sample{Workload: cs.Workload, Params: cs.Params, Peer: name, Round: round, Metrics: v}
+			c.samples = append(c.samples, s)
+			fmt.Fprintf(c.log, "%s round %d/%d %s: %s: %s\n", cs.Workload, round, c.o.rounds, name, cs.Params, headline(s))
+		}
+	}
+	return nil
+}
+
+// withRatios adds the ratios of all metrics to those of another contestant.
+func withRatios(v, base map[string]float64, name string) {
+	var metrics []string
+	for m := range v {
+		metrics = append(metrics, m)
+	}
+	for _, m := range metrics {
+		if b := base[m]; b != 0 && !strings.Contains(m, "_ratio_to_") {
+			v[m+"_ratio_to_"+name] = v[m] / b
+		}
+	}
+}
+
+// wireKinds are gVisor's, and those of this project's peers that take part.
+func (c *conductor) wireKinds() (kinds []string) {
+	for _, k := range inmemory.Kinds {
+		if !slices.Contains(peers.Names(), k) || slices.Contains(c.o.peers, k) {
+			kinds = append(kinds, k)
+		}
+	}
+	return kinds
+}
+
+// wire runs two stacks joined in memory, in a process of their own.
+func (c *conductor) wire(ctx context.Context, cs plan.Case, kind string) (v map[string]float64, err error) {
+	p, err := role.Start(role.Wire, role.Options{GOMAXPROCS: c.o.gomaxprocs, CPUs: c.o.pin[0]})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, p.Stop()) }()
+	var r inmemory.Result
+	if err := p.Call(ctx, "run", role.WireRequest{Kind: kind, Load: cs.Solo, Duration: cs.Spec.Duration}, &r); err != nil {
+		return nil, err
+	}
+	v = make(map[string]float64)
+	for _, m := range r.Metrics() {
+		v[m.Name] = m.Value
+	}
+	if len(v) == 0 {
+		return nil, errors.New("nothing arrived")
+	}
+	return v, nil
+}
+
+// rawLead is how much longer a raw transmitter sends than the receiver counts.
+const rawLead = 300 * time.Millisecond
+
+// raw runs a loop on the host's device. To receive and to forward, the other end
+// transmits.
+func (c *conductor) raw(ctx context.Context, cs plan.Case, name string) (v map[string]float64, err error) {
+	p, err := role.Start(role.Raw, role.Options{Inside: c.bed.host, CPUs: c.o.pin[0]})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, p.Stop()) }()
+	mine, err := c.bed.look()
+	if err != nil {
+		return nil, err
+	}
+	other, err := c.bed.clientNS.Interface()
+	if err != nil {
+		return nil, err
+	}
+	req := role.RawRequest{Loop: cs.Solo, Compiled: name == "c", Job: raw.Job{Duration: cs.Spec.Duration}, Config: raw.Config{Interface: c.bed.device}}
+	if req.Compiled {
+		if err := p.Call(ctx, "compile", nil, nil); err != nil {
+			return nil, err
+		}
+	}
+	var partner func() error
+	if cs.Solo == "tx" {
+		// The cheapest drop at the other end: a MAC address that it has not.
+		q := role.RawFrameRequest{From: mine.MAC, To: net.HardwareAddr{2, 0, 0, 0, 0, 1}, Size: cs.Frame}
+		q.Src, q.Dst = netip.AddrPortFrom(c.bed.v4.Addr(), 9), netip.AddrPortFrom(c.bed.clientNS.V4.Addr(), 9)
+		if err := p.Call(ctx, "frame", q, &req.Job.Frame); err != nil {
+			return nil, err
+		}
+	} else {
+		req.Config.Addr = c.bed.v4.Addr()
+		if partner, err = c.transmitter(ctx, cs, other.MAC, mine.MAC); err != nil {
+			return nil, err
+		}
+	}
+	var r raw.Result
+	err = p.Call(ctx, "run", req, &r)
+	if partner != nil {
+		err = errors.Join(err, partner())
+	}
+	if err != nil {
+		return nil, err
+	}
+	if r.Packets == 0 || r.Elapsed <= 0 {
+		return nil, errors.New("no packet was counted")
+	}
+	n := float64(r.Packets)
+	return map[string]float64{
+		"packets_s": r.PacketsPerSecond(), "gbit_s": r.GbitPerSecond(),
+		"cpu_ns_per_packet": float64(r.CPU.Nanoseconds()) / n, "calls_per_packet": float64(r.Calls) / n, "lost": float64(r.Lost),
+	}, nil
+}
+
+// transmitter starts a raw transmitter at the client's end. The result waits for
+// its end.
+func (c *conductor) transmitter(ctx context.Context, cs plan.Case, from, to net.HardwareAddr) (wait func() error, err error) {
+	p, err := role.Start(role.Raw, role.Options{Inside: c.bed.clientNS.Do, CPUs: c.o.pin[1]})
+	if err != nil {
+		return nil, err
+	}
+	q := role.RawFrameRequest{From: from, To: to, Size: cs.Frame}
+	q.Src, q.Dst = netip.AddrPortFrom(c.bed.clientNS.V4.Addr(), 9), netip.AddrPortFrom(c.bed.v4.Addr(), 9)
+	req := role.RawRequest{Loop: "tx", Job: raw.Job{Duration: cs.Spec.Duration + rawLead}, Config: raw.Config{Interface: c.bed.clientEnd}}
+	if err := p.Call(ctx, "frame", q, &req.Job.Frame); err != nil {
+		return nil, errors.Join(err, p.Stop())
+	}
+	done := make(chan error, 1)
+	go func() {
+		var r raw.Result
+		done <- errors.Join(p.Call(ctx, "run", req, &r), p.Stop())
+	}()
+	return func() error { return <-done }, nil
+}
