@@ -79,7 +79,7 @@ func TestACKRules(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				r := newRig(t, rigConfig{idle: true, cfg: c.cfg})
+				r := newRig(t, rigConfig{chosen: true, idle: true, cfg: c.cfg})
 				var released atomic.Int32
 				r.write(ack(1000).packet())
 				wantACKs(t, r, "the first", 1000)
@@ -114,7 +114,7 @@ func TestACKSpared(t *testing.T) {
 	}{{"equal", 1100, true}, {"later", 1101, true}, {"earlier", 1099, false}} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				r := newRig(t, rigConfig{idle: true})
+				r := newRig(t, rigConfig{chosen: true, idle: true})
 				var released atomic.Int32
 				held := ack(1100)
 				held.released = &released
@@ -142,7 +142,7 @@ func TestACKSpared(t *testing.T) {
 // been written to the ring.
 func TestACKSparedInRing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, rigConfig{idle: true, rings: 2})
+		r := newRig(t, rigConfig{chosen: true, idle: true, rings: 2})
 		var released atomic.Int32
 		held := ack(1100)
 		held.released = &released
@@ -170,7 +170,7 @@ func TestACKSparedInRing(t *testing.T) {
 // later than the oldest was due.
 func TestACKReplaced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, rigConfig{idle: true})
+		r := newRig(t, rigConfig{chosen: true, idle: true})
 		var released atomic.Int32
 		r.write(ack(1000).packet())
 		r.acksOut()
@@ -204,7 +204,7 @@ func TestACKReplaced(t *testing.T) {
 // TestACKDuplicates keeps the order of a held ACK and the duplicates behind it.
 func TestACKDuplicates(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, rigConfig{idle: true})
+		r := newRig(t, rigConfig{chosen: true, idle: true})
 		r.write(ack(1000).packet(), ack(1100).packet(), ack(1100).packet(), ack(1100).packet())
 		wantACKs(t, r, "at once", 1000, 1100, 1100, 1100)
 		r.write(ack(1200).packet(), ack(1150).packet())
@@ -217,7 +217,7 @@ func TestACKDuplicates(t *testing.T) {
 // TestACKCollision has two flows in one slot.
 func TestACKCollision(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, rigConfig{idle: true})
+		r := newRig(t, rigConfig{chosen: true, idle: true})
 		other := func(n uint32) segment {
 			s := ack(n)
 			s.hash = 1 + ackSlots
@@ -241,7 +241,7 @@ func TestACKCollision(t *testing.T) {
 // TestACKMost holds no more than maxHeld at once.
 func TestACKMost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, rigConfig{idle: true, rings: 1024})
+		r := newRig(t, rigConfig{chosen: true, idle: true, rings: 1024})
 		const flows = maxHeld + 50
 		for n := uint32(1000); n <= 1001; n++ {
 			for i := range uint32(flows) {
@@ -266,7 +266,7 @@ func TestACKMost(t *testing.T) {
 // TestACKClose forgets held ACKs, and the timer does nothing afterwards.
 func TestACKClose(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, rigConfig{idle: true})
+		r := newRig(t, rigConfig{chosen: true, idle: true})
 		var released atomic.Int32
 		held := ack(1100)
 		held.released = &released
@@ -285,7 +285,7 @@ func TestACKClose(t *testing.T) {
 // lock: its packet is not left behind.
 func TestACKTimerHandsOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, rigConfig{})
+		r := newRig(t, rigConfig{chosen: true})
 		q := &r.d.queues[0].tx
 		for _, unlock := range []func(){q.unlock, func() { q.mu.Unlock(); q.acks.fire() }, func() { q.mu.Unlock(); r.d.Audit() }} {
 			synctest.Wait() // the poller sleeps

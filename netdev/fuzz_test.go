@@ -23,7 +23,7 @@ func FuzzReceive(f *testing.F) {
 	f.Add(append([]byte{0, 100}, frame{v6: true, proto: packet.ProtoUDP, payload: pattern(0, 38)}.bytes()...), byte(1))
 	f.Add(append([]byte{0, 60}, frame{proto: 1, payload: pattern(0, 26)}.bytes()...), byte(2))
 	f.Fuzz(func(t *testing.T, data []byte, options byte) {
-		r := newRig(t, rigConfig{idle: true, rings: 16, cfg: Config{NoGRO: options&1 != 0, AcceptPartialChecksums: options&2 != 0}})
+		r := newRig(t, rigConfig{chosen: true, idle: true, rings: 16, cfg: Config{NoGRO: options&1 != 0, AcceptPartialChecksums: options&2 != 0}})
 		injected := uint64(0)
 		for i := 0; len(data) > 2; i++ {
 			n := min(int(binary.BigEndian.Uint16(data)), len(data)-2, 1518)

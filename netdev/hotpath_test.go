@@ -24,7 +24,7 @@ func (s *sink) DeliverLinkPacket(tcpip.NetworkProtocolNumber, *gstack.PacketBuff
 // quietRig is a rig without pollers that keeps neither packets nor frames.
 func quietRig(tb testing.TB, cfg Config) (*rig, *sink, *int) {
 	frames := new(int)
-	r := newRig(tb, rigConfig{idle: true, cfg: cfg, frames: frames})
+	r := newRig(tb, rigConfig{chosen: true, idle: true, cfg: cfg, frames: frames})
 	s := &sink{}
 	var nd gstack.NetworkDispatcher = s
 	r.d.dispatcher.Store(&nd)

@@ -20,6 +20,7 @@ import (
 // labStack runs a netstack of gVisor's own making on the lab's AF_XDP side.
 func labStack(t *testing.T, l *lab.Lab, cfg Config) (*Device, *gstack.Stack) {
 	t.Helper()
+	cfg = withFlag(cfg)
 	cfg.Interface = lab.HostDevice
 	var d *Device
 	err := l.Host.Do(func() (err error) {

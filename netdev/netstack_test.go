@@ -63,6 +63,7 @@ type link struct {
 
 type linkConfig struct {
 	cfg    [2]Config
+	chosen bool // cfg says which mechanisms are on; otherwise -afxnet.off does
 	wire   wire.Config
 	mtu    int
 	rings  uint32 // descriptors of each ring; 0 means 256
@@ -98,6 +99,9 @@ func newLink(tb testing.TB, c linkConfig) *link {
 		var socks []*xsk.Socket
 		for q := range c.queues {
 			socks = append(socks, openSocket(tb, w.Port(i), q, chunk, max(32, 2*int(c.rings+c.tx)), c.rings, c.tx))
+		}
+		if !c.chosen {
+			c.cfg[i] = withFlag(c.cfg[i])
 		}
 		l.d[i], err = NewOn(socks, Link{Name: w.Port(i).Name(), MAC: w.Port(i).MAC(), MTU: c.mtu}, c.cfg[i])
 		if err != nil {
@@ -334,7 +338,7 @@ func TestFragmentChecksum(t *testing.T) {
 
 // TestRequestResponse counts packets: one each way per exchange.
 func TestRequestResponse(t *testing.T) {
-	l := newLink(t, linkConfig{})
+	l := newLink(t, linkConfig{chosen: true})
 	cs, ss := l.connect(1)
 	c, s := cs[0], ss[0]
 	var wg sync.WaitGroup

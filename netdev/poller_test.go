@@ -135,7 +135,7 @@ func newCounting(t *testing.T, cfg Config) (*rig, *counting) {
 	}
 	s := openSocket(t, w.Port(0), 0, 2048, 64, 16, 16)
 	k := &counting{Queue: w.Port(0).Queue(0)}
-	d, err := NewOn([]*xsk.Socket{xsk.NewOn(k, s.Region(), "wire0", 0)}, Link{Name: "wire0", MAC: w.Port(0).MAC(), MTU: 1500}, cfg)
+	d, err := NewOn([]*xsk.Socket{xsk.NewOn(k, s.Region(), "wire0", 0)}, Link{Name: "wire0", MAC: w.Port(0).MAC(), MTU: 1500}, withFlag(cfg))
 	if err != nil {
 		t.Fatal(err)
 	}

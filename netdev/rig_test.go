@@ -9,6 +9,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip"
 	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
 
+	"github.com/afxnet/afxnet/internal/mechanism"
 	"github.com/afxnet/afxnet/internal/packet"
 	"github.com/afxnet/afxnet/internal/wire"
 	"github.com/afxnet/afxnet/umem"
@@ -19,6 +20,7 @@ import (
 // the test.
 type rigConfig struct {
 	cfg    Config
+	chosen bool // cfg says which mechanisms are on; otherwise -afxnet.off does
 	mtu    int
 	rings  uint32 // descriptors of each ring; 0 means 256
 	chunk  int    // bytes; 0 means 2048
@@ -61,6 +63,9 @@ func newRig(tb testing.TB, c rigConfig) *rig {
 	}
 	r := &rig{tb: tb, w: w, rec: &recorder{}}
 	r.sock = openSocket(tb, w.Port(0), 0, c.chunk, c.chunks, c.rings, c.rings)
+	if !c.chosen {
+		c.cfg = withFlag(c.cfg)
+	}
 	r.d, err = NewOn([]*xsk.Socket{r.sock}, Link{Name: "wire0", MAC: w.Port(0).MAC(), MTU: c.mtu}, c.cfg)
 	if err != nil {
 		tb.Fatal(err)
@@ -82,6 +87,13 @@ func newRig(tb testing.TB, c rigConfig) *rig {
 	}
 	tb.Cleanup(r.close)
 	return r
+}
+
+// withFlag switches off what -afxnet.off names.
+func withFlag(cfg Config) Config {
+	cfg.NoGRO = cfg.NoGRO || mechanism.Off(mechanism.GRO)
+	cfg.NoACKHold = cfg.NoACKHold || mechanism.Off(mechanism.ACKHold)
+	return cfg
 }
 
 func openSocket(tb testing.TB, p *wire.Port, queue, chunk, chunks int, rx, tx uint32) *xsk.Socket {

@@ -163,7 +163,7 @@ func TestReceivePartial(t *testing.T) {
 		frame{proto: packet.ProtoUDP, payload: pattern(0, 60), partial: true}.bytes(),
 		frame{v6: true, proto: packet.ProtoUDP, payload: pattern(0, 60), partial: true}.bytes(),
 	}
-	r := newRig(t, rigConfig{idle: true, cfg: Config{AcceptPartialChecksums: true}})
+	r := newRig(t, rigConfig{chosen: true, idle: true, cfg: Config{AcceptPartialChecksums: true}})
 	got := r.inject(4, frames...)
 	if st := r.stats(); len(got) != 3 || st.RXPartial != 4 || len(st.Drops) != 0 {
 		t.Errorf("%d delivered, %d partial, drops %v; want 3, 4, none", len(got), st.RXPartial, st.Drops)
@@ -186,7 +186,7 @@ func TestReceiveMerge(t *testing.T) {
 		for _, v6 := range []bool{false, true} {
 			for _, n := range []int{1, 2, 7, 44} {
 				t.Run(fmt.Sprintf("v6=%v/segments=%d/noGRO=%v", v6, n, noGRO), func(t *testing.T) {
-					r := newRig(t, rigConfig{idle: true, cfg: Config{NoGRO: noGRO}})
+					r := newRig(t, rigConfig{chosen: true, idle: true, cfg: Config{NoGRO: noGRO}})
 					var frames [][]byte
 					const size = 1401 // odd, so that sums have to be swapped
 					for i := range n {
@@ -241,7 +241,7 @@ func TestReceiveMerge(t *testing.T) {
 func TestReceiveOrder(t *testing.T) {
 	for seed := range uint64(20) {
 		rng := rand.New(rand.NewPCG(seed, 7))
-		r := newRig(t, rigConfig{idle: true, cfg: Config{NoGRO: seed%4 == 3}})
+		r := newRig(t, rigConfig{chosen: true, idle: true, cfg: Config{NoGRO: seed%4 == 3}})
 		const flows = 9
 		var seq [flows]uint32
 		var count [flows]int // of UDP datagrams

@@ -44,8 +44,19 @@ type fastIP struct {
 	// own is replaced, never changed.
 	own atomic.Pointer[ownAddresses]
 
-	received, sent atomic.Uint64
-	retired        atomic.Bool // the counters are netstack's
+	v4, v6  ipCounts
+	retired atomic.Bool // the counts are in netstack's counters
+}
+
+// ipCounts are the packets of one protocol that passed netstack by.
+type ipCounts struct{ received, sent atomic.Uint64 }
+
+// counts returns those of a protocol.
+func (f *fastIP) counts(net tcpip.NetworkProtocolNumber) *ipCounts {
+	if net == ipv4.ProtocolNumber {
+		return &f.v4
+	}
+	return &f.v6
 }
 
 // ownAddresses are the addresses of the stack. A stack has a handful of them, so
@@ -93,18 +104,38 @@ func (f *fastIP) add(p netip.Prefix) {
 }
 
 // retire ends the short way and adds what it has counted to netstack's
-// counters.
+// counters: those of the stack and those of the interface.
 func (f *fastIP) retire() {
 	f.off.Store(true)
 	if f.retired.Swap(true) {
 		return
 	}
-	ip := f.ns.Stats().IP
-	in, out := f.received.Load(), f.sent.Load()
-	ip.PacketsReceived.IncrementBy(in)
-	ip.ValidPacketsReceived.IncrementBy(in)
-	ip.PacketsDelivered.IncrementBy(in)
-	ip.PacketsSent.IncrementBy(out)
+	for _, net := range []tcpip.NetworkProtocolNumber{ipv4.ProtocolNumber, ipv6.ProtocolNumber} {
+		c := f.counts(net)
+		in, out := c.received.Load(), c.sent.Load()
+		all := []tcpip.IPStats{f.ns.Stats().IP}
+		if ip := f.interfaceStats(net); ip != nil {
+			all = append(all, *ip)
+		}
+		for _, ip := range all {
+			ip.PacketsReceived.IncrementBy(in)
+			ip.ValidPacketsReceived.IncrementBy(in)
+			ip.PacketsDelivered.IncrementBy(in)
+			ip.PacketsSent.IncrementBy(out)
+		}
+	}
+}
+
+// interfaceStats returns the counters of an IP protocol on the interface, or nil.
+func (f *fastIP) interfaceStats(net tcpip.NetworkProtocolNumber) *tcpip.IPStats {
+	ep, err := f.ns.GetNetworkEndpoint(nicID, net)
+	if err != nil {
+		return nil
+	}
+	if st, ok := ep.Stats().(gstack.IPNetworkEndpointStats); ok {
+		return st.IPStats()
+	}
+	return nil
 }
 
 // plainSource4 tells whether a packet may come from a plain IPv4 host.
@@ -200,7 +231,7 @@ func (f *fastIP) deliver(net tcpip.NetworkProtocolNumber, proto tcpip.TransportP
 	pkt.TransportHeader().Consume(headerLen)
 	pkt.NetworkProtocolNumber, pkt.TransportProtocolNumber = net, proto
 	pkt.NICID, pkt.InputNICID = nicID, nicID
-	f.received.Add(1)
+	f.counts(net).received.Add(1)
 	if !f.guard.pass(proto, pkt) {
 		return true
 	}

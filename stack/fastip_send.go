@@ -64,9 +64,12 @@ func (f *fastIP) write6(nic gstack.NetworkInterface, r *gstack.Route, params *gs
 func (f *fastIP) write(nic gstack.NetworkInterface, r *gstack.Route, pkt *gstack.PacketBuffer) tcpip.Error {
 	if err := nic.WritePacket(r, pkt); err != nil {
 		f.ns.Stats().IP.OutgoingPacketErrors.Increment()
+		if ip := f.interfaceStats(pkt.NetworkProtocolNumber); ip != nil {
+			ip.OutgoingPacketErrors.Increment()
+		}
 		return err
 	}
-	f.sent.Add(1)
+	f.counts(pkt.NetworkProtocolNumber).sent.Add(1)
 	return nil
 }
 

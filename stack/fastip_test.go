@@ -8,7 +8,9 @@ import (
 	"net/netip"
 	"testing"
 
+	"gvisor.dev/gvisor/pkg/buffer"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
+	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
 )
 
 // exchangeAll sends something over TCP and UDP, IPv4 and IPv6, both ways.
@@ -54,7 +56,7 @@ func exchangeAll(t *testing.T, ow *overWire) {
 // switched off before and while it is used.
 func TestFastIP(t *testing.T) {
 	t.Run("on", func(t *testing.T) {
-		ow := newOverWire(t, overWireOptions{})
+		ow := newOverWire(t, overWireOptions{chosen: true})
 		exchangeAll(t, ow)
 		for i, s := range ow.s {
 			if st := s.Stats(); st.FastReceived < 20 || st.FastSent < 20 {
@@ -81,7 +83,7 @@ func TestFastIP(t *testing.T) {
 		}
 	})
 	t.Run("off", func(t *testing.T) {
-		var o overWireOptions
+		o := overWireOptions{chosen: true}
 		o.config[0].NoFastIP, o.config[1].NoFastIP = true, true
 		ow := newOverWire(t, o)
 		exchangeAll(t, ow)
@@ -137,6 +139,55 @@ func TestPlainSource(t *testing.T) {
 		}
 		if got != want {
 			t.Errorf("%s: %t", a, got)
+		}
+	}
+}
+
+// TestFastIPLeaves gives the short way packets that are not its own, as a link
+// could that looks at less than a Device does.
+func TestFastIPLeaves(t *testing.T) {
+	p := newPairWith(t, pairOptions{verified: true, a: testConfig(addrA, addrA6), b: testConfig(addrB, addrB6)})
+	listenUDP(t, p.a, "udp", ":53")
+	own := new(fastIP)
+	own.guard = new(guard)
+	own.attach(p.a.ns)
+	for _, pre := range p.a.cfg.Addresses {
+		own.add(pre)
+	}
+	for i, v4 := range []bool{true, false} {
+		length, whole := 2, datagram4(1, make([]byte, 40), false)[0]
+		if !v4 {
+			length, whole = 4, datagram6(1, make([]byte, 40), false)[0]
+		}
+		type edited struct {
+			name string
+			edit func(b []byte) []byte
+			want bool
+		}
+		cases := []edited{
+			{"plain", func(b []byte) []byte { return b }, true},
+			{"bytes behind the packet", func(b []byte) []byte { return append(b, 0, 0) }, false},
+			{"longer than it is", func(b []byte) []byte { b[length+1]++; return b }, false},
+			{"shorter than it is", func(b []byte) []byte { b[length+1]--; return b }, false},
+			{"cut", func(b []byte) []byte { return b[:len(b)-8-40] }, false},
+			{"another version", func(b []byte) []byte { b[0] ^= 0xf0; return b }, false},
+		}
+		if v4 {
+			cases = append(cases,
+				edited{"first fragment", func(b []byte) []byte { b[6] |= 0x20; return b }, false},
+				edited{"later fragment", func(b []byte) []byte { b[7] |= 1; return b }, false})
+		}
+		for _, tc := range cases {
+			b := tc.edit(bytes.Clone(whole))
+			pkt := gstack.NewPacketBuffer(gstack.PacketBufferOptions{Payload: buffer.MakeWithData(b)})
+			receive := []func(*gstack.PacketBuffer) bool{own.receive4, own.receive6}[i]
+			if got := receive(pkt); got != tc.want {
+				t.Errorf("IPv4 %t, %s: taken: %t", v4, tc.name, got)
+			}
+			if !tc.want && pkt.Data().Size() != len(b) {
+				t.Errorf("IPv4 %t, %s: left with %d bytes of %d", v4, tc.name, pkt.Data().Size(), len(b))
+			}
+			pkt.DecRef()
 		}
 	}
 }

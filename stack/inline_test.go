@@ -19,7 +19,7 @@ import (
 func init() { segments.Accept() }
 
 func TestInlineInfo(t *testing.T) {
-	var o overWireOptions
+	o := overWireOptions{chosen: true}
 	o.config[1].NoInline = true
 	ow := newOverWire(t, o)
 	if i := ow.s[0].Info(); !i.FastIP || !i.Inline || i.InlineErr != nil {
@@ -39,7 +39,7 @@ func TestInlineInfo(t *testing.T) {
 // TestInlineHeld has segments arrive while somebody who is not a user holds the
 // endpoint, as a timer does: nobody looks at the queue when he lets go.
 func TestInlineHeld(t *testing.T) {
-	ow := newOverWire(t, overWireOptions{})
+	ow := newOverWire(t, overWireOptions{chosen: true})
 	in := &ow.s[1].fast.inline
 	processed := make(chan struct{}, 1)
 	inner := *in.p
@@ -88,7 +88,7 @@ func TestInlineHeld(t *testing.T) {
 // a wire that loses and reorders, so that readers, writers, timers and pollers
 // all want the endpoints.
 func TestInlineBothWays(t *testing.T) {
-	var o overWireOptions
+	o := overWireOptions{chosen: true}
 	o.wire.Ports[0].Queues, o.wire.Ports[1].Queues = 2, 2
 	faults := wire.Faults{Loss: 0.001, Reorder: 0.002, Duplicate: 0.001}
 	o.wire.Faults = [2]wire.Faults{faults, faults}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/afxnet/afxnet/internal/frames"
 	"github.com/afxnet/afxnet/internal/lab"
+	"github.com/afxnet/afxnet/internal/mechanism"
 	"github.com/afxnet/afxnet/internal/soak/traffic"
 	"github.com/afxnet/afxnet/stack"
 )
@@ -74,11 +75,21 @@ func tryOpen(l *lab.Lab, cfg stack.Config) (s *stack.Stack, err error) {
 		cfg.Addresses = []netip.Prefix{l.StackV4, l.StackV6}
 		cfg.NoDuplicateCheck = true // no kernel has them
 	}
+	cfg = withFlag(cfg)
 	err = l.Host.Do(func() error {
 		s, err = stack.Open(cfg)
 		return err
 	})
 	return s, err
+}
+
+// withFlag switches off what -afxnet.off names.
+func withFlag(cfg stack.Config) stack.Config {
+	cfg.NoFastIP = cfg.NoFastIP || mechanism.Off(mechanism.FastIP)
+	cfg.NoInline = cfg.NoInline || mechanism.Off(mechanism.Inline)
+	cfg.Device.NoGRO = cfg.Device.NoGRO || mechanism.Off(mechanism.GRO)
+	cfg.Device.NoACKHold = cfg.Device.NoACKHold || mechanism.Off(mechanism.ACKHold)
+	return cfg
 }
 
 // family is one of the two kinds of addresses in a lab.

@@ -19,6 +19,7 @@ import (
 
 	"github.com/afxnet/afxnet/internal/hostif"
 	"github.com/afxnet/afxnet/internal/lab"
+	"github.com/afxnet/afxnet/internal/mechanism"
 	"github.com/afxnet/afxnet/internal/soak/traffic"
 	"github.com/afxnet/afxnet/stack"
 )
@@ -124,7 +125,7 @@ func startVictim(t *testing.T, l *lab.Lab) *victim {
 		t.Fatal(err)
 	}
 	v := &victim{lab: l, grandchild: w}
-	v.cmd = exec.Command(os.Args[0], "-test.run=^TestLabVictim$")
+	v.cmd = exec.Command(os.Args[0], "-test.run=^TestLabVictim$", mechanism.Argument())
 	v.cmd.Env = append(os.Environ(), childEnv+"=victim")
 	v.cmd.ExtraFiles = []*os.File{r}
 	v.cmd.Stderr = os.Stderr
@@ -257,11 +258,11 @@ func TestLabVictim(t *testing.T) {
 			fail(err)
 		}
 	}
-	s, err := stack.Open(stack.Config{
+	s, err := stack.Open(withFlag(stack.Config{
 		Interface:        lab.HostDevice,
 		Addresses:        []netip.Prefix{netip.MustParsePrefix("10.77.0.1/24"), netip.MustParsePrefix("fd77::1/64")},
 		NoDuplicateCheck: true,
-	})
+	}))
 	if err != nil {
 		fail(err)
 	}

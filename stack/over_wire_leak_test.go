@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"gvisor.dev/gvisor/pkg/refs"
+
+	"github.com/afxnet/afxnet/internal/mechanism"
 )
 
 // leakEnv makes this process watch netstack's reference counts, which has to
@@ -33,7 +35,7 @@ func TestPacketBufferLeaks(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		cmd := exec.Command(exe, "-test.short", "-test.run", tests+"|^TestNoLeaks$")
+		cmd := exec.Command(exe, "-test.short", "-test.run", tests+"|^TestNoLeaks$", mechanism.Argument())
 		cmd.Env = append(os.Environ(), leakEnv+"=1")
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Errorf("%s: %v\n%.4000s", tests, err, out)

@@ -17,6 +17,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 
+	"github.com/afxnet/afxnet/internal/mechanism"
 	"github.com/afxnet/afxnet/internal/wire"
 	"github.com/afxnet/afxnet/netdev"
 	"github.com/afxnet/afxnet/umem"
@@ -37,6 +38,7 @@ type overWire struct {
 type overWireOptions struct {
 	wire     wire.Config
 	config   [2]Config // Addresses nil: addrA, addrA6 and addrB, addrB6
+	chosen   bool      // config says which mechanisms are on; otherwise -afxnet.off does
 	rings    xsk.RingSizes
 	chunks   int                 // per queue; 0: 4096
 	recovery *tcpip.TCPRecovery  // nil: the profile's
@@ -75,6 +77,9 @@ func newOverWire(t testing.TB, o overWireOptions) *overWire {
 			// as long as it spins.
 			cfg.Device.Poll = netdev.PollBlock
 		}
+		if !o.chosen {
+			cfg = withFlag(cfg)
+		}
 		ow.s[i] = openPort(t, w.Port(i), cfg, o)
 	}
 	overWires.Add(1)
@@ -83,6 +88,15 @@ func newOverWire(t testing.TB, o overWireOptions) *overWire {
 	}
 	t.Cleanup(func() { ow.close(t) })
 	return ow
+}
+
+// withFlag switches off what -afxnet.off names.
+func withFlag(cfg Config) Config {
+	cfg.NoFastIP = cfg.NoFastIP || mechanism.Off(mechanism.FastIP)
+	cfg.NoInline = cfg.NoInline || mechanism.Off(mechanism.Inline)
+	cfg.Device.NoGRO = cfg.Device.NoGRO || mechanism.Off(mechanism.GRO)
+	cfg.Device.NoACKHold = cfg.Device.NoACKHold || mechanism.Off(mechanism.ACKHold)
+	return cfg
 }
 
 // overWires counts those in use.

@@ -26,8 +26,8 @@ type Stats struct {
 func (s *Stack) Stats() Stats {
 	return Stats{
 		Endpoints:      len(s.ns.RegisteredEndpoints()),
-		FastReceived:   s.fast.received.Load(),
-		FastSent:       s.fast.sent.Load(),
+		FastReceived:   s.fast.v4.received.Load() + s.fast.v6.received.Load(),
+		FastSent:       s.fast.v4.sent.Load() + s.fast.v6.sent.Load(),
 		EmptyDatagrams: s.guard.dropped.Load(),
 		ForgedSegments: s.guard.forged.Load(),
 		UnjudgedFlows:  s.guard.ledger.untracked.Load(),
