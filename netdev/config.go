@@ -75,6 +75,11 @@ type Config struct {
 	// NoACKHold sends every pure ACK at once.
 	NoACKHold bool
 
+	// NoLateArm has a goroutine that polled ask for the next packet's wakeup
+	// each time it leaves, two system calls a round, although it is likely to
+	// be back before the packet.
+	NoLateArm bool
+
 	// AcceptPartialChecksums accepts a TCP or UDP checksum that is only the
 	// pseudo-header's sum, as a peer leaves it that counts on its NIC: other
 	// containers behind veth, guests behind virtio. Counted.

@@ -18,14 +18,25 @@ import (
 //
 // What must not happen is a packet in the RX ring with everybody asleep. The
 // rule is: while the poll lock is free, the socket is armed, so that the next
-// packet, or one that is there already, ends the poller's Park. The steps:
+// packet, or one that is there already, ends the poller's Park; or the minder's
+// timer runs, which will arm it. The steps:
 //
 //	poller  P1  TryLock; if it fails: missed = true, and TryLock again
 //	        P2  with the lock: poll until the ring is empty, arm, unlock
 //	        P3  Park, then P1
 //	caller  C1  TryLock; if it fails, sleep: the holder will deliver
-//	        C2  disarm, poll for a bounded time, arm, unlock
+//	        C2  disarm, poll for a bounded time, arm or start the minder, unlock
 //	        C3  if missed: TryLock; if it succeeds, clear missed, arm, unlock, C3
+//	minder  M1  after a while: TryLock; if it fails, M1
+//	        M2  with the lock: unlock, C3, and M1 if callers came since the last
+//	            time; otherwise note that it stops, arm, unlock, then C3
+//
+// A caller that has its packet is often back for the next one in a moment, and
+// arming and disarming are system calls. Worse, a packet that comes in between
+// would wake the poller, on another thread, to find the ring taken. So it leaves
+// that to the minder. What comes before anybody polls again waits for twice
+// lateArm at most, and if it was not for the one who comes back first, or nobody came, the
+// next callers arm at once for a while (lateBackoff).
 //
 // An arming ends one Park only, and so the poller may use it up in P3 at a
 // moment when it cannot get the lock: a caller has armed and not yet unlocked,
@@ -153,15 +164,68 @@ func (q *queue) pollAsCaller(w interface{ Woken() bool }) bool {
 	if !q.dead {
 		q.spin(w)
 	}
-	q.leave()
+	q.leaveTo(w.Woken() && q.mayArmLate())
 	return true
 }
 
-// leave gives the poll lock back: the end of C2, and C3. Everybody but the
-// poller does it so. Precondition: pollMu held.
-func (q *queue) leave() {
+// lateArm is how long a socket may be left unarmed with nobody polling it, once
+// or nearly twice. It is many times what a caller needs that answers a request
+// and comes back, and short beside what the network may take.
+const lateArm = 250 * time.Microsecond
+
+// lateBackoff is how many callers arm at once after a packet has waited that
+// should not have.
+const lateBackoff = 1024
+
+// mayArmLate tells whether a caller that has what it wanted may leave arming to
+// the minder. Precondition: pollMu held.
+func (q *queue) mayArmLate() bool {
+	if q.noLate > 0 {
+		q.noLate--
+		return false
+	}
+	return !q.d.cfg.NoLateArm && q.tx.stuck() == waitNothing && q.rx.Err() == nil
+}
+
+// mind is the minder's timer: M1 and M2. It goes on while callers come and go.
+func (q *queue) mind() {
+	if !q.pollMu.TryLock() {
+		if !q.d.closing.Load() {
+			q.minder.Reset(lateArm)
+		}
+		return
+	}
+	away := q.late && q.lefts == q.leftsSeen
+	if q.late && !away && !q.dead {
+		q.leftsSeen = q.lefts + 1 // this one, too
+		q.minder.Reset(lateArm)
+		q.leaveTo(true)
+		return
+	}
+	if away && !q.dead && !q.rx.Empty() {
+		q.noLate = lateBackoff
+	}
+	q.minding = false
+	q.leave()
+}
+
+// leave gives the poll lock back, armed: the end of C2 and M2, and C3. Everybody
+// but the poller does it so. Precondition: pollMu held.
+func (q *queue) leave() { q.leaveTo(false) }
+
+// leaveTo is leave, but leaves arming to the minder if late is true.
+func (q *queue) leaveTo(late bool) {
 	for {
-		if !q.dead {
+		switch {
+		case q.dead:
+		case late:
+			q.late = true
+			q.lefts++
+			if !q.minding {
+				q.minding = true
+				q.minder.Reset(lateArm)
+			}
+		default:
 			if err := q.arm(); err != nil {
 				q.sock.Interrupt() // the poller will see the same
 			}
@@ -171,6 +235,7 @@ func (q *queue) leave() {
 			return
 		}
 		q.missed.Store(false)
+		late = false
 	}
 }
 
@@ -184,9 +249,16 @@ func (q *queue) spin(w interface{ Woken() bool }) {
 		return
 	}
 	start := time.Now()
+	late := q.late
+	q.late = false
 	for i := 1; !w.Woken(); i++ {
 		if q.poll() != 0 {
-			runtime.Gosched() // to netstack's goroutines, which the packet is for
+			if !w.Woken() {
+				runtime.Gosched() // to netstack's goroutines, or others that were woken
+				if late && i == 1 && !w.Woken() {
+					q.noLate = lateBackoff // it was there before, and for somebody else
+				}
+			}
 			continue
 		}
 		if i%spinCheck == 0 {

@@ -15,6 +15,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip"
 	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
 
+	"github.com/afxnet/afxnet/internal/mechanism"
 	"github.com/afxnet/afxnet/internal/packet"
 	"github.com/afxnet/afxnet/internal/wire"
 	"github.com/afxnet/afxnet/xsk"
@@ -203,6 +204,61 @@ func TestMissed(t *testing.T) {
 			t.Errorf("%d packets delivered, want 1", n)
 		}
 	})
+}
+
+// TestLateArm has a caller leave with its packet and not come back: the next one
+// waits until the minder has looked twice, and then all is as if it had armed.
+func TestLateArm(t *testing.T) {
+	for _, on := range []bool{true, false} {
+		t.Run(fmt.Sprint(on), func(t *testing.T) {
+			if on && mechanism.Off(mechanism.LateArm) {
+				t.Skip("its subject is switched off")
+			}
+			synctest.Test(t, func(t *testing.T) {
+				r, k := newCounting(t, Config{NoLateArm: !on})
+				q, send := r.d.queues[0], func() { r.w.Port(1).Send(frame{proto: packet.ProtoUDP, payload: pattern(0, 10)}.bytes()) }
+				synctest.Wait() // the poller sleeps
+				// A caller comes and goes, with packets and without.
+				for i := range 10 {
+					r.d.PollBeforePark(new(soon))
+					send()
+					synctest.Wait()
+					if got := r.rec.count != i; got == on {
+						t.Fatalf("packet %d: delivered %t with nobody back", i, got)
+					}
+					r.d.PollBeforePark(new(soon))
+					synctest.Wait()
+					if r.rec.count != i+1 {
+						t.Fatalf("packet %d is not delivered", i)
+					}
+					if on && q.noLate != 0 {
+						q.noLate = 0 // it was not for the caller, and he arms now
+					}
+				}
+				r.d.PollBeforePark(new(soon))
+				send()
+				advance(2 * lateArm)
+				if r.rec.count != 11 {
+					t.Error("after two rounds of the minder the packet is not delivered")
+				}
+				if q.minding || on && q.noLate == 0 {
+					t.Errorf("minding %t, %d callers have to arm", q.minding, q.noLate)
+				}
+				before := k.calls.Load()
+				advance(time.Hour)
+				if n := k.calls.Load() - before; n != 0 || q.minding {
+					t.Errorf("%d calls in an idle hour, minding %t", n, q.minding)
+				}
+				for range 2 {
+					send()
+					synctest.Wait()
+				}
+				if r.rec.count != 13 {
+					t.Error("the poller does not deliver")
+				}
+			})
+		})
+	}
 }
 
 // TestSpin never sleeps while the link is up.

@@ -41,7 +41,8 @@ var placeNames = [...]string{
 const (
 	poller  = 0 // actors[0]
 	auditor = 3 // actors[3]: takes the lock as Audit does, to receive nothing
-	actors  = 4
+	minder  = 4
+	actors  = 5
 	free    = -1
 )
 
@@ -55,6 +56,8 @@ type protocol struct {
 	armed  bool
 	ready  bool // what ends Park has happened
 	missed bool
+
+	minding bool // the minder's timer runs
 }
 
 // flaw is a change of the protocol that the checker has to find.
@@ -69,6 +72,10 @@ type flaw struct {
 	clearFirst     bool // callers clear missed before they have the lock
 	auditNoLook    bool // Audit just unlocks
 	disarmUnlocked bool // callers disarm before they have the lock
+	noMinder       bool // callers that arm late start no minder
+	minderNoArm    bool // the minder does not arm
+	minderLate     bool // the minder stops after it has given the lock back
+	minderNoLook   bool // the minder does not look at missed
 }
 
 // kernel is how arming may behave: an event may be kept once it has happened,
@@ -103,7 +110,7 @@ func (s *protocol) wakes(k kernel) bool { return s.ready && (!k.askAnew || s.rin
 // stranded tells whether a packet is in the ring, everybody sleeps, and nothing
 // will wake the poller.
 func (s *protocol) stranded(k kernel) bool {
-	if s.ring == 0 || s.at[poller] != pPark || s.wakes(k) {
+	if s.ring == 0 || s.at[poller] != pPark || s.wakes(k) || s.minding && s.at[minder] == cAsleep {
 		return false
 	}
 	for _, at := range s.at[1:] {
@@ -166,6 +173,17 @@ func (s protocol) next(i int, f flaw, k kernel) (out []protocol) {
 		}
 
 	case cAsleep:
+		if i == minder {
+			// If the lock is taken it tries again later, which is no other state.
+			if s.minding && s.lock(i) {
+				to(cUnlock) // callers come and go: it goes on
+				if !f.minderLate {
+					s.minding = false
+				}
+				pick(f.minderNoArm, cUnlock, cArm)
+			}
+			return out
+		}
 		if s.rounds[i] > 0 {
 			s.rounds[i]--
 			to(cTry)
@@ -189,6 +207,12 @@ func (s protocol) next(i int, f flaw, k kernel) (out []protocol) {
 		to(cPoll)
 	case cPoll:
 		pick(f.noArm || f.armLate, cUnlock, cArm) // its time is over
+		if !f.armLate {                           // or it has what it wanted
+			was := s.minding
+			s.minding = !f.noMinder
+			to(cUnlock)
+			s.minding = was
+		}
 		if s.ring > 0 {
 			s.ring--
 			to(cPoll)
@@ -198,8 +222,11 @@ func (s protocol) next(i int, f flaw, k kernel) (out []protocol) {
 		pick(f.armLate, cAsleep, cUnlock)
 	case cUnlock:
 		s.unlock(i)
-		pick(f.noLook || f.auditNoLook && i == auditor, cAsleep, cMissed)
+		pick(f.noLook || f.auditNoLook && i == auditor || f.minderNoLook && i == minder, cAsleep, cMissed)
 	case cMissed:
+		if f.minderLate && i == minder {
+			s.minding = false
+		}
 		was := s.missed
 		if f.clearFirst {
 			s.missed = false
@@ -225,11 +252,12 @@ func walk(f flaw, k kernel) (states int, way []string) {
 		from protocol
 		what string
 	}
-	start := protocol{holder: free, coming: 3}
+	start := protocol{holder: free, coming: 2}
 	for i := 1; i < actors; i++ {
 		start.at[i], start.rounds[i] = cAsleep, 2
 	}
 	start.rounds[auditor] = 1
+	start.rounds[minder] = 0
 	came := map[protocol]step{start: {}}
 	queue := []protocol{start}
 	for len(queue) > 0 {
@@ -293,6 +321,10 @@ func TestPollProtocolFlaws(t *testing.T) {
 		"Audit unlocks without looking at that": {auditNoLook: true},
 		"missed is cleared without the lock":    {clearFirst: true},
 		"disarm without the lock":               {disarmUnlocked: true},
+		"late without a minder":                 {noMinder: true},
+		"the minder does not arm":               {minderNoArm: true},
+		"the minder stops too late":             {minderLate: true},
+		"the minder does not look at missed":    {minderNoLook: true},
 	} {
 		found := false
 		for _, k := range []kernel{{false}, {true}} {

@@ -3,6 +3,7 @@ package netdev
 import (
 	"sync"
 	"sync/atomic"
+	"time"
 
 	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
 
@@ -29,16 +30,22 @@ type queue struct {
 	sock  *xsk.Socket
 	tx    txQueue
 
-	missed atomic.Bool // the poller found the poll lock taken; see poller.go
-	pollMu sync.Mutex  // the poll lock: who holds it owns all below
-	dead   bool        // closed: the socket must not be touched
-	rx     *xsk.RX
-	region *umem.Region
-	descs  [rxBatch]umem.Desc
-	frames [rxBatch][]byte
-	infos  [rxBatch]packet.Info
-	gro    packet.GRO
-	verify packet.VerifyOptions
+	missed    atomic.Bool // the poller found the poll lock taken; see poller.go
+	minder    *time.Timer // runs mind while minding
+	pollMu    sync.Mutex  // the poll lock: who holds it owns all below
+	minding   bool        // the minder will arm
+	late      bool        // the last one who left has not armed
+	noLate    int         // how many more have to
+	lefts     uint32      // how often somebody has not
+	leftsSeen uint32      // by the minder
+	dead      bool        // closed: the socket must not be touched
+	rx        *xsk.RX
+	region    *umem.Region
+	descs     [rxBatch]umem.Desc
+	frames    [rxBatch][]byte
+	infos     [rxBatch]packet.Info
+	gro       packet.GRO
+	verify    packet.VerifyOptions
 
 	st rxCounters // written by the poll lock's holder, read by any
 }
@@ -49,6 +56,8 @@ func newQueue(d *Device, index int, s *xsk.Socket) *queue {
 		q.verify |= packet.AcceptPartial
 	}
 	q.tx.init(d, q)
+	q.minder = time.AfterFunc(time.Hour, q.mind)
+	q.minder.Stop()
 	// A zero-copy driver wants frames before the first packet.
 	q.rx.Refill()
 	return q
@@ -83,6 +92,7 @@ func (q *queue) close() {
 	q.pollMu.Lock()
 	defer q.pollMu.Unlock()
 	q.dead = true
+	q.minder.Stop()
 	clear(q.frames[:])
 }
 

@@ -93,6 +93,7 @@ func newRig(tb testing.TB, c rigConfig) *rig {
 func withFlag(cfg Config) Config {
 	cfg.NoGRO = cfg.NoGRO || mechanism.Off(mechanism.GRO)
 	cfg.NoACKHold = cfg.NoACKHold || mechanism.Off(mechanism.ACKHold)
+	cfg.NoLateArm = cfg.NoLateArm || mechanism.Off(mechanism.LateArm)
 	return cfg
 }
 

@@ -89,6 +89,7 @@ func withFlag(cfg stack.Config) stack.Config {
 	cfg.NoInline = cfg.NoInline || mechanism.Off(mechanism.Inline)
 	cfg.Device.NoGRO = cfg.Device.NoGRO || mechanism.Off(mechanism.GRO)
 	cfg.Device.NoACKHold = cfg.Device.NoACKHold || mechanism.Off(mechanism.ACKHold)
+	cfg.Device.NoLateArm = cfg.Device.NoLateArm || mechanism.Off(mechanism.LateArm)
 	return cfg
 }
 

@@ -96,6 +96,7 @@ func withFlag(cfg Config) Config {
 	cfg.NoInline = cfg.NoInline || mechanism.Off(mechanism.Inline)
 	cfg.Device.NoGRO = cfg.Device.NoGRO || mechanism.Off(mechanism.GRO)
 	cfg.Device.NoACKHold = cfg.Device.NoACKHold || mechanism.Off(mechanism.ACKHold)
+	cfg.Device.NoLateArm = cfg.Device.NoLateArm || mechanism.Off(mechanism.LateArm)
 	return cfg
 }
 

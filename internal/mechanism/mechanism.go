@@ -1,7 +1,7 @@
 // Package mechanism lets a test run do without some of the mechanisms that make
 // afxnet fast and that change nothing else: with the flag
 //
-//	-afxnet.off=fastip,inline,gro,ackhold
+//	-afxnet.off=fastip,inline,gro,ackhold,latearm
 //
 // the fixtures of packages netdev and stack switch off those that are named,
 // wherever a test does not choose for itself. Only tests import it.
@@ -20,9 +20,10 @@ const (
 	Inline  = "inline"  // stack.Config.NoInline
 	GRO     = "gro"     // netdev.Config.NoGRO
 	ACKHold = "ackhold" // netdev.Config.NoACKHold
+	LateArm = "latearm" // netdev.Config.NoLateArm
 )
 
-var all = []string{FastIP, Inline, GRO, ACKHold}
+var all = []string{FastIP, Inline, GRO, ACKHold, LateArm}
 
 // off is what the flag names. It is written while flags are parsed, before the
 // first test.

@@ -51,7 +51,7 @@ func main() {
 	flag.IntVar(&o.mtu, "mtu", 1500, "MTU of the interface in bytes")
 	flag.IntVar(&o.idle, "idle", 200, "connections that do nothing")
 	flag.StringVar(&o.profile, "profile", "", "write heap profiles of both rests to this prefix and .1, .2")
-	flag.StringVar(&o.off, "off", "", "mechanisms not to use, of fastip,inline,gro,ackhold")
+	flag.StringVar(&o.off, "off", "", "mechanisms not to use, of fastip,inline,gro,ackhold,latearm")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -140,6 +140,8 @@ func (o options) without(cfg *stack.Config) error {
 			cfg.Device.NoGRO = true
 		case "ackhold":
 			cfg.Device.NoACKHold = true
+		case "latearm":
+			cfg.Device.NoLateArm = true
 		default:
 			return fmt.Errorf("-off: no mechanism is called %q", name)
 		}

@@ -35,6 +35,7 @@ const (
 	ACKHold = "ackhold"
 	FastIP  = "fastip" // and with it Inline
 	Inline  = "inline"
+	LateArm = "latearm"
 )
 
 var mechanisms = map[string]func(*stack.Config){
@@ -42,6 +43,7 @@ var mechanisms = map[string]func(*stack.Config){
 	ACKHold: func(c *stack.Config) { c.Device.NoACKHold = true },
 	FastIP:  func(c *stack.Config) { c.NoFastIP = true },
 	Inline:  func(c *stack.Config) { c.NoInline = true },
+	LateArm: func(c *stack.Config) { c.Device.NoLateArm = true },
 }
 
 // Mechanisms returns the names that peer.Config.Off may hold, sorted.

@@ -61,7 +61,7 @@ var All = []Entry{
 		Offloads: offload.Complete, Open: ours("block")},
 	{Name: "inline-spin", About: "the same, polls always",
 		Offloads: offload.Complete, Open: ours("spin")},
-	without(afxpeer.FastIP), without(afxpeer.GRO), without(afxpeer.ACKHold),
+	without(afxpeer.FastIP), without(afxpeer.GRO), without(afxpeer.ACKHold), without(afxpeer.LateArm),
 }
 
 // ours opens the stack in a polling mode, without some mechanisms.
