@@ -86,7 +86,7 @@ func Read(l *lab.Lab, d *netdev.Device, before uint64) (Account, error) {
 	if err != nil {
 		return Account{}, err
 	}
-	kernel, err := l.Host.IPSent()
+	kernel, err := kernelSent(l.Host)
 	if err != nil {
 		return Account{}, err
 	}
@@ -105,7 +105,7 @@ func Read(l *lab.Lab, d *netdev.Device, before uint64) (Account, error) {
 }
 
 func steps(peer, host map[string]uint64, before, kernel uint64, st netdev.Stats) []Step {
-	var received, lost, delivered, drops, sent, done, txLost, seen uint64
+	var received, lost, delivered, drops, sent, done, txLost, seen, unseen uint64
 	for _, q := range st.Queues {
 		k := q.Socket.Kernel
 		received += q.Socket.RXFrames + q.Socket.RXBadDescs + q.Socket.RXContinued
@@ -123,11 +123,20 @@ func steps(peer, host map[string]uint64, before, kernel uint64, st netdev.Stats)
 	for _, n := range st.Steering.All() {
 		seen += n
 	}
+	// The rx_dropped of the whole interface has frames as well that it did not
+	// receive: those that the peer sent while it was down.
+	for q := 0; ; q++ {
+		n, ok := host[fmt.Sprintf("rx_queue_%d_drops", q)]
+		if !ok {
+			break
+		}
+		unseen += n
+	}
 	s := st.Steering
 	return []Step{
 		// What AF_XDP does not take, veth counts as received and as dropped.
 		{"sent by the peer -> received by the interface", peer["tx_packets"], host["rx_packets"]},
-		{"received since the start -> seen by the program, dropped before", host["rx_packets"] - before, seen + host["rx_dropped"] - lost},
+		{"received since the start -> seen by the program, dropped before", host["rx_packets"] - before, seen + unseen - lost},
 		{"redirected -> received by the sockets, dropped by AF_XDP", s.RedirectIPv4 + s.RedirectIPv6 + s.RedirectARP + s.RedirectND, received + lost},
 		{"received -> delivered to the stack, dropped by us", received, delivered + drops},
 		{"sent by the stack -> completed", sent, done},
