@@ -43,8 +43,8 @@ func TestInlineHeld(t *testing.T) {
 	in := &ow.s[1].fast.inline
 	processed := make(chan struct{}, 1)
 	inner := *in.p
-	in.p = &segments.Processor{Queue: inner.Queue, Process: func(ep gstack.TransportEndpoint) {
-		inner.Process(ep)
+	in.p = &segments.Processor{Queue: inner.Queue, Process: func(ep gstack.TransportEndpoint, spawn func(func())) {
+		inner.Process(ep, spawn)
 		select {
 		case processed <- struct{}{}:
 		default:

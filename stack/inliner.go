@@ -2,6 +2,7 @@ package stack
 
 import (
 	"slices"
+	"sync"
 
 	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
 
@@ -18,6 +19,11 @@ type inliner struct {
 	// dirty are, by queue, the endpoints that have segments of the batch that
 	// is being handed up. Whoever polls the queue owns its element.
 	dirty [][]gstack.TransportEndpoint
+
+	// spawned are goroutines that wait for an endpoint somebody holds, to hand
+	// its segments over. Netstack must not be closed before they have.
+	spawned sync.WaitGroup
+	spawn   func(func()) // spawned.Go, made once
 }
 
 // batcher is the part of netdev.Device that the inliner needs.
@@ -28,7 +34,7 @@ type batcher interface {
 
 // start makes the inliner work on a device, before the first packet.
 func (in *inliner) start(p *segments.Processor, d batcher) {
-	in.p = p
+	in.p, in.spawn = p, in.spawned.Go
 	in.dirty = make([][]gstack.TransportEndpoint, d.QueueCount())
 	d.AfterBatch(in.finish)
 }
@@ -52,7 +58,7 @@ func (in *inliner) queue(ns *gstack.Stack, ep gstack.TransportEndpoint, id gstac
 func (in *inliner) finish(queue int) {
 	d := in.dirty[queue]
 	for i, ep := range d {
-		in.p.Process(ep)
+		in.p.Process(ep, in.spawn)
 		d[i] = nil // it may be closed by now
 	}
 	in.dirty[queue] = d[:0]

@@ -194,14 +194,23 @@ func (s *Stack) shutdown() {
 	for _, k := range open {
 		k.release(true)
 	}
-	s.ns.Close()
-	// Netstack's Wait waits for the link with a lock held that a packet on its
-	// way in needs, so the link must be quiet before.
+	// Connections that their owners have closed live on, in TIME-WAIT or with
+	// data to send. They are reset while the link still carries it.
+	for _, ep := range s.ns.RegisteredEndpoints() {
+		ep.Abort()
+	}
+	// The link must be quiet before netstack is closed and waited for. Close
+	// ends the goroutines that process segments, so one that is on its way in,
+	// such as the reset of a peer that closes too, would stay in the queue of its
+	// endpoint for good. Wait waits for the link with a lock held that a packet
+	// on its way in needs.
 	s.link.Close()
 	s.link.Wait()
 	if s.closeLink != nil {
 		s.closeErr = s.closeLink()
 	}
+	s.fast.inline.spawned.Wait()
+	s.ns.Close()
 	s.ns.Wait()
 }
 

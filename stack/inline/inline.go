@@ -99,7 +99,7 @@ func queue(ns *gstack.Stack, tep gstack.TransportEndpoint, id gstack.TransportEn
 // were too many, or somebody else holds the endpoint. A user looks at the queue
 // when he lets go, and netstack's goroutine does; a timer does not, so then
 // somebody has to wait for it and act as a user.
-func process(tep gstack.TransportEndpoint) {
+func process(tep gstack.TransportEndpoint, spawn func(func())) {
 	ep, ok := tep.(*tcp.Endpoint)
 	if !ok {
 		return
@@ -108,8 +108,8 @@ func process(tep gstack.TransportEndpoint) {
 	if queueEmpty(ep) || isOwnedByUser(ep) {
 		return
 	}
-	go func() {
+	spawn(func() {
 		ep.LockUser()
 		ep.UnlockUser()
-	}()
+	})
 }

@@ -18,8 +18,9 @@ type Processor struct {
 	Queue func(ns *gstack.Stack, ep gstack.TransportEndpoint, id gstack.TransportEndpointID, pkt *gstack.PacketBuffer) bool
 
 	// Process lets an endpoint do what its queued segments ask for. It does not
-	// wait for anything.
-	Process func(ep gstack.TransportEndpoint)
+	// wait for anything: what has to wait it gives to spawn, which runs it on a
+	// goroutine of its own.
+	Process func(ep gstack.TransportEndpoint, spawn func(func()))
 }
 
 var state struct {
