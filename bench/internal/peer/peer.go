@@ -50,8 +50,8 @@ type Config struct {
 	MTU int
 	// Queues is the number of receive queues to use; 0 means 1.
 	Queues int
-	// Polling is "block", "adaptive" or "spin"; "" means "adaptive". Only the
-	// afxnet peers read it.
+	// Polling is "block", "adaptive" or "spin"; "" means "adaptive". The
+	// floor takes "block" and spins otherwise; peers not of ours ignore it.
 	Polling string
 	// Off names mechanisms that are switched off, for the ablation. Only the
 	// afxnet peers read it.
