@@ -15,6 +15,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
 
 	"github.com/afxnet/afxnet/internal/lab"
 )
@@ -51,18 +52,31 @@ func listOurs(t *testing.T) (l listing) {
 		}
 		m.Close()
 	}
+	for {
+		links, err := linksOf(l.programs)
+		if err == nil {
+			l.links = links
+			return l
+		}
+		// A link that another test is about to make has its number already and
+		// no descriptor yet (bpf_link_by_id, kernel/bpf/syscall.c).
+		if !errors.Is(err, unix.EAGAIN) {
+			t.Fatal(err)
+		}
+	}
+}
+
+// linksOf returns the links of some programs.
+func linksOf(programs []ebpf.ProgramID) (ids []link.ID, err error) {
 	it := new(link.Iterator)
 	defer it.Close()
 	for it.Next() {
 		info, err := it.Link.Info()
-		if err == nil && info.XDP() != nil && slices.Contains(l.programs, info.Program) {
-			l.links = append(l.links, it.ID)
+		if err == nil && info.XDP() != nil && slices.Contains(programs, info.Program) {
+			ids = append(ids, it.ID)
 		}
 	}
-	if err := it.Err(); err != nil {
-		t.Fatal(err)
-	}
-	return l
+	return ids, it.Err()
 }
 
 // without returns what is in l and not in old.
