@@ -164,7 +164,7 @@ func (q *queue) pollAsCaller(w interface{ Woken() bool }) bool {
 	if !q.dead {
 		q.spin(w)
 	}
-	q.leaveTo(w.Woken() && q.mayArmLate())
+	q.leaveTo(q.mayArmLate() && w.Woken())
 	return true
 }
 

@@ -81,6 +81,7 @@ func dispositionConfig() Config {
 		c.Addresses = append(c.Addresses, netip.MustParsePrefix(p))
 	}
 	c.Gateways = []netip.Addr{netip.MustParseAddr("10.0.0.254"), netip.MustParseAddr("fd00::fe")}
+	c.Device.NoLateArm = true // or the minder may take the poll lock in the middle of a burst
 	return c
 }
 

@@ -17,6 +17,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 
 	"github.com/afxnet/afxnet/internal/hostile"
+	"github.com/afxnet/afxnet/internal/mechanism"
 	"github.com/afxnet/afxnet/internal/packet"
 	"github.com/afxnet/afxnet/internal/wire"
 )
@@ -183,7 +184,7 @@ func TestForged(t *testing.T) {
 						frames, packets = received(f.s[0])-frames, deviceStats(f.s[0])[0].RXPackets-packets
 						f.expected = forged + packets
 						f.silent(t, "a train")
-						merged = packets < frames
+						merged = packets < frames || mechanism.Off(mechanism.GRO)
 					}
 					if !v6 {
 						f.forge(t, f.frames(f.flow.Next, wrong, ack, evil, 3)...)
