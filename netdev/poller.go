@@ -35,8 +35,8 @@ import (
 // arming and disarming are system calls. Worse, a packet that comes in between
 // would wake the poller, on another thread, to find the ring taken. So it leaves
 // that to the minder. What comes before anybody polls again waits for twice
-// lateArm at most, and if it was not for the one who comes back first, or nobody came, the
-// next callers arm at once for a while (lateBackoff).
+// lateArm at most, and if it was not for the one who comes back first, or nobody
+// came, the next callers arm at once for a while (lateBackoff).
 //
 // An arming ends one Park only, and so the poller may use it up in P3 at a
 // moment when it cannot get the lock: a caller has armed and not yet unlocked,
@@ -195,15 +195,17 @@ func (q *queue) mind() {
 		}
 		return
 	}
-	away := q.late && q.lefts == q.leftsSeen
-	if q.late && !away && !q.dead {
-		q.leftsSeen = q.lefts + 1 // this one, too
-		q.minder.Reset(lateArm)
-		q.leaveTo(true)
-		return
-	}
-	if away && !q.dead && !q.rx.Empty() {
-		q.noLate = lateBackoff
+	came := q.came
+	q.came = false
+	if q.late && !q.dead {
+		if came {
+			q.minder.Reset(lateArm)
+			q.leaveTo(true)
+			return
+		}
+		if !q.rx.Empty() {
+			q.noLate = lateBackoff
+		}
 	}
 	q.minding = false
 	q.leave()
@@ -220,7 +222,6 @@ func (q *queue) leaveTo(late bool) {
 		case q.dead:
 		case late:
 			q.late = true
-			q.lefts++
 			if !q.minding {
 				q.minding = true
 				q.minder.Reset(lateArm)
@@ -250,7 +251,7 @@ func (q *queue) spin(w interface{ Woken() bool }) {
 	}
 	start := time.Now()
 	late := q.late
-	q.late = false
+	q.late, q.came = false, true
 	for i := 1; !w.Woken(); i++ {
 		if q.poll() != 0 {
 			if !w.Woken() {

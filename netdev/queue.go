@@ -30,22 +30,21 @@ type queue struct {
 	sock  *xsk.Socket
 	tx    txQueue
 
-	missed    atomic.Bool // the poller found the poll lock taken; see poller.go
-	minder    *time.Timer // runs mind while minding
-	pollMu    sync.Mutex  // the poll lock: who holds it owns all below
-	minding   bool        // the minder will arm
-	late      bool        // the last one who left has not armed
-	noLate    int         // how many more have to
-	lefts     uint32      // how often somebody has not
-	leftsSeen uint32      // by the minder
-	dead      bool        // closed: the socket must not be touched
-	rx        *xsk.RX
-	region    *umem.Region
-	descs     [rxBatch]umem.Desc
-	frames    [rxBatch][]byte
-	infos     [rxBatch]packet.Info
-	gro       packet.GRO
-	verify    packet.VerifyOptions
+	missed  atomic.Bool // the poller found the poll lock taken; see poller.go
+	minder  *time.Timer // runs mind while minding
+	pollMu  sync.Mutex  // the poll lock: who holds it owns all below
+	minding bool        // the minder will arm
+	late    bool        // the last one who left has not armed
+	noLate  int         // how many more have to
+	came    bool        // a caller has, since the minder looked
+	dead    bool        // closed: the socket must not be touched
+	rx      *xsk.RX
+	region  *umem.Region
+	descs   [rxBatch]umem.Desc
+	frames  [rxBatch][]byte
+	infos   [rxBatch]packet.Info
+	gro     packet.GRO
+	verify  packet.VerifyOptions
 
 	st rxCounters // written by the poll lock's holder, read by any
 }
