@@ -18,6 +18,12 @@ func pingPong(t testing.TB, n int) func() {
 	p := newPairWith(t, pairOptions{a: testConfig(addrA), b: testConfig(addrB)})
 	p.a.idle, p.b.idle = nil, nil
 	c, s := p.connect(t, "tcp", addrB)
+	return roundTrip(t, c, s, n)
+}
+
+// roundTrip has s send back what comes, n bytes at a time, and returns a
+// function that sends n bytes from c and waits for them.
+func roundTrip(t testing.TB, c, s io.ReadWriter, n int) func() {
 	go func() {
 		b := make([]byte, n)
 		for {

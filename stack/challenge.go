@@ -16,12 +16,9 @@ func (g *guard) sending(r *gstack.Route, pkt *gstack.PacketBuffer) {
 	if g == nil || len(h) < header.TCPMinimumSize {
 		return
 	}
-	t := g.ledger.table.Load()
+	t := g.ledger.tableFor(h)
 	if t == nil {
-		if !h.Flags().Contains(header.TCPFlagSyn) {
-			return
-		}
-		t = g.ledger.ready()
+		return
 	}
 	local, remote := r.LocalAddress(), r.RemoteAddress()
 	ports := binary.BigEndian.Uint32(h)
@@ -58,12 +55,9 @@ func (g *guard) screen(pkt *gstack.PacketBuffer) {
 	if len(h) < header.TCPMinimumSize {
 		return
 	}
-	t := g.ledger.table.Load()
+	t := g.ledger.tableFor(h)
 	if t == nil {
-		if !h.Flags().Contains(header.TCPFlagSyn) {
-			return
-		}
-		t = g.ledger.ready()
+		return
 	}
 	hash, ok := t.hashOfReceived(pkt.NetworkProtocolNumber, pkt.NetworkHeader().Slice(), h)
 	if !ok {

@@ -5,7 +5,6 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
-	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -292,20 +291,20 @@ func TestLabChild(t *testing.T) {
 	var text []string
 	switch child() {
 	case "no privileges":
-		keepCapabilities(t)
+		lab.KeepCapabilities(t)
 		want, text = os.ErrPermission, []string{"CAP_BPF", "CAP_NET_ADMIN", "CAP_NET_RAW"}
 	case "no CAP_NET_RAW":
-		keepCapabilities(t, unix.CAP_NET_ADMIN, unix.CAP_BPF, unix.CAP_PERFMON)
+		lab.KeepCapabilities(t, unix.CAP_NET_ADMIN, unix.CAP_BPF, unix.CAP_PERFMON)
 		want, text = os.ErrPermission, []string{"CAP_NET_RAW"}
 	case "memory limit":
 		limit(64 << 10)
-		keepCapabilities(t, unix.CAP_NET_RAW, unix.CAP_NET_ADMIN, unix.CAP_BPF, unix.CAP_PERFMON)
+		lab.KeepCapabilities(t, unix.CAP_NET_RAW, unix.CAP_NET_ADMIN, unix.CAP_BPF, unix.CAP_PERFMON)
 		want, text = syscall.ENOBUFS, []string{"RLIMIT_MEMLOCK", "ulimit -l", "CAP_IPC_LOCK", "KiB"}
 	case "capabilities only":
-		keepCapabilities(t, unix.CAP_NET_RAW, unix.CAP_NET_ADMIN, unix.CAP_BPF, unix.CAP_IPC_LOCK)
+		lab.KeepCapabilities(t, unix.CAP_NET_RAW, unix.CAP_NET_ADMIN, unix.CAP_BPF, unix.CAP_IPC_LOCK)
 	case "small enough":
 		limit(1 << 20)
-		keepCapabilities(t, unix.CAP_NET_RAW, unix.CAP_NET_ADMIN, unix.CAP_BPF)
+		lab.KeepCapabilities(t, unix.CAP_NET_RAW, unix.CAP_NET_ADMIN, unix.CAP_BPF)
 		cfg.Device.Rings = xsk.RingSizes{RX: 64, TX: 64}
 		cfg.Device.UMEM.Chunks = 192
 	default:
@@ -335,18 +334,4 @@ func TestLabChild(t *testing.T) {
 	if after := openFDs(t); after != fds {
 		t.Errorf("%d descriptors before, %d after", fds, after)
 	}
-}
-
-// keepCapabilities gives up all others on the calling thread, which ends with
-// the test.
-func keepCapabilities(t *testing.T, keep ...uint) {
-	t.Helper()
-	runtime.LockOSThread()
-	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var data [2]unix.CapUserData
-	for _, c := range keep {
-		data[c/32].Effective |= 1 << (c % 32)
-		data[c/32].Permitted |= 1 << (c % 32)
-	}
-	check(t, unix.Capset(&hdr, &data[0]))
 }

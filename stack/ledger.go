@@ -95,6 +95,14 @@ func mix(a, b uint64) uint64 {
 	return hi ^ lo
 }
 
+// tableFor returns the table for a segment: nil before the first SYN.
+func (l *ledger) tableFor(h header.TCP) *ledgerTable {
+	if t := l.table.Load(); t != nil || !h.Flags().Contains(header.TCPFlagSyn) {
+		return t
+	}
+	return l.ready()
+}
+
 // ready returns the table, which it makes if there is none.
 func (l *ledger) ready() *ledgerTable {
 	if t := l.table.Load(); t != nil {

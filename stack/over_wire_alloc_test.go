@@ -1,7 +1,6 @@
 package stack
 
 import (
-	"io"
 	"testing"
 
 	"github.com/afxnet/afxnet/internal/mechanism"
@@ -15,26 +14,7 @@ func wirePingPong(t testing.TB, n int, host string, poll netdev.PollMode) func()
 	o.config[0].Device.Poll, o.config[1].Device.Poll = poll, poll
 	ow := newOverWire(t, o)
 	c, s := ow.tcpPair(t, host)
-	go func() {
-		b := make([]byte, n)
-		for {
-			if _, err := io.ReadFull(s, b); err != nil {
-				return
-			}
-			if _, err := s.Write(b); err != nil {
-				return
-			}
-		}
-	}()
-	b := make([]byte, n)
-	return func() {
-		if _, err := c.Write(b); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := io.ReadFull(c, b); err != nil {
-			t.Fatal(err)
-		}
-	}
+	return roundTrip(t, c, s, n)
 }
 
 // TestOverWireAllocs counts the allocations of a round trip: both sockets, both

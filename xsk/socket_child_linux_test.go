@@ -6,7 +6,6 @@ import (
 	"errors"
 	"os"
 	"os/exec"
-	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -49,7 +48,7 @@ func TestChild(t *testing.T) {
 	case "":
 		// Its parents are the tests above.
 	case "permission":
-		keepCapabilities(t)
+		lab.KeepCapabilities(t)
 		_, err := Open(small(Config{}))
 		if !errors.Is(err, os.ErrPermission) || !strings.Contains(err.Error(), "CAP_NET_RAW") {
 			t.Errorf("Open: %v", err)
@@ -64,28 +63,12 @@ func TestChild(t *testing.T) {
 	}
 }
 
-// keepCapabilities gives up all others on the calling thread, which ends with
-// the test.
-func keepCapabilities(t *testing.T, keep ...uint) {
-	t.Helper()
-	runtime.LockOSThread()
-	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var data [2]unix.CapUserData
-	for _, c := range keep {
-		data[c/32].Effective |= 1 << (c % 32)
-		data[c/32].Permitted |= 1 << (c % 32)
-	}
-	if err := unix.Capset(&hdr, &data[0]); err != nil {
-		t.Fatal(err)
-	}
-}
-
 func childMemory(t *testing.T) {
 	l := unix.Rlimit{Cur: 64 << 10, Max: 64 << 10}
 	if err := unix.Setrlimit(unix.RLIMIT_MEMLOCK, &l); err != nil {
 		t.Fatal(err)
 	}
-	keepCapabilities(t, unix.CAP_NET_RAW, unix.CAP_NET_ADMIN)
+	lab.KeepCapabilities(t, unix.CAP_NET_RAW, unix.CAP_NET_ADMIN)
 	before := openFDs(t)
 	_, err := Open(small(Config{}))
 	if !errors.Is(err, unix.ENOBUFS) {

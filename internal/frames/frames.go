@@ -86,7 +86,7 @@ func Read(l *lab.Lab, d *netdev.Device, before uint64) (Account, error) {
 	if err != nil {
 		return Account{}, err
 	}
-	kernel, err := kernelSent(l.Host)
+	kernel, err := l.Host.IPSent()
 	if err != nil {
 		return Account{}, err
 	}

@@ -3,11 +3,12 @@ package lab
 import (
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/afxnet/afxnet/internal/hostif"
 )
 
 // SetDown sets the AF_XDP side down. The peer loses its carrier.
@@ -67,14 +68,8 @@ func (n *Namespace) AddAddress(prefix netip.Prefix) error {
 // addAddress adds an address that is used at once: without duplicate address
 // detection.
 func addAddress(link netlink.Link, prefix netip.Prefix) error {
-	addr := &netlink.Addr{IPNet: &net.IPNet{
-		IP:   prefix.Addr().AsSlice(),
-		Mask: net.CIDRMask(prefix.Bits(), prefix.Addr().BitLen()),
-	}}
-	if prefix.Addr().Is6() {
-		addr.Flags = unix.IFA_F_NODAD
-	}
-	return netlink.AddrAdd(link, addr)
+	_, err := hostif.AddAddress(link.Attrs().Name, prefix)
+	return err
 }
 
 // Delete deletes the veth pair. If it is gone already, that is no error.

@@ -66,36 +66,66 @@ func linkStats(s *netlink.LinkStatistics) map[string]uint64 {
 	}
 }
 
-// IPSent returns how many IP packets the namespace's kernel has sent: what to
-// subtract from an interface's count to get the frames of AF_XDP sockets.
-// Neighbour discovery and multicast reports of IPv6 are in it, ARP is not.
+// IPSent returns how many frames the namespace's kernel has given to its
+// interface: the IP packets that it made, without those that no interface took.
+// It is what to subtract from an interface's count to get the frames of AF_XDP
+// sockets. Neighbour discovery and multicast reports of IPv6 are in it, ARP is
+// not.
+//
+// The kernel counts a packet as sent before it looks whether the interface can
+// have it. While the link comes up or goes down it may not: mostly a multicast
+// report of IPv6, which the kernel sends from a work queue of its own, a moment
+// after an address or the link has come. Such a packet is counted as discarded
+// too.
+//
+// The discarded ones are read first. One that is discarded between the two
+// readings is then in the answer and missing from an account, as is a frame
+// under way, until the account is read again.
 func (n *Namespace) IPSent() (packets uint64, err error) {
 	err = n.Do(func() error {
-		v4, err := snmpValue("/proc/thread-self/net/snmp", "Ip:", "OutRequests")
+		discarded, err := ipCounter("OutDiscards")
 		if err != nil {
 			return err
 		}
-		v6, err := snmpValue("/proc/thread-self/net/snmp6", "Ip6OutRequests", "")
-		if err != nil {
-			return err
-		}
-		packets = v4 + v6
-		return nil
+		sent, err := ipCounter("OutRequests")
+		packets = sent - discarded
+		return err
 	})
 	return packets, err
 }
 
-// snmpValue reads one counter of /proc/net/snmp, where a line of names goes
-// before the line of values, or of snmp6, where each line is name and value.
+// ipCounter returns a counter of the calling thread's network namespace, summed
+// over IPv4 and IPv6.
+func ipCounter(name string) (uint64, error) {
+	v4, err := snmpValue("/proc/thread-self/net/snmp", "Ip:", name)
+	if err != nil {
+		return 0, err
+	}
+	v6, err := snmpValue("/proc/thread-self/net/snmp6", "Ip6"+name, "")
+	return v4 + v6, err
+}
+
+// snmpValue reads one counter of /proc/net/snmp or snmp6.
 func snmpValue(file, line, column string) (uint64, error) {
 	text, err := os.ReadFile(file)
 	if err != nil {
 		return 0, err
 	}
+	v, err := snmpColumn(string(text), line, column)
+	if err != nil {
+		return 0, fmt.Errorf("lab: %s: %w", file, err)
+	}
+	return v, nil
+}
+
+// snmpColumn finds a counter in a table of snmp, where a line of names goes
+// before the line of values, or of snmp6, where each line is name and value and
+// there is no column.
+func snmpColumn(table, line, column string) (uint64, error) {
 	at := 1
-	for l := range strings.Lines(string(text)) {
+	for l := range strings.Lines(table) {
 		f := strings.Fields(l)
-		if len(f) < 2 || f[0] != line {
+		if len(f) <= at || f[0] != line {
 			continue
 		}
 		if i := slices.Index(f, column); i > 0 {
@@ -104,7 +134,7 @@ func snmpValue(file, line, column string) (uint64, error) {
 		}
 		return strconv.ParseUint(f[at], 10, 64)
 	}
-	return 0, fmt.Errorf("%s: no %s %s", file, line, column)
+	return 0, fmt.Errorf("no %s %s", line, column)
 }
 
 // SetNeighbor makes the namespace's kernel know the link address of an address
