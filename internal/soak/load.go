@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -14,9 +16,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/afxnet/afxnet/internal/lab"
 	"github.com/afxnet/afxnet/internal/soak/traffic"
-	"github.com/afxnet/afxnet/stack"
 )
 
 const (
@@ -39,12 +39,12 @@ const (
 
 // load is the services and connections of a run, and what they have done.
 type load struct {
-	lab    *lab.Lab
-	stack  *stack.Stack
-	idle   []net.Conn
-	closer []io.Closer
+	ground  *ground
+	workers []*worker
+	idle    []net.Conn
+	closer  []io.Closer
 
-	// endpoints is how many the stack has for services and idle connections.
+	// endpoints is how many the stacks have for services and idle connections.
 	endpoints int
 
 	up, down, exchanges, churned, datagrams, datagramsLost atomic.Uint64
@@ -53,11 +53,13 @@ type load struct {
 // worker is one part of the load; run returns when ctx ends, or an error.
 type worker struct {
 	name string
-	run  func(ctx context.Context) error
+	pace pace
+	run  func(ctx context.Context, p *pace) error
 }
 
-func newLoad(l *lab.Lab, s *stack.Stack, idle int) (_ *load, err error) {
-	w := &load{lab: l, stack: s}
+func newLoad(g *ground, idle int) (_ *load, err error) {
+	w := &load{ground: g}
+	w.workers = w.newWorkers()
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, w.close())
@@ -68,8 +70,8 @@ func newLoad(l *lab.Lab, s *stack.Stack, idle int) (_ *load, err error) {
 		udp func(network, address string) (net.PacketConn, error)
 		at  []netip.Addr
 	}{
-		{s.Listen, s.ListenPacket, []netip.Addr{l.StackV4.Addr(), l.StackV6.Addr()}},
-		{l.Peer.Listen, l.Peer.ListenPacket, []netip.Addr{l.Peer.V4.Addr(), l.Peer.V6.Addr()}},
+		{g.stack.Listen, g.stack.ListenPacket, []netip.Addr{g.v4, g.v6}},
+		{g.peer.listen, g.peer.listenPacket, []netip.Addr{g.peer.v4, g.peer.v6}},
 	} {
 		for _, a := range listen.at {
 			ln, err := listen.tcp("tcp", hostPort(a, echoPort))
@@ -96,7 +98,7 @@ func newLoad(l *lab.Lab, s *stack.Stack, idle int) (_ *load, err error) {
 			return nil, err
 		}
 	}
-	w.endpoints = s.Stats().Endpoints
+	w.endpoints = g.endpoints()
 	return w, nil
 }
 
@@ -112,9 +114,9 @@ func (w *load) run(ctx context.Context, d time.Duration) error {
 	end := time.AfterFunc(d, func() { fail(errTimeOver) })
 	defer end.Stop()
 	var wg sync.WaitGroup
-	for _, worker := range w.workers() {
+	for _, worker := range w.workers {
 		wg.Go(func() {
-			if err := worker.run(work); err != nil && work.Err() == nil {
+			if err := worker.run(work, &worker.pace); err != nil && work.Err() == nil {
 				fail(fmt.Errorf("%s: %w", worker.name, err))
 			}
 		})
@@ -127,6 +129,13 @@ func (w *load) run(ctx context.Context, d time.Duration) error {
 		return cause
 	}
 	return nil
+}
+
+// slow has every worker go at a share of the pace it had in a run of d.
+func (w *load) slow(share float64, d time.Duration) {
+	for _, worker := range w.workers {
+		worker.pace.slow(share, d)
+	}
 }
 
 // close ends services and idle connections.
@@ -149,80 +158,81 @@ func (w *load) checkIdle() error {
 	return nil
 }
 
-// dial connects to the other side's echo service: from the kernel to the stack
-// or the other way.
-func (w *load) dial(ctx context.Context, fromKernel, v6 bool) (net.Conn, error) {
-	return w.dialNetwork(ctx, "tcp", fromKernel, v6)
+// dial connects to the other side's echo service: from the peer to the stack or
+// the other way.
+func (w *load) dial(ctx context.Context, fromPeer, v6 bool) (net.Conn, error) {
+	return w.dialNetwork(ctx, "tcp", fromPeer, v6)
 }
 
-func (w *load) dialNetwork(ctx context.Context, network string, fromKernel, v6 bool) (net.Conn, error) {
+func (w *load) dialNetwork(ctx context.Context, network string, fromPeer, v6 bool) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	to := map[bool]netip.Addr{false: w.lab.Peer.V4.Addr(), true: w.lab.Peer.V6.Addr()}[v6]
-	if fromKernel {
-		to = map[bool]netip.Addr{false: w.lab.StackV4.Addr(), true: w.lab.StackV6.Addr()}[v6]
-		return w.lab.Peer.Dial(ctx, network, hostPort(to, echoPort))
+	g := w.ground
+	to := map[bool]netip.Addr{false: g.peer.v4, true: g.peer.v6}[v6]
+	if fromPeer {
+		to = map[bool]netip.Addr{false: g.v4, true: g.v6}[v6]
+		return g.peer.dial(ctx, network, hostPort(to, echoPort))
 	}
-	return w.stack.DialContext(ctx, network, hostPort(to, echoPort))
+	return g.stack.DialContext(ctx, network, hostPort(to, echoPort))
 }
 
-func (w *load) workers() []worker {
-	all := []worker{
-		{"upload", func(ctx context.Context) error { return w.bulk(ctx, true) }},
-		{"download", func(ctx context.Context) error { return w.bulk(ctx, false) }},
+func (w *load) newWorkers() []*worker {
+	all := []*worker{
+		{name: "upload", run: func(ctx context.Context, p *pace) error { return w.bulk(ctx, p, true) }},
+		{name: "download", run: func(ctx context.Context, p *pace) error { return w.bulk(ctx, p, false) }},
 	}
 	for i := range 4 {
-		fromKernel, v6 := i%2 == 0, i/2 == 0
-		side := map[bool]string{true: "kernel to stack", false: "stack to kernel"}[fromKernel]
+		fromPeer, v6 := i%2 == 0, i/2 == 0
+		side := map[bool]string{true: "peer to stack", false: "stack to peer"}[fromPeer]
 		if v6 {
 			side += ", IPv6"
 		}
 		all = append(all,
-			worker{"requests, " + side, func(ctx context.Context) error { return w.request(ctx, fromKernel, v6) }},
-			worker{"connections, " + side, func(ctx context.Context) error { return w.churn(ctx, fromKernel, v6) }},
-			worker{"datagrams, " + side, func(ctx context.Context) error { return w.datagram(ctx, fromKernel, v6) }},
+			&worker{name: "requests, " + side, run: func(ctx context.Context, p *pace) error { return w.request(ctx, p, fromPeer, v6) }},
+			&worker{name: "connections, " + side, run: func(ctx context.Context, p *pace) error { return w.churn(ctx, p, fromPeer, v6) }},
+			&worker{name: "datagrams, " + side, run: func(ctx context.Context, p *pace) error { return w.datagram(ctx, p, fromPeer, v6) }},
 		)
 	}
 	return all
 }
 
 // bulk sends over one connection after the other.
-func (w *load) bulk(ctx context.Context, up bool) error {
+func (w *load) bulk(ctx context.Context, p *pace, up bool) error {
 	for n := uint64(0); ctx.Err() == nil; n++ {
-		if err := w.bulkOnce(ctx, up, n); err != nil {
+		if err := w.bulkOnce(ctx, p, up, n); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (w *load) bulkOnce(ctx context.Context, up bool, n uint64) error {
-	at := w.lab.StackV4
+func (w *load) bulkOnce(ctx context.Context, p *pace, up bool, n uint64) error {
+	at := w.ground.v4
 	if n%2 == 1 {
-		at = w.lab.StackV6
+		at = w.ground.v6
 	}
-	ln, err := w.stack.Listen("tcp", hostPort(at.Addr(), bulkPort+int(n%2)+2*map[bool]int{true: 1}[up]))
+	ln, err := w.ground.stack.Listen("tcp", hostPort(at, bulkPort+int(n%2)+2*map[bool]int{true: 1}[up]))
 	if err != nil {
 		return err
 	}
 	defer ln.Close()
-	kernel, err := w.lab.Peer.Dial(ctx, "tcp", ln.Addr().String())
+	theirs, err := w.ground.peer.dial(ctx, "tcp", ln.Addr().String())
 	if err != nil {
 		return err
 	}
-	defer kernel.Close()
+	defer theirs.Close()
 	ours, err := ln.Accept()
 	if err != nil {
 		return err
 	}
 	defer ours.Close()
 	// The end of the run cuts it off.
-	defer context.AfterFunc(ctx, func() { kernel.Close(); ours.Close() })()
-	from, to, count := kernel, ours, &w.up
+	defer context.AfterFunc(ctx, func() { theirs.Close(); ours.Close() })()
+	from, to, count := theirs, ours, &w.up
 	if !up {
-		from, to, count = ours, kernel, &w.down
+		from, to, count = ours, theirs, &w.down
 	}
-	return traffic.Transfer(from, &counted{to, count}, rand.Uint64(), bulkBytes)
+	return traffic.Transfer(&paced{from, ctx, p}, &counted{to, count}, rand.Uint64(), bulkBytes)
 }
 
 // counted counts what is read from a connection.
@@ -238,8 +248,8 @@ func (c *counted) Read(b []byte) (int, error) {
 }
 
 // request sends one message at a time and waits for it to come back.
-func (w *load) request(ctx context.Context, fromKernel, v6 bool) error {
-	c, err := w.dial(ctx, fromKernel, v6)
+func (w *load) request(ctx context.Context, p *pace, fromPeer, v6 bool) error {
+	c, err := w.dial(ctx, fromPeer, v6)
 	if err != nil {
 		return err
 	}
@@ -249,16 +259,17 @@ func (w *load) request(ctx context.Context, fromKernel, v6 bool) error {
 			return err
 		}
 		w.exchanges.Add(1)
+		p.did(ctx, 1)
 	}
 	return nil
 }
 
 // churn makes connections that live for one exchange.
-func (w *load) churn(ctx context.Context, fromKernel, v6 bool) error {
+func (w *load) churn(ctx context.Context, p *pace, fromPeer, v6 bool) error {
 	pause := time.NewTicker(churnPause)
 	defer pause.Stop()
 	for ctx.Err() == nil {
-		c, err := w.dial(ctx, fromKernel, v6)
+		c, err := w.dial(ctx, fromPeer, v6)
 		if err == nil {
 			err = traffic.Exchange(c, message(2000), patience)
 			err = errors.Join(err, c.Close())
@@ -267,6 +278,7 @@ func (w *load) churn(ctx context.Context, fromKernel, v6 bool) error {
 			return err
 		}
 		w.churned.Add(1)
+		p.did(ctx, 1)
 		<-pause.C
 	}
 	return nil
@@ -274,13 +286,13 @@ func (w *load) churn(ctx context.Context, fromKernel, v6 bool) error {
 
 // datagram sends datagrams, some of them in fragments, and waits for each to
 // come back; some get lost, but none comes back changed.
-func (w *load) datagram(ctx context.Context, fromKernel, v6 bool) error {
+func (w *load) datagram(ctx context.Context, p *pace, fromPeer, v6 bool) error {
 	for ctx.Err() == nil {
-		c, err := w.dialNetwork(ctx, "udp", fromKernel, v6)
+		c, err := w.dialNetwork(ctx, "udp", fromPeer, v6)
 		if err != nil {
 			return err
 		}
-		err = w.datagramsOn(ctx, c)
+		err = w.datagramsOn(ctx, p, c)
 		c.Close()
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			// Its answer may still come: the next one needs a new socket.
@@ -292,14 +304,44 @@ func (w *load) datagram(ctx context.Context, fromKernel, v6 bool) error {
 	return nil
 }
 
-func (w *load) datagramsOn(ctx context.Context, c net.Conn) error {
-	for ctx.Err() == nil {
-		if err := traffic.Exchange(c, message(8000), lost); err != nil {
+func (w *load) datagramsOn(ctx context.Context, p *pace, c net.Conn) error {
+	buf := make([]byte, 64<<10)
+	for n := uint64(0); ctx.Err() == nil; n++ {
+		if err := c.SetDeadline(time.Now().Add(lost)); err != nil {
 			return err
 		}
+		if _, err := c.Write(datagram(n)); err != nil {
+			return err
+		}
+		for back := n + 1; back != n; {
+			got, err := c.Read(buf)
+			if err != nil {
+				return err
+			}
+			// Or the network has repeated an earlier one.
+			if got >= 8 {
+				back = binary.BigEndian.Uint64(buf)
+			}
+			if back > n || !bytes.Equal(buf[:got], datagram(back)) {
+				return fmt.Errorf("udp: a datagram of %d bytes that was not sent, after %d", got, n)
+			}
+		}
 		w.datagrams.Add(1)
+		p.did(ctx, 1)
 	}
 	return nil
+}
+
+// datagram returns the nth datagram of a socket: its number and up to 8000
+// further bytes.
+func datagram(n uint64) []byte {
+	var key [32]byte
+	binary.BigEndian.PutUint64(key[:], n)
+	random := rand.NewChaCha8(key)
+	b := make([]byte, 8+random.Uint64()%8000)
+	random.Read(b) //nolint:errcheck // never fails
+	binary.BigEndian.PutUint64(b, n)
+	return b
 }
 
 // message returns 1 to most random bytes.

@@ -9,11 +9,18 @@
 // over IPv4 and IPv6, between kernel sockets in one namespace and the stack in
 // the other. Every ten seconds it prints a line.
 //
+//	go run ./internal/soak -d 30m -wire -load 0.8
+//
+// With -wire two stacks talk to each other over a wire in memory that loses,
+// repeats, reorders and corrupts frames, from a seed. With -load each part of
+// the load goes at that share of the pace it had in the warm-up, which is as
+// fast as it can.
+//
 // What is compared is the stack at rest: after a short warm-up, and again after
 // the run, the load stops, and once the last connection has left TIME-WAIT the
 // memory, goroutines, descriptors and endpoints that remain are counted. Under
 // load they follow the load, and a leak hides in that. The two rests take a
-// minute each. It needs root.
+// minute each. Without -wire it needs root.
 package main
 
 import (
@@ -21,7 +28,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"net/netip"
 	"os"
 	"os/signal"
 	"runtime/pprof"
@@ -29,8 +35,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/afxnet/afxnet/internal/frames"
-	"github.com/afxnet/afxnet/internal/lab"
 	"github.com/afxnet/afxnet/stack"
 	_ "github.com/afxnet/afxnet/stack/inline" // unless -off says otherwise
 )
@@ -42,6 +46,9 @@ type options struct {
 	idle     int
 	profile  string
 	off      string
+	wire     bool
+	seed     uint64
+	load     float64
 }
 
 func main() {
@@ -52,6 +59,9 @@ func main() {
 	flag.IntVar(&o.idle, "idle", 200, "connections that do nothing")
 	flag.StringVar(&o.profile, "profile", "", "write heap profiles of both rests to this prefix and .1, .2")
 	flag.StringVar(&o.off, "off", "", "mechanisms not to use, of fastip,inline,gro,ackhold,latearm")
+	flag.BoolVar(&o.wire, "wire", false, "two stacks over a faulty wire in memory, instead of a kernel and a stack")
+	flag.Uint64Var(&o.seed, "seed", 0, "seed of the wire's faults; 0 takes a random one")
+	flag.Float64Var(&o.load, "load", 1, "share of the load that could be borne, over 0 and at most 1")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -64,37 +74,22 @@ func main() {
 }
 
 func run(ctx context.Context, o options) (err error) {
-	if flag.NArg() != 0 || o.duration < 30*time.Second || o.idle < 0 {
-		return errors.New("-d is at least 30s, -idle at least 0, and there are no arguments")
+	if flag.NArg() != 0 || o.duration < 30*time.Second || o.idle < 0 || o.load <= 0 || o.load > 1 {
+		return errors.New("-d is at least 30s, -idle at least 0, -load over 0 and at most 1, and there are no arguments")
 	}
-	cfg := stack.Config{Interface: lab.HostDevice}
-	if err := o.without(&cfg); err != nil {
-		return err
+	open := newLab
+	if o.wire {
+		open = newWire
 	}
-	l, err := lab.Open(lab.Config{Queues: o.queues, MTU: o.mtu})
+	g, err := open(o)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, l.Close()) }()
-	cfg.Addresses = []netip.Prefix{l.StackV4, l.StackV6}
-	var s *stack.Stack
-	err = l.Host.Do(func() (err error) {
-		s, err = stack.Open(cfg)
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, s.Close()) }()
-	if info := s.Info(); info.InlineErr != nil {
+	defer func() { err = errors.Join(err, g.close()) }()
+	if info := g.stack.Info(); info.InlineErr != nil {
 		return info.InlineErr
 	}
-	before, err := frames.Before(l)
-	if err != nil {
-		return err
-	}
-
-	load, err := newLoad(l, s, o.idle)
+	load, err := newLoad(g, o.idle)
 	if err != nil {
 		return err
 	}
@@ -103,6 +98,9 @@ func run(ctx context.Context, o options) (err error) {
 	for i, d := range []time.Duration{warmUp, o.duration} {
 		if err := load.run(ctx, d); err != nil {
 			return err
+		}
+		if i == 0 && o.load < 1 {
+			load.slow(o.load, d)
 		}
 		if rests[i], err = load.rest(ctx); err != nil {
 			return err
@@ -117,11 +115,8 @@ func run(ctx context.Context, o options) (err error) {
 	err = errors.Join(load.checkIdle(), load.close())
 
 	// Retransmissions of what was cut off may go on for a while.
-	a, accountErr := frames.Settle(l, s.Device(), before, time.Minute)
+	a, accountErr := g.account(time.Minute)
 	fmt.Println(a)
-	if accountErr == nil && a.Missing != 0 {
-		accountErr = fmt.Errorf("%d frames are unaccounted for", a.Missing)
-	}
 	return errors.Join(err, accountErr, growth(rests[0], rests[1]))
 }
 

@@ -29,7 +29,7 @@ type sample struct {
 	resident   uint64 // bytes
 	goroutines int
 	fds        int
-	endpoints  int // of the stack
+	endpoints  int // of all stacks
 }
 
 // watch prints a line from time to time until ctx ends, or returns an error if a
@@ -75,19 +75,19 @@ func (w *load) progress() map[string]done {
 	}
 }
 
-// rest waits until all connections of the load have left the stack, and
+// rest waits until all connections of the load have left the stacks, and
 // measures what remains. The load has ended.
 func (w *load) rest(ctx context.Context) (sample, error) {
 	start := time.Now()
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
-		n := w.stack.Stats().Endpoints
+		n := w.ground.endpoints()
 		if n <= w.endpoints {
 			break
 		}
 		if time.Since(start) > settled {
-			return sample{}, fmt.Errorf("%v after the load ended the stack has %d endpoints, not %d", settled, n, w.endpoints)
+			return sample{}, fmt.Errorf("%v after the load ended %d endpoints remain, not %d", settled, n, w.endpoints)
 		}
 		select {
 		case <-ctx.Done():
@@ -106,7 +106,7 @@ func (w *load) measure(at time.Duration) sample {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	s := sample{at: at, heap: m.HeapAlloc, goroutines: runtime.NumGoroutine(),
-		endpoints: w.stack.Stats().Endpoints}
+		endpoints: w.ground.endpoints()}
 	if fds, err := os.ReadDir("/proc/self/fd"); err == nil {
 		s.fds = len(fds)
 	}
@@ -122,7 +122,7 @@ func (w *load) measure(at time.Duration) sample {
 // line says what the run has done so far.
 func (w *load) line(s sample) string {
 	var rx, tx, drops uint64
-	st, err := w.stack.Device().Stats()
+	st, err := w.ground.stack.Device().Stats()
 	if err != nil {
 		return err.Error()
 	}
