@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"time"
 
@@ -59,9 +60,12 @@ func newConductor(ctx context.Context, o options, log io.Writer) (c *conductor, 
 	}
 	c.env.Duration = c.o.duration.String()
 	for _, name := range o.workloads {
-		cases, err := plan.Cases(name, c.planOptions())
+		cases, err := c.cases(name)
 		if err != nil {
 			return nil, err
+		}
+		if len(cases) == 0 {
+			continue
 		}
 		c.plan = append(c.plan, cases)
 		if cases[0].Proxied && c.backend == nil {
@@ -71,11 +75,19 @@ func newConductor(ctx context.Context, o options, log io.Writer) (c *conductor, 
 			}
 		}
 	}
+	if len(c.plan) == 0 {
+		return nil, fmt.Errorf("-match: no case of %s matches %q", strings.Join(o.workloads, ", "), o.match)
+	}
 	return c, nil
 }
 
-func (c *conductor) planOptions() plan.Options {
-	return plan.Options{Quick: c.o.quick, Duration: c.o.duration, Idle: c.o.idle, MTU: c.env.MTU}
+// cases returns the cases of a workload that are asked for.
+func (c *conductor) cases(workload string) ([]plan.Case, error) {
+	cases, err := plan.Cases(workload, plan.Options{Quick: c.o.quick, Duration: c.o.duration, Idle: c.o.idle, MTU: c.env.MTU})
+	if c.o.match != nil {
+		cases = slices.DeleteFunc(cases, func(cs plan.Case) bool { return !c.o.match.MatchString(cs.Params.String()) })
+	}
+	return cases, err
 }
 
 // What a quick run plans with. Opening a peer takes a tenth of a second; the rest
@@ -92,8 +104,8 @@ const (
 func (c *conductor) quickDuration() time.Duration {
 	var turns, runs int
 	for _, name := range c.o.workloads {
-		cases, err := plan.Cases(name, c.planOptions())
-		if err != nil {
+		cases, err := c.cases(name)
+		if err != nil || len(cases) == 0 {
 			continue // newConductor says so
 		}
 		if cases[0].Solo != "" {
@@ -101,12 +113,14 @@ func (c *conductor) quickDuration() time.Duration {
 			continue
 		}
 		for _, e := range c.peers {
-			turns += c.o.rounds + 1
+			takes := 0
 			for _, cs := range cases {
 				if cs.Takes(e) {
-					runs += c.o.rounds + 1
+					takes++
 				}
 			}
+			runs += takes * (c.o.rounds + 1)
+			turns += min(takes, 1) * (c.o.rounds + 1)
 		}
 	}
 	left := quickPlan - time.Duration(turns)*turnCost - time.Duration(runs)*caseCost
@@ -170,6 +184,9 @@ func missing(have, all []string) (m []string) {
 // turn starts a server with one peer, measures all cases of a workload, and ends
 // it.
 func (c *conductor) turn(ctx context.Context, e peers.Entry, cases []plan.Case, round int) (err error) {
+	if c.impossible[e.Name] || !slices.ContainsFunc(cases, func(cs plan.Case) bool { return cs.Takes(e) }) {
+		return nil
+	}
 	label := fmt.Sprintf("%s round %d/%d %s", cases[0].Workload, round, c.o.rounds, e.Name)
 	server, err := role.Start(role.Server, role.Options{Inside: c.bed.host, GOMAXPROCS: c.o.gomaxprocs, CPUs: c.o.pin[0]})
 	if err != nil {
@@ -192,7 +209,9 @@ func (c *conductor) turn(ctx context.Context, e peers.Entry, cases []plan.Case, 
 		Interface: c.bed.device, V4: c.bed.v4, V6: c.bed.v6, MTU: c.env.MTU, Queues: c.o.queues,
 	}}, &opened)
 	if err != nil {
-		c.fail(label, err)
+		if ctx.Err() == nil && !c.leaveOut(e.Name, err) {
+			c.fail(label, err)
+		}
 		return nil
 	}
 	c.noteInfo(e.Name, opened)
@@ -215,6 +234,17 @@ func (c *conductor) turn(ctx context.Context, e peers.Entry, cases []plan.Case, 
 	}
 	m.drop(ctx)
 	return nil
+}
+
+// leaveOut tells whether this machine cannot run a contestant, and says so once.
+func (c *conductor) leaveOut(name string, err error) bool {
+	// The error comes from another process, as a text.
+	if !strings.Contains(err.Error(), errors.ErrUnsupported.Error()) {
+		return false
+	}
+	c.impossible[name] = true
+	fmt.Fprintf(c.log, "bench: %s is left out: %v\n", name, err)
+	return true
 }
 
 // fail notes what went wrong with one peer.

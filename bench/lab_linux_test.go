@@ -22,7 +22,7 @@ func TestLab(t *testing.T) {
 	dir := t.TempDir()
 	o, err := parse([]string{
 		"-quick", "-rounds", "1", "-d", "100ms", "-idle", "100ms",
-		"-workloads", strings.Join(plan.Names(), ","), "-peers", "kernel,afxnet",
+		"-workloads", strings.Join(plan.Names(), ","), "-peers", "kernel,floor,raw,afxnet",
 		"-json", filepath.Join(dir, "out.json"), "-html", filepath.Join(dir, "out.html"),
 	}, io.Discard)
 	if err != nil {
@@ -62,7 +62,11 @@ func TestLab(t *testing.T) {
 				checkSolo(t, cs, found, solo[cs.Workload+" "+cs.Params.String()])
 				continue
 			}
-			for _, peer := range o.peers {
+			for _, e := range c.peers {
+				if !cs.Takes(e) {
+					continue
+				}
+				peer := e.Name
 				name := cs.Workload + " " + cs.Params.String() + " " + peer
 				r, ok := found[name]
 				if !ok {
@@ -73,12 +77,19 @@ func TestLab(t *testing.T) {
 			}
 		}
 	}
-	for _, peer := range o.peers {
+	for _, peer := range []string{"kernel", "afxnet"} {
 		r := found["rr tcp 64 B "+peer]
 		near(t, r, "rx_frames_per_op", 1)
 		near(t, r, "tx_frames_per_op", 1)
 		if !c.uncounted {
 			near(t, r, map[string]string{"kernel": "syscalls_write_per_op", "afxnet": "syscalls_sendto_per_op"}[peer], 1)
+		}
+	}
+	for name, metric := range map[string]string{
+		"stream tcp 1 conns afxnet": summary.RatioToRaw, "source tcp 1 conns raw": summary.RatioToRaw, "crr tcp 64 B afxnet": "ops_s_gap_closed",
+	} {
+		if f, ok := found[name].Figure(metric); !ok {
+			t.Errorf("%s: no %s: %+v", name, metric, f)
 		}
 	}
 	if !strings.Contains(table.String(), "not for quoting") {

@@ -17,6 +17,12 @@
 // all alike. Connections are opened, and one exchange made, before the measuring
 // starts.
 //
+// On a machine with few CPUs the scheduler puts the kernel's server and its client
+// on one CPU or on two, by chance when they start, and takes some 200 ms to settle:
+// rounds (-d) shorter than that measure where they started, with two values of p50
+// that differ by a factor of two. More rounds make an interval narrower, longer
+// ones do not. To compare peers of ours with each other, shorter rounds are fine.
+//
 // The first round is discarded. In it a BPF program counts system calls, which
 // would slow the others down. Of the rest, figures are medians over rounds, and
 // ratios to the kernel medians of the ratios within each round; the 95% intervals
@@ -26,7 +32,15 @@
 //
 // Two workloads have no client. raw is AF_XDP without a stack, beside the same in
 // C where there is a compiler: what a link can carry. wire joins two stacks in
-// memory: what a stack costs. Their ratios are to the C program and to gVisor.
+// memory: what a stack costs. Their ratios are to the C program and to gVisor, with
+// the channel endpoint as it is and with GRO driven by the reader of the channel.
+//
+// Two peers have no stack and say what a client allows: floor answers requests, raw
+// sends and receives in bulk, both over TCP with the client's kernel at the other
+// end. Beside the ratio to the kernel, tables and JSON have throughput as a share of
+// raw's, and how much of the gap from the kernel's latency, and rate, to floor's a
+// peer closes: 0 is the kernel, 1 the floor, below 0 is worse than the kernel. With
+// -ablation they have the ratio of ours less one mechanism to ours with all.
 //
 // CPU time per operation is the whole machine's, soft interrupts included, so
 // nothing else should run on it; the server's and the client's own are given

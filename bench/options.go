@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,6 +19,7 @@ import (
 
 type options struct {
 	workloads, peers []string
+	match            *regexp.Regexp // what cases have to be described by; nil for all
 	rounds           int
 	duration, idle   time.Duration
 	quick            bool
@@ -43,20 +45,24 @@ const (
 	quickRounds = 3
 )
 
+// agentPort is where an agent listens if nobody says otherwise.
+const agentPort = "7100"
+
 var errQuickOver = errors.New("the time of a quick run is over")
 
 // quickPeers are the peers of a quick run that names none.
-var quickPeers = []string{peers.Kernel, peers.Floor, "afxnet", "inline", "inline-block"}
+var quickPeers = []string{peers.Kernel, peers.Floor, peers.Raw, "afxnet", "inline", "inline-block"}
 
 // parse reads the command line. Errors name the flag and what it takes.
 func parse(args []string, out io.Writer) (o options, err error) {
 	o.begun = time.Now()
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	f.SetOutput(out)
-	var workloads, peerNames, pin, addr string
+	var workloads, peerNames, match, pin, addr string
 	var ablation bool
 	f.StringVar(&workloads, "workloads", "", "workloads to run, separated by commas; all if empty")
 	f.StringVar(&peerNames, "peers", "", "peers to compare, separated by commas; all if empty, but for those of -ablation")
+	f.StringVar(&match, "match", "", "run only the cases whose parameters match this regular expression, such as 'tcp 64 B'")
 	f.BoolVar(&ablation, "ablation", false, "compare ours with ours less one mechanism each: what each is worth")
 	f.IntVar(&o.rounds, "rounds", 10, "rounds that count; one more, discarded, goes before them")
 	f.DurationVar(&o.duration, "d", 500*time.Millisecond, "how long each case runs in each round")
@@ -70,7 +76,7 @@ func parse(args []string, out io.Writer) (o options, err error) {
 	f.StringVar(&o.html, "html", "", "file to write a page with plots to")
 	f.StringVar(&o.iface, "i", "", "interface of a real link, instead of the private network")
 	f.StringVar(&addr, "addr", "", "with -i: address with prefix length to serve at; nobody on the link may have it")
-	f.StringVar(&o.peer, "peer", "", "with -i: host:port of the agent on the other machine, reached by another address than -addr")
+	f.StringVar(&o.peer, "peer", "", "with -i: host, or host:port, of the agent on the other machine, reached by another address than -addr")
 	f.StringVar(&o.peerDev, "peer-i", "", "with -i: device at the agent's end whose offloads may be changed, as XDP needs over veth and virtio")
 	f.StringVar(&o.agent, "agent", "", "be the client for a bench on another machine; listen at this host:port")
 	f.Usage = func() {
@@ -110,13 +116,19 @@ func parse(args []string, out io.Writer) (o options, err error) {
 			return o, err
 		}
 	}
+	if match != "" {
+		if o.match, err = regexp.Compile(match); err != nil {
+			return o, fmt.Errorf("-match: %w", err)
+		}
+	}
 	if o.pin, err = parsePin(pin); err != nil {
 		return o, err
 	}
 	if o.quick {
 		o.quicken(given)
 	}
-	return o, o.check(addr)
+	err = o.check(addr)
+	return o, err
 }
 
 // quicken leaves out what a quick run has no time for.
@@ -157,8 +169,11 @@ func (o *options) check(addr string) error {
 	if o.addr, err = netip.ParsePrefix(addr); err != nil || !o.addr.Addr().Is4() {
 		return fmt.Errorf("-addr is %q, want an IPv4 address with prefix length, such as 192.0.2.10/24", addr)
 	}
+	if o.peer == "" {
+		return errors.New(`-peer is "", want the host of a bench with -agent`)
+	}
 	if _, _, err := net.SplitHostPort(o.peer); err != nil {
-		return fmt.Errorf("-peer is %q, want host:port of a bench with -agent: %w", o.peer, err)
+		o.peer = net.JoinHostPort(strings.Trim(o.peer, "[]"), agentPort)
 	}
 	return nil
 }

@@ -37,6 +37,19 @@ func TestParseQuick(t *testing.T) {
 	}
 }
 
+func TestParseMatch(t *testing.T) {
+	o, err := parse([]string{"-match", "tcp 64 B$"}, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &conductor{o: o}
+	for workload, want := range map[string]int{"rr": 1, "crr": 1, "idle": 0} {
+		if cases, err := c.cases(workload); err != nil || len(cases) != want {
+			t.Errorf("%s: %d cases, %v, want %d", workload, len(cases), err, want)
+		}
+	}
+}
+
 func TestParsePin(t *testing.T) {
 	o, err := parse([]string{"-pin", "0,1/2"}, io.Discard)
 	if err != nil || fmt.Sprint(o.pin) != "[[0 1] [2]]" {
@@ -48,6 +61,12 @@ func TestParseReal(t *testing.T) {
 	o, err := parse([]string{"-i", "eth0", "-addr", "192.0.2.10/24", "-peer", "192.0.2.20:7100"}, io.Discard)
 	if err != nil || o.iface != "eth0" || o.addr.String() != "192.0.2.10/24" {
 		t.Errorf("got %+v, %v", o, err)
+	}
+	for given, want := range map[string]string{"host": "host:7100", "host:1": "host:1", "fd00::1": "[fd00::1]:7100", "[fd00::1]": "[fd00::1]:7100"} {
+		o, err := parse([]string{"-i", "eth0", "-addr", "192.0.2.10/24", "-peer", given}, io.Discard)
+		if err != nil || o.peer != want {
+			t.Errorf("-peer %s: got %q, %v, want %q", given, o.peer, err, want)
+		}
 	}
 }
 
@@ -67,7 +86,7 @@ func TestParseErrors(t *testing.T) {
 		{"-i eth0", `-addr is ""`},
 		{"-i eth0 -addr fd00::1/64", "-addr is"},
 		{"-i eth0 -addr 192.0.2.1/24", `-peer is ""`},
-		{"-i eth0 -addr 192.0.2.1/24 -peer host", `-peer is "host"`},
+		{"-match [", "-match: "},
 		{"-agent :7100 -quick", "-agent takes no other flags"},
 		{"rr", `unexpected argument "rr"`},
 		{"-unknown", "not defined"},

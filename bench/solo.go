@@ -22,11 +22,14 @@ import (
 // soloPeers is about how many contestants a case without a client has.
 const soloPeers = 5
 
+// bases are whom the contestants of a case without a client are compared with.
+var bases = map[string][]string{plan.Raw: {"c"}, plan.Wire: {"gvisor", "gvisor-gro"}}
+
 // solo runs one round of a workload without a client: all contestants of all
 // cases, in an order drawn anew. Their figures have no ratio to the kernel; the
 // ratio to another contestant within the round is a metric of its own.
 func (c *conductor) solo(ctx context.Context, cases []plan.Case, round int) error {
-	run, names, base := c.wire, c.wireKinds(), "gvisor"
+	run, names := c.wire, c.wireKinds()
 	if cases[0].Workload == plan.Raw {
 		if c.bed.clientPID == 0 {
 			if round == 0 {
@@ -34,12 +37,13 @@ func (c *conductor) solo(ctx context.Context, cases []plan.Case, round int) erro
 			}
 			return nil
 		}
-		run, names, base = c.raw, []string{"xsk", "c"}, "c"
+		run, names = c.raw, []string{"xsk", "c"}
 	}
 	for _, cs := range cases {
 		done := make(map[string]map[string]float64)
 		for _, i := range rand.Perm(len(names)) {
-			if c.impossible[names[i]] || names[i] == "c" && cs.Solo == "forward" {
+			contestant := cs.Workload + " " + names[i] // not the peer of that name
+			if c.impossible[contestant] || names[i] == "c" && cs.Solo == "forward" {
 				continue
 			}
 			label := fmt.Sprintf("%s round %d/%d %s %s", cs.Workload, round, c.o.rounds, names[i], cs.Params)
@@ -47,13 +51,10 @@ func (c *conductor) solo(ctx context.Context, cases []plan.Case, round int) erro
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
-			if err != nil && strings.Contains(err.Error(), errors.ErrUnsupported.Error()) {
-				c.impossible[names[i]] = true
-				fmt.Fprintf(c.log, "bench: %s is left out: %v\n", names[i], err)
-				continue
-			}
 			if err != nil {
-				c.fail(label, err)
+				if !c.leaveOut(contestant, err) {
+					c.fail(label, err)
+				}
 				continue
 			}
 			done[names[i]] = v
@@ -63,7 +64,9 @@ func (c *conductor) solo(ctx context.Context, cases []plan.Case, round int) erro
 			if !ok {
 				continue
 			}
-			withRatios(v, done[base], base)
+			for _, base := range bases[cs.Workload] {
+				withRatios(v, done[base], base)
+			}
 			s := summary.Sample{Workload: cs.Workload, Params: cs.Params, Peer: name, Round: round, Metrics: v}
 			c.samples = append(c.samples, s)
 			fmt.Fprintf(c.log, "%s round %d/%d %s: %s: %s\n", cs.Workload, round, c.o.rounds, name, cs.Params, headline(s))

@@ -23,10 +23,13 @@ type answerer struct {
 	v6  netip.Addr
 	mss [2]uint16 // for IPv4 and IPv6, bytes
 
-	info  packet.Info // of the frame in hand
-	owed  [hints]bool // flows that have data here which was not acknowledged
-	later bool        // the reply in hand is an ACK that one for the same flow may replace
-	count tally
+	info    packet.Info // of the frame in hand
+	owed    [hints]bool // flows that have data here which was not acknowledged
+	later   bool        // the reply in hand is an ACK that one for the same flow may replace
+	patient bool        // it may also wait until the queue is idle
+	flows   [flows]flow // to the sink, and from the source
+	turn    int         // of the next one to be replaced
+	count   tally
 }
 
 func newAnswerer(mac [6]byte, v4, v6 netip.Addr, mtu int) *answerer {
@@ -41,7 +44,7 @@ func newAnswerer(mac [6]byte, v4, v6 netip.Addr, mtu int) *answerer {
 // length; 0 is none. buf must have slack bytes or more, and at least n. Nothing
 // in it is trusted.
 func (a *answerer) answer(buf []byte, n int) (reply int) {
-	a.later = false
+	a.later, a.patient = false, false
 	a.count[framesIn]++
 	a.count[bytesIn] += uint64(n)
 	if n < 0 || n > len(buf) || len(buf) < slack || packet.Parse(buf[:n], &a.info) != packet.OK {
@@ -107,8 +110,12 @@ func (a *answerer) swapAddresses(buf []byte) {
 // pseudo sums the pseudo-header of length bytes of transport. It is the same
 // for both directions.
 func (a *answerer) pseudo(buf []byte, length int) uint32 {
+	return pseudoHeader(buf, a.info.Proto, length)
+}
+
+func pseudoHeader(buf []byte, proto uint8, length int) uint32 {
 	if buf[packet.EthernetLen]>>4 == 4 {
-		return packet.PseudoHeader4((*[8]byte)(buf[packet.EthernetLen+12:]), a.info.Proto, length)
+		return packet.PseudoHeader4((*[8]byte)(buf[packet.EthernetLen+12:]), proto, length)
 	}
-	return packet.PseudoHeader6((*[32]byte)(buf[packet.EthernetLen+8:]), a.info.Proto, length)
+	return packet.PseudoHeader6((*[32]byte)(buf[packet.EthernetLen+8:]), proto, length)
 }

@@ -23,6 +23,8 @@ func newTestAnswerer() *answerer { return newAnswerer(ourMAC, our[0], our[1], 15
 type segment struct {
 	family   int // 0 is IPv4, 1 IPv6
 	port     uint16
+	server   uint16 // 0 is the echo's
+	window   uint16 // 0 for the echo is another
 	seq, ack uint32
 	flags    uint8
 	options  []byte
@@ -64,10 +66,14 @@ func (s segment) frame() []byte {
 	n := packet.TCPLen + len(s.options) + len(s.data)
 	f := ip(s.family, packet.ProtoTCP, n)
 	l4 := len(f)
-	f = be.AppendUint16(be.AppendUint16(f, s.port), 7000)
+	window := s.window
+	if s.server == 0 {
+		s.server, window = 7000, 501
+	}
+	f = be.AppendUint16(be.AppendUint16(f, s.port), s.server)
 	f = be.AppendUint32(be.AppendUint32(f, s.seq), s.ack)
 	f = append(f, byte((packet.TCPLen+len(s.options))/4)<<4, s.flags)
-	f = be.AppendUint16(f, 501)
+	f = be.AppendUint16(f, window)
 	f = append(f, 0, 0, 0, 0)
 	f = append(append(f, s.options...), s.data...)
 	sum := pseudo(f, s.family, packet.ProtoTCP, n)
@@ -106,11 +112,15 @@ func exchange(tb testing.TB, a *answerer, frame []byte) ([]byte, packet.Info) {
 // tcpReply wants a reply in TCP and returns its data.
 func tcpReply(tb testing.TB, a *answerer, s segment, flags uint8, seq, ack uint32) []byte {
 	tb.Helper()
+	server := s.server
+	if server == 0 {
+		server = 7000
+	}
 	reply, info := exchange(tb, a, s.frame())
 	if reply == nil {
 		tb.Fatalf("%+v: no reply", s)
 	}
-	if info.Flags != flags || info.Seq != seq || info.Ack != ack || info.SrcPort != 7000 || info.DstPort != s.port {
+	if info.Flags != flags || info.Seq != seq || info.Ack != ack || info.SrcPort != server || info.DstPort != s.port {
 		tb.Fatalf("%+v:\ngot %+v", s, info)
 	}
 	return reply[info.Payload:info.End]

@@ -5,6 +5,7 @@ package floor
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -64,9 +65,19 @@ func left(tb testing.TB, l *lab.Lab) {
 
 func dial(tb testing.TB, l *lab.Lab, network string, to netip.Prefix) net.Conn {
 	tb.Helper()
+	return connect(tb, l, network, netip.AddrPortFrom(to.Addr(), peer.EchoPort))
+}
+
+func dialPort(tb testing.TB, l *lab.Lab, to netip.Prefix, port uint16) net.Conn {
+	tb.Helper()
+	return connect(tb, l, "tcp", netip.AddrPortFrom(to.Addr(), port))
+}
+
+func connect(tb testing.TB, l *lab.Lab, network string, to netip.AddrPort) net.Conn {
+	tb.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
-	c, err := l.Peer.Dial(ctx, network, netip.AddrPortFrom(to.Addr(), peer.EchoPort).String())
+	c, err := l.Peer.Dial(ctx, network, to.String())
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -278,4 +289,69 @@ func TestLabRefused(t *testing.T) {
 		t.Errorf("the host's address: %v", err)
 	}
 	left(t, l)
+}
+
+// TestLabBulk has the kernel send to the sink and read from the source.
+func TestLabBulk(t *testing.T) {
+	const most = 8 << 20
+	for _, polling := range []string{"", "block"} {
+		t.Run("polling="+polling, func(t *testing.T) {
+			l, f := serve(t, lab.Config{}, peer.Config{Polling: polling})
+			for _, to := range []netip.Prefix{l.StackV4, l.StackV6} {
+				for _, n := range []int{0, 1, 1460, 1461, most - 1} {
+					if err := sendAll(dialPort(t, l, to, peer.SinkPort), n); err != nil {
+						t.Fatalf("%d bytes to %v: %v\n%v", n, to, err, f.Counters())
+					}
+					if err := receiveAll(dialPort(t, l, to, peer.SourcePort), n); err != nil {
+						t.Fatalf("%d bytes from %v: %v\n%v", n, to, err, f.Counters())
+					}
+				}
+			}
+			// One that the client gives up: the next is served all the same.
+			c := dialPort(t, l, l.StackV4, peer.SourcePort)
+			if _, err := c.Write(binary.BigEndian.AppendUint64(nil, 1<<62)); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.ReadFull(c, make([]byte, most)); err != nil {
+				t.Fatal(err)
+			}
+			if err := errors.Join(c.(*net.TCPConn).SetLinger(0), c.Close()); err != nil {
+				t.Fatal(err)
+			}
+			if err := receiveAll(dialPort(t, l, l.StackV4, peer.SourcePort), most); err != nil {
+				t.Fatal(err)
+			}
+			m := f.Counters()
+			if m["bad_frames"] != 0 || m["unsent"] != 0 || m["tcp_resets"] == 0 || m["tcp_sent"] < 3*most/1460 {
+				t.Errorf("%v", m)
+			}
+		})
+	}
+}
+
+// sendAll sends n bytes to a sink and wants to hear that they arrived.
+func sendAll(c net.Conn, n int) error {
+	if _, err := c.Write(make([]byte, n)); err != nil {
+		return err
+	}
+	if err := c.(*net.TCPConn).CloseWrite(); err != nil {
+		return err
+	}
+	count, err := io.ReadAll(c)
+	if err != nil || len(count) != 8 || binary.BigEndian.Uint64(count) != uint64(n) {
+		return fmt.Errorf("the count is % x: %w", count, err)
+	}
+	return c.Close()
+}
+
+// receiveAll asks a source for n bytes and wants so many zeros and the end.
+func receiveAll(c net.Conn, n int) error {
+	if _, err := c.Write(binary.BigEndian.AppendUint64(nil, uint64(n))); err != nil {
+		return err
+	}
+	got, err := io.ReadAll(c)
+	if err != nil || len(got) != n || !bytes.Equal(got, make([]byte, n)) {
+		return fmt.Errorf("%d bytes: %w", len(got), err)
+	}
+	return c.Close()
 }

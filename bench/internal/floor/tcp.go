@@ -3,6 +3,7 @@ package floor
 import (
 	"encoding/binary"
 
+	"github.com/afxnet/afxnet/bench/internal/peer"
 	"github.com/afxnet/afxnet/internal/packet"
 )
 
@@ -28,6 +29,10 @@ const (
 // tcp answers one segment. The package comment has the rules.
 func (a *answerer) tcp(buf []byte) int {
 	info := &a.info
+	switch info.DstPort {
+	case peer.SinkPort, peer.ProxySinkPort, peer.SourcePort:
+		return a.bulk(buf)
+	}
 	switch info.Flags & (packet.SYN | packet.RST | packet.FIN | packet.ACK) {
 	case packet.SYN:
 		return a.accept(buf)
@@ -81,7 +86,7 @@ func (a *answerer) accept(buf []byte) int {
 	if a.info.Kind == packet.TCP6 {
 		family = 1
 	}
-	scaled := hasOption(buf[l4+packet.TCPLen:int(a.info.Payload)], optionScale)
+	_, scaled := option(buf[l4+packet.TCPLen:int(a.info.Payload)], optionScale)
 	room := l4 + packet.TCPLen + 8
 	if room > len(buf) {
 		a.count[badFrames]++ // more IP options or extension headers than any client sends
@@ -99,22 +104,22 @@ func (a *answerer) accept(buf []byte) int {
 	return a.header(buf, a.info.Seq, a.info.Seq+1, packet.SYN|packet.ACK, n)
 }
 
-// hasOption looks for an option by its kind.
-func hasOption(opts []byte, kind byte) bool {
+// option looks for an option by its kind and returns its data.
+func option(opts []byte, kind byte) (data []byte, ok bool) {
 	for len(opts) > 0 && opts[0] != optionEnd {
 		if opts[0] == optionNop {
 			opts = opts[1:]
 			continue
 		}
 		if len(opts) < 2 || opts[1] < 2 || int(opts[1]) > len(opts) {
-			return false
+			return nil, false
 		}
 		if opts[0] == kind {
-			return true
+			return opts[2:opts[1]], true
 		}
 		opts = opts[opts[1]:]
 	}
-	return false
+	return nil, false
 }
 
 // pure answers a segment without data, if that is needed.
@@ -146,18 +151,14 @@ func (a *answerer) ackOnly(buf []byte, seq, ack uint32) int {
 // header makes the segment in hand one of n bytes of TCP header, with the
 // options that are in place, and no data.
 func (a *answerer) header(buf []byte, seq, ack uint32, flags uint8, n int) int {
+	return a.segment(buf, seq, ack, flags, n, 0)
+}
+
+// segment does the same with so many bytes of data, which are in place.
+func (a *answerer) segment(buf []byte, seq, ack uint32, flags uint8, n, data int) int {
 	be := binary.BigEndian
-	l3, l4 := int(a.info.L3), int(a.info.L4)
-	end := l4 + n
 	a.swapAddresses(buf)
-	if buf[l3]>>4 == 4 {
-		be.PutUint16(buf[l3+2:], uint16(end-l3))
-		be.PutUint16(buf[l3+10:], 0)
-		be.PutUint16(buf[l3+10:], ^packet.Fold(packet.Sum(buf[l3:l4], 0)))
-	} else {
-		be.PutUint16(buf[l3+4:], uint16(end-l3-packet.IPv6Len))
-	}
-	t := buf[l4:end]
+	t := setLength(buf, int(a.info.L3), int(a.info.L4), n+data)
 	swapPorts(t)
 	be.PutUint32(t[tcpSeq:], seq)
 	be.PutUint32(t[tcpAck:], ack)
@@ -165,8 +166,23 @@ func (a *answerer) header(buf []byte, seq, ack uint32, flags uint8, n int) int {
 	be.PutUint16(t[tcpWindow:], window)
 	be.PutUint16(t[tcpChecksum:], 0)
 	be.PutUint16(t[tcpUrgent:], 0)
-	be.PutUint16(t[tcpChecksum:], ^packet.Fold(packet.Sum(t, a.pseudo(buf, n))))
-	return end
+	be.PutUint16(t[tcpChecksum:], ^packet.Fold(packet.Sum(t, a.pseudo(buf, len(t)))))
+	return int(a.info.L4) + len(t)
+}
+
+// setLength makes the IP header at l3 say that n bytes follow from l4 on, and
+// returns these.
+func setLength(frame []byte, l3, l4, n int) []byte {
+	be := binary.BigEndian
+	end := l4 + n
+	if frame[l3]>>4 == 4 {
+		be.PutUint16(frame[l3+2:], uint16(end-l3))
+		be.PutUint16(frame[l3+10:], 0)
+		be.PutUint16(frame[l3+10:], ^packet.Fold(packet.Sum(frame[l3:l4], 0)))
+	} else {
+		be.PutUint16(frame[l3+4:], uint16(end-l3-packet.IPv6Len))
+	}
+	return frame[l4:end]
 }
 
 // echo sends the segment in hand back with its data and sequence number. The

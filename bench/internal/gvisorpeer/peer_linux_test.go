@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -22,9 +23,14 @@ const patience = 20 * time.Second
 func openIn(t testing.TB, l *lab.Lab, open func(peer.Config) (peer.Peer, error)) peer.Peer {
 	t.Helper()
 	var p peer.Peer
-	err := l.Host.Do(func() (err error) {
-		p, err = open(peer.Config{Interface: lab.HostDevice, V4: l.StackV4, V6: l.StackV6})
-		return err
+	var err error
+	lab.Eventually(t, patience, "the queue of the peer before is free", func() bool {
+		err = l.Host.Do(func() (err error) {
+			p, err = open(peer.Config{Interface: lab.HostDevice, V4: l.StackV4, V6: l.StackV6})
+			return err
+		})
+		// The kernel frees it a moment after Close; gVisor makes a text of EBUSY.
+		return err == nil || !strings.Contains(err.Error(), syscall.EBUSY.Error())
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -75,10 +75,10 @@ func openXDP(dev hostif.Interface, cfg peer.Config) (_ *endpoint, err error) {
 	}
 	e := &endpoint{
 		info: map[string]string{
-			"link":        "gvisor link/xdp",
-			"attach_mode": prog.Mode().String(),
-			"bind_mode":   bindMode(fd),
-			"mtu":         strconv.Itoa(min(cfg.MTU, xdp.MTU)),
+			"link":   "gvisor link/xdp",
+			"attach": prog.Mode().String(),
+			"bind":   bindMode(fd),
+			"mtu":    strconv.Itoa(min(cfg.MTU, xdp.MTU)),
 		},
 		counters: func() map[string]uint64 { return programCounters(prog) },
 	}

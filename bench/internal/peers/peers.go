@@ -21,6 +21,10 @@ const Kernel = "kernel"
 // client.
 const Floor = "floor"
 
+// Raw is the peer that bulk is compared with: AF_XDP without a stack, with the
+// same work for the client.
+const Raw = "raw"
+
 // An Entry is one implementation. Exactly one of Open and Respond is set.
 type Entry struct {
 	Name  string
@@ -49,6 +53,8 @@ var All = []Entry{
 		Offloads: offload.Complete, Open: gvisor("packet")},
 	{Name: Floor, About: "a canned responder on AF_XDP: what the kernel client allows",
 		Offloads: offload.Complete, Respond: floor.Open},
+	{Name: Raw, About: "the same for bulk: what AF_XDP and the kernel client allow",
+		Offloads: offload.Complete, Respond: floor.Open},
 	{Name: "afxnet", About: "this project, adaptive polling",
 		Offloads: offload.Complete, Open: ours("adaptive", afxpeer.Inline)},
 	{Name: "afxnet-block", About: "this project, never polls",
@@ -74,7 +80,7 @@ func ours(mode string, off ...string) func(peer.Config) (peer.Peer, error) {
 
 // without is the peer inline less one mechanism.
 func without(mechanism string) Entry {
-	return Entry{Name: "no-" + mechanism, About: "inline, without " + mechanism, Ablation: true,
+	return Entry{Name: lackPrefix + mechanism, About: "inline, without " + mechanism, Ablation: true,
 		Offloads: offload.Complete, Open: ours("adaptive", mechanism)}
 }
 
@@ -91,7 +97,7 @@ func Usual() []string { return names(func(e Entry) bool { return !e.Ablation }) 
 
 // Ablation returns the peers that tell what each mechanism is worth.
 func Ablation() []string {
-	return append([]string{Kernel, "inline", "afxnet"}, names(func(e Entry) bool { return e.Ablation })...)
+	return append([]string{Kernel, Full}, names(func(e Entry) bool { return Lacks(e.Name) != "" })...)
 }
 
 func names(want func(Entry) bool) (names []string) {

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/afxnet/afxnet/bench/internal/afxpeer"
 	"github.com/afxnet/afxnet/bench/internal/peer"
 )
 
@@ -42,5 +43,25 @@ func TestOpenErrors(t *testing.T) {
 		if p, err := e.Open(cfg); err == nil {
 			t.Errorf("%s opens, and closes with %v", e.Name, p.Close())
 		}
+	}
+}
+
+// TestAblation wants one peer for each mechanism, and what all are compared with.
+func TestAblation(t *testing.T) {
+	found := make(map[string]bool)
+	for _, name := range Ablation() {
+		m := Lacks(name)
+		if m == "" && name != Kernel && name != Full || m != "" && found[m] {
+			t.Errorf("%s lacks %q", name, m)
+		}
+		found[m] = true
+	}
+	for _, m := range append(afxpeer.Mechanisms(), "callers poll") {
+		if !found[m] {
+			t.Errorf("no peer is without %s", m)
+		}
+	}
+	if e, err := Lookup(Full); err != nil || e.Ablation || Lacks(Kernel) != "" {
+		t.Errorf("got %+v, %v", e, err)
 	}
 }

@@ -58,8 +58,8 @@ type Case struct {
 
 	// Bulk counts in MiB and has no latencies.
 	Bulk bool
-	// Canned tells that a peer without sockets can serve it.
-	Canned bool
+	// Canned is the peer without sockets that can serve it; empty for none.
+	Canned string
 	// Proxied counts the backend too.
 	Proxied bool
 }
@@ -71,7 +71,7 @@ func (c Case) Session() string {
 }
 
 // Takes tells whether a peer can take part.
-func (c Case) Takes(e peers.Entry) bool { return e.Open != nil || c.Canned }
+func (c Case) Takes(e peers.Entry) bool { return e.Open != nil || c.Canned == e.Name }
 
 // Options are what the cases depend on.
 type Options struct {
@@ -145,10 +145,14 @@ func rr(o Options) (cases []Case) {
 	}
 	for _, network := range []string{"tcp", "udp"} {
 		for _, size := range sizes {
+			canned := peers.Floor
+			if network == "udp" && size+headers > o.MTU {
+				canned = ""
+			}
 			cases = append(cases, Case{
 				Workload: "rr", Port: peer.EchoPort,
 				Params: Params{"network": network, "size": size},
-				Canned: network == "tcp" || size+headers <= o.MTU,
+				Canned: canned,
 				Spec:   load.Spec{Kind: load.RR, Network: network, Size: size, Conns: 1, Duration: o.Duration},
 			})
 		}
@@ -158,7 +162,7 @@ func rr(o Options) (cases []Case) {
 
 func crr(o Options) []Case {
 	return []Case{{
-		Workload: "crr", Port: peer.EchoPort, Canned: true,
+		Workload: "crr", Port: peer.EchoPort, Canned: peers.Floor,
 		Params: Params{"network": "tcp", "size": 64},
 		Spec:   load.Spec{Kind: load.CRR, Network: "tcp", Size: 64, Conns: 1, Duration: o.Duration},
 	}}
@@ -167,7 +171,7 @@ func crr(o Options) []Case {
 func bulk(name string, port int, kind load.Kind) func(Options) []Case {
 	return func(o Options) []Case {
 		return []Case{{
-			Workload: name, Port: port, Bulk: true,
+			Workload: name, Port: port, Bulk: true, Canned: peers.Raw,
 			Params: Params{"network": "tcp", "conns": 1},
 			Spec:   load.Spec{Kind: kind, Network: "tcp", Conns: 1, Duration: o.Duration},
 		}}
@@ -186,7 +190,7 @@ func many(o Options) (cases []Case) {
 	}
 	for _, conns := range counts {
 		c := Case{
-			Workload: "many", Port: peer.EchoPort, Canned: true,
+			Workload: "many", Port: peer.EchoPort, Canned: peers.Floor,
 			Params: Params{"network": "tcp", "size": 64, "conns": conns, "loop": "closed"},
 			Spec:   load.Spec{Kind: load.RR, Network: "tcp", Size: 64, Conns: conns, Duration: o.Duration},
 		}
@@ -214,7 +218,7 @@ func proxy(o Options) (cases []Case) {
 		})
 	}
 	return append(cases, Case{
-		Workload: "proxy", Port: peer.ProxySinkPort, Proxied: true, Bulk: true,
+		Workload: "proxy", Port: peer.ProxySinkPort, Proxied: true, Bulk: true, Canned: peers.Raw, // as a sink, with nothing behind it
 		Params: Params{"network": "tcp", "direction": "bulk", "conns": 1},
 		Spec:   load.Spec{Kind: load.Stream, Network: "tcp", Conns: 1, Duration: o.Duration},
 	})

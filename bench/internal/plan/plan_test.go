@@ -61,6 +61,10 @@ func TestTakes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	raw, err := peers.Lookup(peers.Raw)
+	if err != nil {
+		t.Fatal(err)
+	}
 	kernel, err := peers.Lookup(peers.Kernel)
 	if err != nil {
 		t.Fatal(err)
@@ -73,6 +77,9 @@ func TestTakes(t *testing.T) {
 		}
 		for _, c := range cases {
 			takes[name+" "+c.Params.String()] = c.Takes(floor)
+			if c.Takes(raw) != c.Bulk {
+				t.Errorf("raw takes %s %v: %v", name, c.Params, !c.Bulk)
+			}
 			if c.Solo == "" && !c.Takes(kernel) {
 				t.Errorf("the kernel does not take %s %v", name, c.Params)
 			}
@@ -80,7 +87,8 @@ func TestTakes(t *testing.T) {
 	}
 	for name, want := range map[string]bool{
 		"rr tcp 16384 B": true, "rr udp 1024 B": true, "rr udp 16384 B": false, "crr tcp 64 B": true,
-		"stream tcp 1 conns": false, "idle 0 conns": false, "proxy tcp 64 B 1 conns": false,
+		"many tcp closed 64 B 1000 conns": true,
+		"stream tcp 1 conns":              false, "idle 0 conns": false, "proxy tcp 64 B 1 conns": false,
 	} {
 		if got, ok := takes[name]; !ok || got != want {
 			t.Errorf("%s: %v (%v), want %v", name, got, ok, want)

@@ -110,12 +110,12 @@ func (p *Port) addSocket(queue uint32) error {
 
 // Info returns the modes as read back from the kernel, by name.
 func (p *Port) Info() map[string]string {
-	info := map[string]string{"bind_mode": "copy", "attach_mode": "none", "tx_budget": "32"}
+	info := map[string]string{"bind": "copy", "attach": "none", "tx_budget": "32"}
 	if len(p.sockets) != 0 && p.sockets[0].ZeroCopy() {
-		info["bind_mode"] = "zero-copy"
+		info["bind"] = "zero-copy"
 	}
 	if p.prog != nil {
-		info["attach_mode"] = p.prog.Mode().String()
+		info["attach"] = p.prog.Mode().String()
 	}
 	if p.budget {
 		info["tx_budget"] = fmt.Sprint(Batch)

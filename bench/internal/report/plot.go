@@ -6,6 +6,7 @@ import (
 	"html/template"
 	"image/color"
 	"math"
+	"slices"
 	"strings"
 
 	hdr "github.com/HdrHistogram/hdrhistogram-go"
@@ -20,19 +21,18 @@ import (
 )
 
 // palette is Okabe and Ito's, whose colours are told apart also by the colour
-// blind. A peer has the same one in all plots.
+// blind. A peer has the same one in all plots. When they are used up they come
+// again, with lines of the next dashes.
 var palette = []color.RGBA{
 	{0, 0, 0, 255}, {153, 153, 153, 255}, {230, 159, 0, 255}, {204, 121, 167, 255},
 	{0, 158, 115, 255}, {0, 114, 178, 255}, {86, 180, 233, 255}, {213, 94, 0, 255},
 }
 
-func colorOf(peer string) color.RGBA {
-	for i, name := range peers.Names() {
-		if name == peer {
-			return palette[i%len(palette)]
-		}
-	}
-	return palette[0]
+var dashes = [][]vg.Length{nil, {vg.Points(4), vg.Points(2)}, {vg.Points(1), vg.Points(2)}}
+
+func styleOf(peer string) (color.RGBA, []vg.Length) {
+	i := max(slices.Index(peers.Names(), peer), 0)
+	return palette[i%len(palette)], dashes[min(i/len(palette), len(dashes)-1)]
 }
 
 // The size of a plot. The page scales it.
@@ -102,7 +102,8 @@ func latencyPlot(rows []summary.Row) (template.HTML, error) {
 		if err != nil {
 			return "", fmt.Errorf("report: latencies of %s: %w", r.Peer, err)
 		}
-		line.Color, line.Width = colorOf(r.Peer), vg.Points(1.5)
+		line.Color, line.Dashes = styleOf(r.Peer)
+		line.Width = vg.Points(1.5)
 		p.Add(line)
 		p.Legend.Add(r.Peer, line)
 	}
@@ -139,7 +140,8 @@ func barPlot(rows []summary.Row, title, metric string) (template.HTML, error) {
 		if err != nil {
 			return "", fmt.Errorf("report: %s of %s: %w", metric, r.Peer, err)
 		}
-		b.XMin, b.Color, b.LineStyle.Width = float64(len(names)), colorOf(r.Peer), 0
+		b.XMin, b.LineStyle.Width = float64(len(names)), 0
+		b.Color, _ = styleOf(r.Peer)
 		p.Add(b)
 		errs.add(float64(len(names)), f)
 		names = append(names, r.Peer)

@@ -111,9 +111,35 @@ func TestTable(t *testing.T) {
 	if err := Table(&b, env, rows()); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"kernel 6.18", "rr tcp 64 B\n", "stream tcp 1 conns (an op is 1 MiB)", "p50 / kernel", "* from fewer than 100000 samples", "afxnet"} {
+	for _, want := range []string{"kernel 6.18", "rr tcp 64 B\n", "stream tcp 1 conns (an op is 1 MiB)", "p50 / kernel", "Gbit/s / kernel", "1.00 [1.00, 1.00]", "* from fewer than 100000 samples", "afxnet"} {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("no %q in\n%s", want, &b)
+		}
+	}
+}
+
+// TestAblationTable is shown if a peer took part that is there for nothing else.
+func TestAblationTable(t *testing.T) {
+	for _, tc := range []struct {
+		peers []string
+		want  bool
+	}{{[]string{"kernel", "inline", "afxnet"}, false}, {[]string{"inline", "afxnet", "no-gro"}, true}, {[]string{"kernel", "no-gro"}, false}} {
+		var samples []summary.Sample
+		for round := 1; round <= 3; round++ {
+			for i, peer := range tc.peers {
+				samples = append(samples, summary.Sample{
+					Workload: "rr", Params: plan.Params{"size": 64}, Peer: peer, Round: round,
+					Metrics: map[string]float64{"p50_us": float64(i + 1)},
+				})
+			}
+		}
+		var b bytes.Buffer
+		if err := Table(&b, env, summary.Rows(samples)); err != nil {
+			t.Fatal(err)
+		}
+		_, table, found := strings.Cut(b.String(), "what each mechanism is worth")
+		if found != tc.want || found && !regexp.MustCompile(`(?s)inline +2.00 \[2.00, 2.00\].*gro +3.00 \[3.00, 3.00\]`).MatchString(table) {
+			t.Errorf("%v:\n%s", tc.peers, &b)
 		}
 	}
 }

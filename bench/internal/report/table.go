@@ -6,32 +6,56 @@ import (
 	"math"
 	"text/tabwriter"
 
+	"github.com/afxnet/afxnet/bench/internal/stat"
 	"github.com/afxnet/afxnet/bench/internal/summary"
 )
 
-// column is a figure in the table.
-type column struct{ title, metric string }
-
-// The columns by kind of case; those that no row has a figure for are left out.
-var columns = []column{
-	{"p50 us", "p50_us"}, {"p99 us", "p99_us"}, {"p99.9 us", "p999_us"},
-	{"ops/s", "ops_s"}, {"Gbit/s", "gbit_s"},
-	{"packets/s", "packets_s"}, {"cpu ns/packet", "cpu_ns_per_packet"}, {"calls/packet", "calls_per_packet"},
-	{"cpu ns/B", "cpu_ns_per_byte"}, {"B/frame", "bytes_per_frame"}, {"allocs/frame", "allocs_per_frame"}, {"frames/op", "frames_per_op"},
-	{"/ gvisor: Gbit/s", "gbit_s_ratio_to_gvisor"}, {"/ gvisor: cpu/B", "cpu_ns_per_byte_ratio_to_gvisor"}, {"/ gvisor: cpu/op", "cpu_us_per_op_ratio_to_gvisor"},
-	{"/ C: packets/s", "packets_s_ratio_to_c"},
-	{"cpu/op us", "cpu_us_per_op"}, {"server", "server_cpu_us_per_op"}, {"client", "client_cpu_us_per_op"},
-	{"sys/op", "syscalls_per_op"}, {"client", "client_syscalls_per_op"},
-	{"rx fr/op", "rx_frames_per_op"}, {"tx fr/op", "tx_frames_per_op"}, {"allocs/op", "allocs_per_op"},
-	{"switches/s", "voluntary_switches_s"}, {"sys/s", "syscalls_s"},
-	{"cpu ms/s", "server_cpu_ms_s"}, {"B/conn", "memory_bytes_per_conn"}, {"machine B/conn", "machine_memory_bytes_per_conn"},
+// column is a figure in a table, or with vs its ratio to the kernel's.
+type column struct {
+	title, metric string
+	vs            bool
 }
 
-// ratios are what the last columns compare with the kernel: the first that a row
-// has.
-var ratios = []column{{"p50", "p50_us"}, {"Gbit/s", "gbit_s"}}
+// block is a table of columns; those that no row has a figure for are left out.
+type block struct {
+	intervals bool // shown behind the figures
+	columns   []column
+}
 
-// Table writes the environment, and a table for each case.
+// blocks are what each case shows: results, how they compare, and what
+// explains them.
+var blocks = []block{
+	{true, []column{
+		{title: "p50 us", metric: "p50_us"}, {title: "p99 us", metric: "p99_us"}, {title: "p99.9 us", metric: "p999_us"},
+		{title: "ops/s", metric: "ops_s"}, {title: "Gbit/s", metric: "gbit_s"},
+		{title: "packets/s", metric: "packets_s"}, {title: "cpu ns/packet", metric: "cpu_ns_per_packet"},
+		{title: "cpu ns/B", metric: "cpu_ns_per_byte"}, {title: "cpu us/op", metric: "cpu_us_per_op"},
+		{title: "server cpu ms/s", metric: "server_cpu_ms_s"},
+		{title: "B/conn", metric: "memory_bytes_per_conn"}, {title: "machine B/conn", metric: "machine_memory_bytes_per_conn"},
+	}},
+	{true, []column{
+		{"p50 / kernel", "p50_us", true}, {"p99 / kernel", "p99_us", true}, {"p99.9 / kernel", "p999_us", true},
+		{"ops/s / kernel", "ops_s", true}, {"Gbit/s / kernel", "gbit_s", true}, {"Gbit/s / raw", summary.RatioToRaw, false},
+		{"cpu/op / kernel", "cpu_us_per_op", true}, {"server cpu / kernel", "server_cpu_us_per_op", true},
+		{"gap closed: p50", "p50_us_gap_closed", false}, {"ops/s", "ops_s_gap_closed", false},
+		{"Gbit/s / gvisor", "gbit_s_ratio_to_gvisor", false}, {"cpu/B / gvisor", "cpu_ns_per_byte_ratio_to_gvisor", false},
+		{"cpu/op / gvisor", "cpu_us_per_op_ratio_to_gvisor", false},
+		{"Gbit/s / gvisor-gro", "gbit_s_ratio_to_gvisor-gro", false}, {"cpu/B / gvisor-gro", "cpu_ns_per_byte_ratio_to_gvisor-gro", false},
+		{"cpu/op / gvisor-gro", "cpu_us_per_op_ratio_to_gvisor-gro", false},
+		{"packets/s / C", "packets_s_ratio_to_c", false},
+	}},
+	{false, []column{
+		{title: "server cpu us/op", metric: "server_cpu_us_per_op"}, {title: "client", metric: "client_cpu_us_per_op"},
+		{title: "backend", metric: "backend_cpu_us_per_op"}, {title: "softirq", metric: "softirq_us_per_op"},
+		{title: "sys/op", metric: "syscalls_per_op"}, {title: "client", metric: "client_syscalls_per_op"},
+		{title: "rx fr/op", metric: "rx_frames_per_op"}, {title: "tx fr/op", metric: "tx_frames_per_op"},
+		{title: "allocs/op", metric: "allocs_per_op"}, {title: "switches/s", metric: "voluntary_switches_s"}, {title: "lost", metric: "lost"},
+		{title: "sys/s", metric: "syscalls_s"}, {title: "calls/packet", metric: "calls_per_packet"},
+		{title: "B/frame", metric: "bytes_per_frame"}, {title: "allocs/frame", metric: "allocs_per_frame"}, {title: "frames/op", metric: "frames_per_op"},
+	}},
+}
+
+// Table writes the environment, and tables for each case.
 func Table(w io.Writer, env Environment, rows []summary.Row) error {
 	if _, err := fmt.Fprintln(w, env); err != nil {
 		return err
@@ -50,39 +74,35 @@ func caseTable(w io.Writer, rows []summary.Row) error {
 		op = " (an op is 1 MiB)"
 	}
 	fmt.Fprintf(w, "\n%s %s%s\n", rows[0].Workload, rows[0].Params, op)
-	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', tabwriter.AlignRight)
-	shown := shownColumns(rows)
-	fmt.Fprint(t, "peer\t")
-	for _, c := range shown {
-		fmt.Fprintf(t, "%s\t", c.title)
-	}
-	ratio := ratioColumn(rows)
-	if ratio.metric != "" {
-		fmt.Fprintf(t, "%s / kernel\t[95%%]\tserver cpu / kernel\t", ratio.title)
-	}
-	fmt.Fprintln(t)
 	few := false
-	for _, r := range rows {
-		fmt.Fprintf(t, "%s\t", r.Peer)
-		for _, c := range shown {
-			mark := ""
-			if c.metric == "p999_us" && r.Samples < summary.EnoughForP999 {
-				mark, few = "*", true
-			}
-			f, ok := r.Figure(c.metric)
-			if !ok {
-				fmt.Fprint(t, "-\t")
-				continue
-			}
-			fmt.Fprintf(t, "%s%s\t", number(f.Value), mark)
+	for _, b := range blocks {
+		shown := shownColumns(rows, b.columns)
+		if len(shown) == 0 {
+			continue
 		}
-		if ratio.metric != "" {
-			printRatio(t, r, ratio.metric)
+		t := tabwriter.NewWriter(w, 0, 8, 2, ' ', tabwriter.AlignRight)
+		fmt.Fprint(t, "peer\t")
+		for _, c := range shown {
+			fmt.Fprintf(t, "%s\t", c.title)
 		}
 		fmt.Fprintln(t)
+		for _, r := range rows {
+			fmt.Fprintf(t, "%s\t", r.Peer)
+			for _, c := range shown {
+				mark := ""
+				if c.metric == "p999_us" && r.Samples < summary.EnoughForP999 {
+					mark, few = "*", true
+				}
+				fmt.Fprintf(t, "%s\t", c.cell(r, b.intervals, mark))
+			}
+			fmt.Fprintln(t)
+		}
+		if err := t.Flush(); err != nil {
+			return fmt.Errorf("report: %w", err)
+		}
 	}
-	if err := t.Flush(); err != nil {
-		return fmt.Errorf("report: %w", err)
+	if err := ablationTable(w, rows); err != nil {
+		return err
 	}
 	if few {
 		fmt.Fprintf(w, "* from fewer than %d samples\n", summary.EnoughForP999)
@@ -90,29 +110,35 @@ func caseTable(w io.Writer, rows []summary.Row) error {
 	return nil
 }
 
-func printRatio(w io.Writer, r summary.Row, metric string) {
-	if f, ok := r.Figure(metric); ok && f.Ratio != nil {
-		fmt.Fprintf(w, "%.2f\t", f.Ratio.Value)
-		if f.Ratio.HasInterval() {
-			fmt.Fprintf(w, "[%.2f, %.2f]\t", f.Ratio.Low, f.Ratio.High)
-		} else {
-			fmt.Fprint(w, "-\t")
-		}
-	} else {
-		fmt.Fprint(w, "-\t-\t")
+// estimate returns what the column shows of a row.
+func (c column) estimate(r summary.Row) (stat.Estimate, bool) {
+	f, ok := r.Figure(c.metric)
+	if !ok || c.vs && f.Ratio == nil {
+		return stat.Estimate{}, false
 	}
-	if f, ok := r.Figure("server_cpu_us_per_op"); ok && f.Ratio != nil {
-		fmt.Fprintf(w, "%.2f\t", f.Ratio.Value)
-	} else {
-		fmt.Fprint(w, "-\t")
+	if c.vs {
+		return *f.Ratio, true
 	}
+	return f.Estimate, true
+}
+
+func (c column) cell(r summary.Row, interval bool, mark string) string {
+	e, ok := c.estimate(r)
+	if !ok {
+		return "-"
+	}
+	text := number(e.Value) + mark
+	if interval && e.HasInterval() {
+		text += fmt.Sprintf(" [%s, %s]", number(e.Low), number(e.High))
+	}
+	return text
 }
 
 // shownColumns returns the columns that some row has.
-func shownColumns(rows []summary.Row) (shown []column) {
+func shownColumns(rows []summary.Row, columns []column) (shown []column) {
 	for _, c := range columns {
 		for _, r := range rows {
-			if _, ok := r.Figure(c.metric); ok {
+			if _, ok := c.estimate(r); ok {
 				shown = append(shown, c)
 				break
 			}
@@ -122,27 +148,12 @@ func shownColumns(rows []summary.Row) (shown []column) {
 }
 
 func hasFigure(rows []summary.Row, metric string) bool {
-	for _, r := range rows {
-		if _, ok := r.Figure(metric); ok {
-			return true
-		}
-	}
-	return false
-}
-
-func ratioColumn(rows []summary.Row) column {
-	for _, c := range ratios {
-		for _, r := range rows {
-			if f, ok := r.Figure(c.metric); ok && f.Ratio != nil {
-				return c
-			}
-		}
-	}
-	return column{}
+	return len(shownColumns(rows, []column{{metric: metric}})) != 0
 }
 
 // number shows three or four digits.
 func number(v float64) string {
+	v += 0 // not -0
 	switch a := math.Abs(v); {
 	case math.IsNaN(v):
 		return "-"

@@ -14,7 +14,8 @@ type metric struct {
 // in the order of the alphabet.
 var metrics = []metric{
 	{"p50_us", "us"}, {"p90_us", "us"}, {"p99_us", "us"}, {"p999_us", "us"}, {"max_us", "us"},
-	{"ops_s", "1/s"}, {"gbit_s", "Gbit/s"},
+	{"ops_s", "1/s"}, {"gbit_s", "Gbit/s"}, {RatioToRaw, "1"},
+	{"p50_us" + gapClosed, "1"}, {"ops_s" + gapClosed, "1"},
 	{"cpu_us_per_op", "us"}, {"server_cpu_us_per_op", "us"}, {"client_cpu_us_per_op", "us"},
 	{"backend_cpu_us_per_op", "us"}, {"softirq_us_per_op", "us"},
 	{"syscalls_per_op", "1"}, {"client_syscalls_per_op", "1"},

@@ -88,7 +88,10 @@ func Rows(samples []Sample) []Row {
 	for _, id := range order {
 		kernel := all[id][peers.Kernel]
 		for _, name := range inOrder(all[id]) {
-			rows = append(rows, all[id][name].summarise(kernel))
+			r := all[id][name].summarise(kernel)
+			r.Figures = append(r.Figures, all[id][name].shares(all[id])...)
+			slices.SortFunc(r.Figures, func(a, b Figure) int { return byMetric(a.Metric, b.Metric) })
+			rows = append(rows, r)
 		}
 	}
 	return rows
@@ -138,7 +141,6 @@ func (v *series) summarise(kernel *series) Row {
 		r.Figures = append(r.Figures, f)
 	}
 	v.tail(&r, kernel)
-	slices.SortFunc(r.Figures, func(a, b Figure) int { return byMetric(a.Metric, b.Metric) })
 	return r
 }
 
@@ -147,22 +149,17 @@ func single(v float64) stat.Estimate { return stat.Estimate{Value: v, Low: v, Hi
 
 // figure is the median of one metric over the rounds.
 func (v *series) figure(name string, kernel *series) Figure {
-	var values, ratios []float64
+	var values []float64
 	for _, round := range v.order() {
-		x, ok := v.rounds[round].Metrics[name]
-		if !ok {
-			continue
-		}
-		values = append(values, x)
-		if kernel == nil {
-			continue
-		}
-		if k, ok := kernel.rounds[round].Metrics[name]; ok && k != 0 {
-			ratios = append(ratios, x/k)
+		if x, ok := v.rounds[round].Metrics[name]; ok {
+			values = append(values, x)
 		}
 	}
 	f := Figure{Metric: name, Unit: Unit(name), Estimate: stat.Estimated(values)}
-	if len(ratios) > 0 {
+	if kernel == nil {
+		return f
+	}
+	if ratios := v.ratios(name, kernel, v.order()); len(ratios) > 0 {
 		e := stat.Estimated(ratios)
 		f.Ratio = &e
 	}
