@@ -69,8 +69,16 @@ type Config struct {
 	// means 8 MiB; at least 256 KiB, so that every flow gets a packet in.
 	QueueBytes int
 
-	// NoGRO hands every received segment up by itself.
+	// NoGRO hands every received segment up by itself, pure ACKs too.
 	NoGRO bool
+
+	// NoACKMerge hands every pure ACK up by itself, although a later one of the
+	// same batch acknowledges more.
+	NoACKMerge bool
+
+	// NoGather sends what the function set with Device.AfterBatch writes packet
+	// by packet, rather than all at once when it returns.
+	NoGather bool
 
 	// NoACKHold sends every pure ACK at once.
 	NoACKHold bool

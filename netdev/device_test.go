@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
 
 	"github.com/afxnet/afxnet/internal/packet"
 	"github.com/afxnet/afxnet/internal/wire"
@@ -61,6 +62,15 @@ func TestEndpoint(t *testing.T) {
 	for _, c := range []struct{ set, want uint32 }{{1400, 1400}, {1501, 1400}, {575, 1400}, {576, 576}, {1500, 1500}} {
 		if e.SetMTU(c.set); e.MTU() != c.want || r.d.MTU() != int(c.want) {
 			t.Errorf("MTU %d after SetMTU(%d), want %d", e.MTU(), c.set, c.want)
+		}
+	}
+	// netstack cuts a long write at GSOMaxSize less a reserve, and leaves 80 bytes of
+	// each frame for headers, on IPv4.
+	for _, mtu := range []uint32{576, 1280, 1400, 1500} {
+		e.SetMTU(mtu)
+		size := int(r.d.ep.GSOMaxSize())
+		if cut, mss := size-header.TCPTotalHeaderMaximumSize-1, int(mtu-80); cut%mss != 0 || size > 65535 || cut < 65000-mss {
+			t.Errorf("MTU %d: segments of %d bytes, frames of %d", mtu, cut, mss)
 		}
 	}
 	if e.LinkAddress() != tcpip.LinkAddress(r.d.MAC()) || !e.IsAttached() {

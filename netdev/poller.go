@@ -253,10 +253,10 @@ func (q *queue) spin(w interface{ Woken() bool }) {
 	late := q.late
 	q.late, q.came = false, true
 	for i := 1; !w.Woken(); i++ {
-		if q.poll() != 0 {
+		if n := q.poll(); n != 0 {
 			if !w.Woken() {
 				runtime.Gosched() // to netstack's goroutines, or others that were woken
-				if late && i == 1 && !w.Woken() {
+				if late && i == 1 && !w.Woken() && !q.onlyACKs(n) {
 					q.noLate = lateBackoff // it was there before, and for somebody else
 				}
 			}

@@ -54,6 +54,7 @@ func newQueue(d *Device, index int, s *xsk.Socket) *queue {
 	if d.cfg.AcceptPartialChecksums {
 		q.verify |= packet.AcceptPartial
 	}
+	q.gro.KeepACKs = d.cfg.NoACKMerge
 	q.tx.init(d, q)
 	q.minder = time.AfterFunc(time.Hour, q.mind)
 	q.minder.Stop()
@@ -77,7 +78,9 @@ func (q *queue) poll() int {
 	} else {
 		q.receive(*nd, n)
 		if f := q.d.afterBatch.Load(); f != nil {
+			q.tx.gather()
 			(*f)(int(q.index))
+			q.tx.release()
 		}
 	}
 	q.rx.Recycle(q.descs[:n])

@@ -93,6 +93,8 @@ func newRig(tb testing.TB, c rigConfig) *rig {
 func withFlag(cfg Config) Config {
 	cfg.NoGRO = cfg.NoGRO || mechanism.Off(mechanism.GRO)
 	cfg.NoACKHold = cfg.NoACKHold || mechanism.Off(mechanism.ACKHold)
+	cfg.NoACKMerge = cfg.NoACKMerge || mechanism.Off(mechanism.ACKMerge)
+	cfg.NoGather = cfg.NoGather || mechanism.Off(mechanism.Gather)
 	cfg.NoLateArm = cfg.NoLateArm || mechanism.Off(mechanism.LateArm)
 	return cfg
 }

@@ -43,6 +43,9 @@ func (q *queue) receive(nd dispatcher, n int) {
 	}
 	q.st.delivered.Add(uint64(n) - dropped)
 	q.st.packets.Add(uint64(len(heads)))
+	if acks := q.gro.ACKs(); acks != 0 {
+		q.st.acksMerged.Add(uint64(acks))
+	}
 	if partial != 0 {
 		q.st.partial.Add(partial)
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -231,6 +232,48 @@ func TestReceiveMerge(t *testing.T) {
 						t.Errorf("%+v", st)
 					}
 				})
+			}
+		}
+	}
+}
+
+// TestReceiveACKs: of pure ACKs in a batch the newest goes up, and the others are
+// counted; unless each is to go up.
+func TestReceiveACKs(t *testing.T) {
+	for _, c := range []struct {
+		cfg  Config
+		want []uint32
+	}{
+		{Config{}, []uint32{300, 300, 400, 500}},
+		{Config{NoACKMerge: true}, []uint32{100, 200, 300, 300, 400, 500}},
+		{Config{NoGRO: true}, []uint32{100, 200, 300, 300, 400, 500}},
+	} {
+		for _, v6 := range []bool{false, true} {
+			r := newRig(t, rigConfig{chosen: true, idle: true, cfg: c.cfg})
+			var frames [][]byte
+			for i, n := range []uint32{100, 200, 300, 300, 400, 500} { // 300 is a duplicate
+				f := frame{v6: v6, flags: packet.ACK, seq: 7, ack: n, id: uint16(i), opts: timestamp, window: uint16(i)}
+				if n == 500 {
+					f.payload = pattern(0, 10)
+				}
+				frames = append(frames, f.bytes())
+			}
+			got := r.inject(64, frames...)
+			var acks []uint32
+			for k := range got {
+				info, f := got[k].info(t), got[k].frame()
+				if packet.Verify(f, &info, 0) != packet.OK || !got[k].verified {
+					t.Errorf("ACK of %d is not correct", info.Ack)
+				}
+				if acks = append(acks, info.Ack); !bytes.Contains(bytes.Join(frames, nil), f) {
+					t.Errorf("ACK of %d is not what came", info.Ack)
+				}
+			}
+			if !slices.Equal(acks, c.want) {
+				t.Errorf("%+v: acknowledged %d, want %d", c.cfg, acks, c.want)
+			}
+			if st := r.stats(); int(st.RXACKs) != len(frames)-len(c.want) || int(st.RXPackets) != len(c.want) || int(st.RXDelivered) != len(frames) {
+				t.Errorf("%+v: %+v", c.cfg, st)
 			}
 		}
 	}

@@ -15,6 +15,7 @@ import (
 type rxCounters struct {
 	batches, packets, delivered atomic.Uint64
 	partial, notAttached        atomic.Uint64
+	acksMerged                  atomic.Uint64
 	sleeps                      atomic.Uint64
 	reasons                     [packet.Reasons]atomic.Uint64
 }
@@ -38,6 +39,7 @@ type QueueStats struct {
 	RXDelivered uint64 // frames handed to netstack
 	RXPackets   uint64 // packets that they were merged into
 	RXPartial   uint64 // of the frames, with a partial checksum that was accepted
+	RXACKs      uint64 // of the frames, pure ACKs that a later one made needless
 	Sleeps      uint64 // times the poller went to sleep
 
 	TXPackets    uint64 // packets from netstack that were done with
@@ -99,7 +101,7 @@ func (q *queue) stats() (QueueStats, error) {
 
 		RXBatches: r.batches.Load(), RXDelivered: r.delivered.Load(),
 		RXPackets: r.packets.Load(), RXPartial: r.partial.Load(),
-		Sleeps: r.sleeps.Load(),
+		RXACKs: r.acksMerged.Load(), Sleeps: r.sleeps.Load(),
 
 		TXPackets: t.packets.Load(), TXFrames: t.frames.Load(),
 		TXACKsSpared: t.acksSpared.Load(), TXACKsLate: t.acksLate.Load(),

@@ -26,6 +26,7 @@ type txQueue struct {
 	arriveMu sync.Mutex // held for an append only
 	arrivals []*gstack.PacketBuffer
 	arrived  atomic.Int32 // len(arrivals)
+	gathers  atomic.Bool  // whoever has set it will drain
 
 	mu      sync.Mutex // the transmit lock; owns all below and the TX half
 	tx      *xsk.TX
@@ -72,7 +73,7 @@ func (t *txQueue) write(pkt *gstack.PacketBuffer) {
 // drain sends what has arrived, unless another goroutine is at it.
 func (t *txQueue) drain() {
 	for range drainRounds {
-		if t.arrived.Load() == 0 || !t.mu.TryLock() {
+		if t.arrived.Load() == 0 || t.gathers.Load() || !t.mu.TryLock() {
 			return
 		}
 		t.drainLocked()
@@ -81,6 +82,23 @@ func (t *txQueue) drain() {
 	if t.arrived.Load() != 0 {
 		t.q.sock.Interrupt()
 	}
+}
+
+// gather lets packets pile up among the arrivals until release, which sends them
+// as one burst. In between, whoever holds the poll lock processes what a batch
+// has brought: each acknowledgement lets a few segments go, which would be a
+// wakeup each. Only the holder of the poll lock may call it.
+func (t *txQueue) gather() {
+	if !t.d.cfg.NoGather {
+		t.gathers.Store(true)
+	}
+}
+
+// release ends gather. A writer that has seen gathers set has counted its packet
+// as arrived before, so it is seen here.
+func (t *txQueue) release() {
+	t.gathers.Store(false)
+	t.drain()
 }
 
 // resume is the poller's part: packets left behind by a full ring or by a writer

@@ -119,6 +119,10 @@ func (g *traffic) run() (all [][]byte) {
 	}
 	d.frag = oneOf(g, uint16(0x4000), 0x4000, 0)
 	step := uint16(g.rng.IntN(2))
+	acks := f.TCP && g.one(4) // nothing else
+	if acks {
+		d.size = 0
+	}
 	if g.one(3) { // the whole run is odd in one way
 		d.twist()
 	}
@@ -127,20 +131,24 @@ func (g *traffic) run() (all [][]byte) {
 		n = 2 + g.rng.IntN(18)
 	}
 	for k := range n {
+		if acks && !g.one(6) {
+			d.ack += uint32(g.rng.IntN(4) * 700)
+			d.window += uint16(g.rng.IntN(8) / 7)
+		}
 		one := d
 		one.id, one.seq = g.id, g.next[i]
 		if g.id += step; g.one(24) {
 			g.id += uint16(g.rng.Uint32())
 		}
 		g.next[i] += uint32(d.size)
-		if k == n-1 && g.one(2) {
+		if k == n-1 && g.one(2) && !acks {
 			one.size = g.rng.IntN(d.size + 1)
 			one.flags |= packet.PSH
 		}
 		if g.one(16) {
 			one.twist()
 		}
-		if g.one(12) {
+		if g.one(12) && !acks {
 			one.flags |= packet.PSH
 		}
 		if g.one(24) {

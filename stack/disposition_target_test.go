@@ -36,10 +36,14 @@ import (
 type target struct {
 	name   string
 	merged bool // GRO is on
-	w      *wire.Wire
-	d      *netdev.Device
-	s      *Stack
-	clock  *faketime.ManualClock
+
+	// superseded is whether a pure ACK may make others needless, which takes GRO.
+	superseded bool
+
+	w     *wire.Wire
+	d     *netdev.Device
+	s     *Stack
+	clock *faketime.ManualClock
 
 	counters []*tcpip.StatCounter
 	names    []string // of the counters, and of those that are not netstack's
@@ -99,7 +103,7 @@ func newTarget(t testing.TB, name string, cfg Config) *target {
 	if err != nil {
 		t.Fatal(err)
 	}
-	v := &target{name: name, merged: !cfg.Device.NoGRO, w: w, clock: faketime.NewManualClock()}
+	v := &target{name: name, merged: !cfg.Device.NoGRO, superseded: !cfg.Device.NoGRO && !cfg.Device.NoACKMerge, w: w, clock: faketime.NewManualClock()}
 	v.d, err = netdev.NewOn([]*xsk.Socket{sock}, netdev.Link{Name: "wire0", MAC: w.Port(0).MAC(), MTU: 1500}, cfg.Device)
 	if err != nil {
 		t.Fatal(err)
@@ -291,7 +295,7 @@ func (v *target) burst(frames [][]byte) ([]outcome, error) {
 	if n := v.total["batches"] - batches; n > 1 {
 		return nil, fmt.Errorf("the burst came in %d batches", n)
 	}
-	return attribute(v.frames, v.refused, v.parcels, v.merged)
+	return attribute(v.frames, v.refused, v.parcels, v.merged, v.superseded)
 }
 
 // Woken implements netdev's waiter. It is called with nothing in the RX ring.

@@ -19,6 +19,7 @@ var receiveMechanisms = []struct {
 }{
 	{"fast IP", func(c *Config) { c.NoFastIP = true }},
 	{"GRO", func(c *Config) { c.Device.NoGRO = true }},
+	{"ACK merging", func(c *Config) { c.Device.NoACKMerge = true }},
 }
 
 // newTargets makes a target for each combination of mechanisms; the first has
@@ -136,6 +137,9 @@ func checkReach(t *testing.T, targets []*target, n int) {
 		}
 		if merged := q.RXDelivered - q.RXPackets; v.merged != (merged > uint64(n/16)) {
 			t.Errorf("with %s: %d frames were merged into others", v.name, merged)
+		}
+		if v.superseded != (q.RXACKs > uint64(n/100)) {
+			t.Errorf("with %s: %d acknowledgements were superseded", v.name, q.RXACKs)
 		}
 	}
 	plain := targets[0]

@@ -98,8 +98,9 @@ type parcel struct {
 // with the frames they were made of. Frames in no parcel were dropped. If merged
 // is false, each parcel has to be one frame; otherwise GRO may have merged, by
 // its rules only: what it made of several frames is taken apart again, and each
-// frame gets what would have come of it alone.
-func attribute(frames [][]byte, refused []bool, parcels []parcel, merged bool) ([]outcome, error) {
+// frame gets what would have come of it alone. If superseded is true, a pure ACK may
+// stand for others in the same way.
+func attribute(frames [][]byte, refused []bool, parcels []parcel, merged, superseded bool) ([]outcome, error) {
 	all := make([]outcome, len(frames))
 	for i := range all {
 		all[i].refused, all[i].dropped = refused[i], !refused[i]
@@ -123,7 +124,11 @@ func attribute(frames [][]byte, refused []bool, parcels []parcel, merged bool) (
 			if !merged || !all[head].dropped || !good[head] {
 				continue
 			}
-			if members := ungroup(frames, infos, good, all, head, p.raw); members != nil {
+			members := ungroup(frames, infos, good, all, head, p.raw)
+			if members == nil && superseded {
+				members = supersede(frames, infos, good, all, head, p.raw)
+			}
+			if members != nil {
 				offset := 0
 				for _, m := range members {
 					n++
@@ -195,6 +200,60 @@ func ungroup(frames [][]byte, infos []packet.Info, good []bool, all []outcome, h
 	return members
 }
 
+// supersede returns the pure ACKs that raw stands for, the first of which is head;
+// the last is raw itself. It returns nil if raw may not: each has to acknowledge
+// more than the one before it, of its flow, and to be like it in all else but the
+// window. The first must not repeat what the flow's frame before acknowledges.
+func supersede(frames [][]byte, infos []packet.Info, good []bool, all []outcome, head int, raw []byte) (members []int) {
+	flow := &infos[head]
+	if !plainACK(frames[head], flow) {
+		return nil
+	}
+	same := func(i int) bool { return good[i] && infos[i].Kind == flow.Kind && infos[i].Hash == flow.Hash }
+	for i := head - 1; i >= 0; i-- {
+		if same(i) && !all[i].dropped {
+			if plainACK(frames[i], &infos[i]) && infos[i].Ack == flow.Ack {
+				return nil
+			}
+			break
+		}
+	}
+	for i := head; i < len(frames); i++ {
+		if !same(i) || !all[i].dropped || packet.Verify(frames[i], &infos[i], 0) != packet.OK {
+			continue
+		}
+		if n := len(members); n > 0 {
+			if d := infos[i].Ack - infos[members[n-1]].Ack; d == 0 || d >= 1<<31 || !plainACK(frames[i], &infos[i]) ||
+				!bytes.Equal(unsaid(frames[i], &infos[i]), unsaid(frames[head], flow)) {
+				return nil
+			}
+		}
+		if members = append(members, i); bytes.Equal(frames[i][:infos[i].End], raw) {
+			return members
+		}
+	}
+	return nil
+}
+
+// plainACK tells whether a frame only acknowledges, with a timestamp at most.
+func plainACK(frame []byte, info *packet.Info) bool {
+	if !info.Kind.IsTCP() || info.Flags != packet.ACK || info.PayloadLen() != 0 || info.Marks&packet.Extended != 0 || frame[info.L4+12]&15 != 0 {
+		return false
+	}
+	options := frame[info.L4+packet.TCPLen : info.Payload]
+	return len(options) == 0 || len(options) == 12 && bytes.HasPrefix(options, []byte{1, 1, 8, 10})
+}
+
+// unsaid is what pure ACKs have in common of which one supersedes another.
+func unsaid(frame []byte, info *packet.Info) []byte {
+	h := blank(bytes.Clone(frame[:info.Payload]), info, true)
+	tcp := h[info.L4:]
+	copy(tcp[4:8], frame[info.L4+4:]) // the sequence number counts
+	clear(tcp[8:12])
+	clear(tcp[14:16])
+	return h
+}
+
 // alike tells whether two headers may be those of one merged packet: all is
 // equal but lengths, checksums, sequence number and PSH, and the IPv4 ID unless
 // it is the first frame's.
@@ -241,11 +300,35 @@ func (p *parcel) share(frame []byte, info *packet.Info, offset int) outcome {
 			}
 			seq := binary.BigEndian.Uint32(e.transport[4:]) + uint32(offset)
 			binary.BigEndian.PutUint32(e.transport[4:], seq)
+			if info.PayloadLen() == 0 { // superseded
+				copy(e.transport[8:12], tcp[8:12])
+				copy(e.transport[14:16], tcp[14:16])
+			}
 			copy(e.transport[16:18], tcp[16:18])
 			e.transport[13] = e.transport[13]&^packet.PSH | tcp[13]&packet.PSH
 			e.data = e.data[offset : offset+info.PayloadLen()]
 		}
+		if e.what == "sent" && info.PayloadLen() == 0 {
+			e.data = resetTo(e.data, info.Ack)
+		}
 		o.events = append(o.events, e)
 	}
 	return o
+}
+
+// resetTo is the reset that answers an acknowledgement of ack, made from one that
+// answers another: it has that number (RFC 9293, 3.10.7.1). What is no reset stays
+// as it is.
+func resetTo(frame []byte, ack uint32) []byte {
+	var info packet.Info
+	if packet.Parse(frame, &info) != packet.OK || !info.Kind.IsTCP() || info.Flags&packet.RST == 0 {
+		return frame
+	}
+	be, old := binary.BigEndian, info.Seq
+	frame = bytes.Clone(frame)
+	tcp := frame[info.L4:]
+	sum := uint32(^be.Uint16(tcp[16:])) + ^old>>16 + ^old&0xffff + ack>>16 + ack&0xffff
+	be.PutUint32(tcp[4:], ack)
+	be.PutUint16(tcp[16:], ^packet.Fold(sum))
+	return frame
 }

@@ -89,6 +89,8 @@ func withFlag(cfg stack.Config) stack.Config {
 	cfg.NoInline = cfg.NoInline || mechanism.Off(mechanism.Inline)
 	cfg.Device.NoGRO = cfg.Device.NoGRO || mechanism.Off(mechanism.GRO)
 	cfg.Device.NoACKHold = cfg.Device.NoACKHold || mechanism.Off(mechanism.ACKHold)
+	cfg.Device.NoACKMerge = cfg.Device.NoACKMerge || mechanism.Off(mechanism.ACKMerge)
+	cfg.Device.NoGather = cfg.Device.NoGather || mechanism.Off(mechanism.Gather)
 	cfg.Device.NoLateArm = cfg.Device.NoLateArm || mechanism.Off(mechanism.LateArm)
 	return cfg
 }

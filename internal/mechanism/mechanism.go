@@ -1,7 +1,7 @@
 // Package mechanism lets a test run do without some of the mechanisms that make
 // afxnet fast and that change nothing else: with the flag
 //
-//	-afxnet.off=fastip,inline,gro,ackhold,latearm
+//	-afxnet.off=fastip,inline,gro,ackmerge,ackhold,gather,latearm
 //
 // the fixtures of packages netdev and stack switch off those that are named,
 // wherever a test does not choose for itself. Only tests import it.
@@ -16,14 +16,16 @@ import (
 
 // Names of the flag.
 const (
-	FastIP  = "fastip"  // stack.Config.NoFastIP, which takes Inline along
-	Inline  = "inline"  // stack.Config.NoInline
-	GRO     = "gro"     // netdev.Config.NoGRO
-	ACKHold = "ackhold" // netdev.Config.NoACKHold
-	LateArm = "latearm" // netdev.Config.NoLateArm
+	FastIP   = "fastip"   // stack.Config.NoFastIP, which takes Inline along
+	Inline   = "inline"   // stack.Config.NoInline
+	GRO      = "gro"      // netdev.Config.NoGRO
+	ACKMerge = "ackmerge" // netdev.Config.NoACKMerge
+	ACKHold  = "ackhold"  // netdev.Config.NoACKHold
+	Gather   = "gather"   // netdev.Config.NoGather
+	LateArm  = "latearm"  // netdev.Config.NoLateArm
 )
 
-var all = []string{FastIP, Inline, GRO, ACKHold, LateArm}
+var all = []string{FastIP, Inline, GRO, ACKMerge, ACKHold, Gather, LateArm}
 
 // off is what the flag names. It is written while flags are parsed, before the
 // first test.

@@ -23,6 +23,10 @@ const maxMerged = 1<<16 - 1
 // in order of arrival, and then every frame is in exactly one group: a list that
 // starts at one of Heads and goes on with Next.
 //
+// A group is data, in order, or pure ACKs of which each acknowledges more than
+// the one before, the newest first: that one is the packet, and the others are
+// needless. Their kinds do not mix.
+//
 // The groups are to be delivered in the order of Heads, which is that of
 // arrival of their first frames. That keeps the order within every flow: a
 // segment moves ahead only of the frames between it and its group's head, and
@@ -35,9 +39,13 @@ const maxMerged = 1<<16 - 1
 //
 // The zero GRO is ready for use.
 type GRO struct {
+	// KeepACKs leaves every pure ACK a group of its own. Set it before Add.
+	KeepACKs bool
+
 	gen   uint16 // of the slots that count
 	heads int
-	order [MaxBatch]uint16 // the first heads of them: heads, ascending
+	acks  int
+	order [MaxBatch]uint16 // the first heads of them: what Heads returns
 	next  [MaxBatch]int16
 	group [MaxBatch]group // by head
 	slots [groSets][groWays]groSlot
@@ -63,12 +71,17 @@ type group struct {
 	idStep uint16 // from one segment to the next; known from the second on
 	marks  Mark
 	flags  uint8 // of the last segment
+
+	pure    bool   // of pure ACKs; of the others only header, seq, segs and marks are set
+	repeats bool   // acknowledges what the flow's frame before it does
+	ack     uint32 // of the newest, which is the head
+	place   int    // in order
 }
 
 // Reset forgets all frames. It does not reach into their headers, but until
 // their places in the batch are taken again the garbage collector sees them.
 func (g *GRO) Reset() {
-	g.heads = 0
+	g.heads, g.acks = 0, 0
 	g.gen++
 	if g.gen == 0 {
 		g.slots = [groSets][groWays]groSlot{}
@@ -86,6 +99,9 @@ func (g *GRO) Add(i int, frame []byte, info *Info) bool {
 	}
 	slot := g.find(info.Hash)
 	if !mergeable(frame, info) {
+		if !g.KeepACKs && pureACK(frame, info) {
+			return g.addACK(i, frame, info, slot)
+		}
 		if slot != nil {
 			slot.head = 0
 		}
@@ -106,12 +122,15 @@ func (g *GRO) Add(i int, frame []byte, info *Info) bool {
 	return false
 }
 
-// Heads returns the first frames of all groups, in the order of delivery. Valid
+// Heads returns the heads of all groups, in the order of delivery. Valid
 // until the next Add or Reset.
 func (g *GRO) Heads() []uint16 { return g.order[:g.heads] }
 
 // Next returns the frame that follows i in its group, or -1.
 func (g *GRO) Next(i int) int { return int(g.next[i]) }
+
+// ACKs returns how many pure ACKs a newer one made needless.
+func (g *GRO) ACKs() int { return g.acks }
 
 // Segments returns the number of frames in the group of head.
 func (g *GRO) Segments(head int) int { return g.group[head].segs }
@@ -200,10 +219,11 @@ func (gr *group) extend(i int, info *Info) (full bool) {
 // checksum that is right for all the payloads behind each other, without
 // another look at them. If they were not summed (Partial, or verified by a
 // network card), the field gets the pseudo-header's sum, as where a card is to
-// complete it. A group of one frame is left as it is. info is that of head.
+// complete it. A group of one frame, or of ACKs, is left as it is. info is that
+// of head.
 func (g *GRO) Patch(head int, header []byte, info *Info) {
 	gr := &g.group[head]
-	if gr.segs <= 1 {
+	if gr.segs <= 1 || gr.pure {
 		return
 	}
 	be := binary.BigEndian

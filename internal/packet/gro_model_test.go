@@ -53,15 +53,24 @@ func checkPlan(tb testing.TB, g *GRO, frames [][]byte, infos []Info, added []boo
 	tb.Helper()
 	taken := make([]bool, len(frames))
 	last := map[int64]int{}
-	if !slices.IsSorted(g.Heads()) {
-		tb.Fatalf("heads not ascending: %v", g.Heads())
-	}
+	acks, first := 0, -1
 	for _, h := range g.Heads() {
 		head := int(h)
 		list := members(g, head)
+		whole := len(list) > 1
+		if whole && infos[head].PayloadLen() == 0 {
+			checkACKs(tb, g, frames, infos, list)
+			slices.Reverse(list) // the newest is the head
+			acks += len(list) - 1
+			whole = false
+		}
 		if len(list) != g.Segments(head) || !slices.IsSorted(list) {
 			tb.Fatalf("group %v of %d segments", list, g.Segments(head))
 		}
+		if list[0] < first {
+			tb.Fatalf("group %v after one that begins with frame %d", list, first)
+		}
+		first = list[0]
 		for _, i := range list {
 			if taken[i] || !added[i] {
 				tb.Fatalf("frame %d taken twice, or never added", i)
@@ -74,12 +83,15 @@ func checkPlan(tb testing.TB, g *GRO, frames [][]byte, infos []Info, added []boo
 				last[f] = i
 			}
 		}
-		if len(list) > 1 {
+		if whole {
 			checkMerged(tb, g, frames, infos, list)
 		}
 	}
 	if !slices.Equal(taken, added) {
 		tb.Fatalf("frames taken %v, added %v", taken, added)
+	}
+	if g.ACKs() != acks {
+		tb.Fatalf("%d ACKs needless, counted %d", acks, g.ACKs())
 	}
 }
 
@@ -210,7 +222,7 @@ func randomBatch(r *rand.Rand, n int) (frames [][]byte) {
 
 // fault changes segment s, and sometimes what its flow f goes on with.
 func fault(r *rand.Rand, s, f *seg) {
-	switch r.IntN(14) {
+	switch r.IntN(15) {
 	case 0:
 		s.flags |= PSH
 	case 1:
@@ -245,6 +257,10 @@ func fault(r *rand.Rand, s, f *seg) {
 	case 13:
 		s.id += 7
 		s.label = 5
+	case 14:
+		s.payload, s.partial, s.frag, s.flags = nil, false, 0x4000, ACK
+		f.seq = s.seq
+		f.ack += uint32(r.IntN(3) * 100)
 	}
 }
 

@@ -57,13 +57,8 @@ func equalHeaders4(a, b []byte) bool {
 	if len(a) < ipv4TCPLen || len(b) < ipv4TCPLen {
 		return false
 	}
-	le := binary.LittleEndian
 	p, q := (*[ipv4TCPLen]byte)(a), (*[ipv4TCPLen]byte)(b)
-	d := le.Uint64(p[0:]) ^ le.Uint64(q[0:])
-	d |= le.Uint64(p[8:]) ^ le.Uint64(q[8:]) // to TOS
-	d |= uint64(le.Uint32(p[20:]) ^ le.Uint32(q[20:]))
-	d |= le.Uint64(p[26:]) ^ le.Uint64(q[26:])
-	return d|differTCP((*[TCPLen]byte)(p[34:]), (*[TCPLen]byte)(q[34:])) == 0
+	return differIP4(p, q)|differTCP((*[TCPLen]byte)(p[34:]), (*[TCPLen]byte)(q[34:])) == 0
 }
 
 // equalHeaders6 is equalHeaders4 for IPv6, with the flow label.
@@ -71,8 +66,22 @@ func equalHeaders6(a, b []byte) bool {
 	if len(a) < ipv6TCPLen || len(b) < ipv6TCPLen {
 		return false
 	}
-	le := binary.LittleEndian
 	p, q := (*[ipv6TCPLen]byte)(a), (*[ipv6TCPLen]byte)(b)
+	return differIP6(p, q)|differTCP((*[TCPLen]byte)(p[54:]), (*[TCPLen]byte)(q[54:])) == 0
+}
+
+// differIP4 returns 0 if MAC addresses, TOS, DF, TTL and addresses are equal.
+func differIP4(p, q *[ipv4TCPLen]byte) uint64 {
+	le := binary.LittleEndian
+	d := le.Uint64(p[0:]) ^ le.Uint64(q[0:])
+	d |= le.Uint64(p[8:]) ^ le.Uint64(q[8:]) // to TOS
+	d |= uint64(le.Uint32(p[20:]) ^ le.Uint32(q[20:]))
+	return d | (le.Uint64(p[26:]) ^ le.Uint64(q[26:]))
+}
+
+// differIP6 is differIP4 for IPv6, with the flow label.
+func differIP6(p, q *[ipv6TCPLen]byte) uint64 {
+	le := binary.LittleEndian
 	d := le.Uint64(p[0:]) ^ le.Uint64(q[0:])
 	d |= le.Uint64(p[8:]) ^ le.Uint64(q[8:])
 	d |= uint64(le.Uint16(p[16:]) ^ le.Uint16(q[16:])) // end of the flow label
@@ -80,18 +89,23 @@ func equalHeaders6(a, b []byte) bool {
 	d |= le.Uint64(p[22:]) ^ le.Uint64(q[22:])
 	d |= le.Uint64(p[30:]) ^ le.Uint64(q[30:])
 	d |= le.Uint64(p[38:]) ^ le.Uint64(q[38:])
-	d |= le.Uint64(p[46:]) ^ le.Uint64(q[46:])
-	return d|differTCP((*[TCPLen]byte)(p[54:]), (*[TCPLen]byte)(q[54:])) == 0
+	return d | (le.Uint64(p[46:]) ^ le.Uint64(q[46:]))
 }
 
 // differTCP returns 0 if ports, ACK number, data offset, window and urgent
 // pointer are equal.
 func differTCP(p, q *[TCPLen]byte) uint64 {
 	le := binary.LittleEndian
-	d := le.Uint32(p[0:]) ^ le.Uint32(q[0:])
-	d |= le.Uint32(p[8:]) ^ le.Uint32(q[8:])
-	d |= uint32(p[12] ^ q[12])
+	d := le.Uint32(p[8:]) ^ le.Uint32(q[8:])
 	d |= uint32(le.Uint16(p[14:]) ^ le.Uint16(q[14:]))
+	return uint64(d) | differACK(p, q)
+}
+
+// differACK returns 0 if ports, data offset and urgent pointer are equal.
+func differACK(p, q *[TCPLen]byte) uint64 {
+	le := binary.LittleEndian
+	d := le.Uint32(p[0:]) ^ le.Uint32(q[0:])
+	d |= uint32(p[12] ^ q[12])
 	d |= uint32(le.Uint16(p[18:]) ^ le.Uint16(q[18:]))
 	return uint64(d)
 }

@@ -58,7 +58,7 @@ func main() {
 	flag.IntVar(&o.mtu, "mtu", 1500, "MTU of the interface in bytes")
 	flag.IntVar(&o.idle, "idle", 200, "connections that do nothing")
 	flag.StringVar(&o.profile, "profile", "", "write heap profiles of both rests to this prefix and .1, .2")
-	flag.StringVar(&o.off, "off", "", "mechanisms not to use, of fastip,inline,gro,ackhold,latearm")
+	flag.StringVar(&o.off, "off", "", "mechanisms not to use, of fastip,inline,gro,ackmerge,ackhold,gather,latearm")
 	flag.BoolVar(&o.wire, "wire", false, "two stacks over a faulty wire in memory, instead of a kernel and a stack")
 	flag.Uint64Var(&o.seed, "seed", 0, "seed of the wire's faults; 0 takes a random one")
 	flag.Float64Var(&o.load, "load", 1, "share of the load that could be borne, over 0 and at most 1")
@@ -135,6 +135,10 @@ func (o options) without(cfg *stack.Config) error {
 			cfg.Device.NoGRO = true
 		case "ackhold":
 			cfg.Device.NoACKHold = true
+		case "ackmerge":
+			cfg.Device.NoACKMerge = true
+		case "gather":
+			cfg.Device.NoGather = true
 		case "latearm":
 			cfg.Device.NoLateArm = true
 		default:

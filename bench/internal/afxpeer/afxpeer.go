@@ -31,19 +31,23 @@ var modes = map[string]netdev.PollMode{
 
 // Names of what Config.Off can switch off.
 const (
-	GRO     = "gro"
-	ACKHold = "ackhold"
-	FastIP  = "fastip" // and with it Inline
-	Inline  = "inline"
-	LateArm = "latearm"
+	GRO      = "gro" // and with it ACKMerge
+	ACKMerge = "ackmerge"
+	ACKHold  = "ackhold"
+	FastIP   = "fastip" // and with it Inline
+	Inline   = "inline" // and with it Gather
+	Gather   = "gather"
+	LateArm  = "latearm"
 )
 
 var mechanisms = map[string]func(*stack.Config){
-	GRO:     func(c *stack.Config) { c.Device.NoGRO = true },
-	ACKHold: func(c *stack.Config) { c.Device.NoACKHold = true },
-	FastIP:  func(c *stack.Config) { c.NoFastIP = true },
-	Inline:  func(c *stack.Config) { c.NoInline = true },
-	LateArm: func(c *stack.Config) { c.Device.NoLateArm = true },
+	GRO:      func(c *stack.Config) { c.Device.NoGRO = true },
+	ACKMerge: func(c *stack.Config) { c.Device.NoACKMerge = true },
+	ACKHold:  func(c *stack.Config) { c.Device.NoACKHold = true },
+	Gather:   func(c *stack.Config) { c.Device.NoGather = true },
+	FastIP:   func(c *stack.Config) { c.NoFastIP = true },
+	Inline:   func(c *stack.Config) { c.NoInline = true },
+	LateArm:  func(c *stack.Config) { c.Device.NoLateArm = true },
 }
 
 // Mechanisms returns the names that peer.Config.Off may hold, sorted.
@@ -104,9 +108,11 @@ func (p *Peer) Counters() map[string]uint64 {
 		c["rx batches"] += q.RXBatches
 		c["rx frames"] += q.RXDelivered
 		c["rx packets"] += q.RXPackets
+		c["rx acks merged"] += q.RXACKs
 		c["poller sleeps"] += q.Sleeps
 		c["tx packets"] += q.TXPackets
 		c["tx frames"] += q.TXFrames
+		c["tx wakeups"] += q.Socket.TXWakeups
 		c["tx acks spared"] += q.TXACKsSpared
 		c["tx acks late"] += q.TXACKsLate
 	}

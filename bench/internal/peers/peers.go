@@ -67,7 +67,8 @@ var All = []Entry{
 		Offloads: offload.Complete, Open: ours("block")},
 	{Name: "inline-spin", About: "the same, polls always",
 		Offloads: offload.Complete, Open: ours("spin")},
-	without(afxpeer.FastIP), without(afxpeer.GRO), without(afxpeer.ACKHold), without(afxpeer.LateArm),
+	without(afxpeer.FastIP), without(afxpeer.GRO), without(afxpeer.ACKMerge),
+	without(afxpeer.ACKHold), without(afxpeer.Gather), without(afxpeer.LateArm),
 }
 
 // ours opens the stack in a polling mode, without some mechanisms.
