@@ -73,15 +73,10 @@ func supported(info *debug.BuildInfo) error {
 }
 
 // queue does what netstack's dispatcher does with a segment, but for waking its
-// goroutine. Connections come and go the common way: only established ones, and
-// of their segments those that carry data or acknowledge it.
+// goroutine.
 func queue(ns *gstack.Stack, tep gstack.TransportEndpoint, id gstack.TransportEndpointID, pkt *gstack.PacketBuffer) bool {
 	ep, ok := tep.(*tcp.Endpoint)
-	if !ok || ep.EndpointState() != tcp.StateEstablished {
-		return false
-	}
-	const plain = header.TCPFlagAck | header.TCPFlagPsh
-	if flags := header.TCP(pkt.TransportHeader().Slice()).Flags(); flags&header.TCPFlagAck == 0 || flags&^plain != 0 {
+	if !ok || stepFor(ep.EndpointState()) == nil {
 		return false
 	}
 	s, err := newIncomingSegment(id, ns.Clock(), pkt)
@@ -89,24 +84,51 @@ func queue(ns *gstack.Stack, tep gstack.TransportEndpoint, id gstack.TransportEn
 		return false // netstack counts it
 	}
 	ns.Stats().TCP.ValidSegmentsReceived.Increment()
+	if header.TCP(pkt.TransportHeader().Slice()).Flags().Contains(header.TCPFlagRst) {
+		ns.Stats().TCP.ResetsReceived.Increment()
+	}
 	ep.Stats().(*tcp.Stats).SegmentsReceived.Increment()
 	enqueueSegment(ep, s) // counts what it refuses
 	decRef(s)
 	return true
 }
 
+// stepFor returns how netstack's goroutine processes the segments of an endpoint
+// in this state, or nil if they are left to it: those of connections that are
+// over, and of sockets that do nothing yet. None of the functions waits; each
+// does nothing while somebody holds the endpoint or its state is another.
+func stepFor(state tcp.EndpointState) func(*tcp.Endpoint) {
+	switch state {
+	case tcp.StateEstablished, tcp.StateFinWait1, tcp.StateFinWait2, tcp.StateCloseWait, tcp.StateLastAck, tcp.StateClosing:
+		return handleConnected
+	case tcp.StateConnecting, tcp.StateSynSent, tcp.StateSynRecv:
+		return handleConnecting
+	case tcp.StateListen:
+		return handleListen
+	}
+	return nil
+}
+
+// steps is how often process looks at an endpoint's state: the segment that ends
+// a handshake may have data behind it, which belong to the next state.
+const steps = 2
+
 // process lets an endpoint take its segments in. Segments may be left: there
-// were too many, or somebody else holds the endpoint. A user looks at the queue
-// when he lets go, and netstack's goroutine does; a timer does not, so then
-// somebody has to wait for it and act as a user.
+// were too many, the connection is over, or somebody else holds the endpoint. A
+// user looks at the queue when he lets go, and netstack's goroutine does; a timer
+// does not, so then somebody has to wait for it and act as a user.
 func process(tep gstack.TransportEndpoint, spawn func(func())) {
 	ep, ok := tep.(*tcp.Endpoint)
 	if !ok {
 		return
 	}
-	handleConnected(ep)
-	if queueEmpty(ep) || isOwnedByUser(ep) {
-		return
+	for range steps {
+		if step := stepFor(ep.EndpointState()); step != nil {
+			step(ep)
+		}
+		if queueEmpty(ep) || isOwnedByUser(ep) {
+			return
+		}
 	}
 	spawn(func() {
 		ep.LockUser()

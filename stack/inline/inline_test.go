@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 )
 
 // TestTested wants the version that go.mod asks for among the tested ones, so
@@ -52,6 +54,24 @@ func TestSupported(t *testing.T) {
 		}
 		if err == nil || !strings.Contains(err.Error(), c.want) || !errors.Is(err, errors.ErrUnsupported) {
 			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
+	}
+}
+
+// TestStepFor leaves to netstack what its goroutine does in another way, and
+// nothing that a connection which lives needs.
+func TestStepFor(t *testing.T) {
+	for _, s := range []tcp.EndpointState{
+		tcp.StateListen, tcp.StateConnecting, tcp.StateSynSent, tcp.StateSynRecv, tcp.StateEstablished,
+		tcp.StateFinWait1, tcp.StateFinWait2, tcp.StateCloseWait, tcp.StateLastAck, tcp.StateClosing,
+	} {
+		if stepFor(s) == nil {
+			t.Errorf("%v is left to netstack", s)
+		}
+	}
+	for _, s := range []tcp.EndpointState{tcp.StateInitial, tcp.StateBound, tcp.StateTimeWait, tcp.StateClose, tcp.StateError} {
+		if stepFor(s) != nil {
+			t.Errorf("%v is not left to netstack", s)
 		}
 	}
 }

@@ -32,6 +32,15 @@ func enqueueSegment(ep *tcp.Endpoint, s segment) bool
 //go:linkname handleConnected gvisor.dev/gvisor/pkg/tcpip/transport/tcp.handleConnected
 func handleConnected(ep *tcp.Endpoint)
 
+// handleConnecting and handleListen do the same for an endpoint in its handshake
+// and for a listener.
+//
+//go:linkname handleConnecting gvisor.dev/gvisor/pkg/tcpip/transport/tcp.handleConnecting
+func handleConnecting(ep *tcp.Endpoint)
+
+//go:linkname handleListen gvisor.dev/gvisor/pkg/tcpip/transport/tcp.handleListen
+func handleListen(ep *tcp.Endpoint)
+
 //go:linkname isOwnedByUser gvisor.dev/gvisor/pkg/tcpip/transport/tcp.(*Endpoint).isOwnedByUser
 func isOwnedByUser(ep *tcp.Endpoint) bool
 
