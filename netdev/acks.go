@@ -2,6 +2,7 @@ package netdev
 
 import (
 	"encoding/binary"
+	"math"
 	"sync/atomic"
 	"time"
 
@@ -13,17 +14,21 @@ const (
 	// ackSlots is the number of flows whose last acknowledgement is known.
 	// Two flows in one slot push each other out, and their ACKs then go at
 	// once, which is only slower.
-	ackSlots = 1024
+	ackSlots = 1 << 14
 
-	// ackPeriod is half the longest time that an ACK is held. The timer fires
-	// in this rhythm while there is something to hold, rather than once per
-	// ACK, and sends what it has seen before. 500 us are far below the 40 ms
-	// of the kernel's own delayed ACK and above the time that an application
-	// needs for its answer.
+	// ackPeriod is half the longest time that the ACK of a few flows is held.
+	// The timer fires in this rhythm while there is something to hold, rather
+	// than once per ACK, and sends what it has seen before. 500 us are far below
+	// the 40 ms of the kernel's own delayed ACK and above the time that an
+	// application needs for its answer.
 	ackPeriod = 250 * time.Microsecond
 
-	// maxHeld is how many ACKs are held at once; the next ones go at once.
-	maxHeld = 256
+	// Applications with many flows answer one after the other. So the period
+	// grows by ackTurn, about what one answer takes, with each ACK that is held,
+	// up to maxAckPeriod: none is held for longer than 20 ms, half the time of
+	// the kernel's shortest delayed ACK.
+	ackTurn      = 10 * time.Microsecond
+	maxAckPeriod = 10 * time.Millisecond
 )
 
 // ackTable holds pure ACKs back. netstack acknowledges every batch of segments
@@ -32,9 +37,9 @@ const (
 // of its flow that acknowledges as much is in the TX ring, and sent when the
 // timer has seen it twice.
 //
-// Held is only an ACK whose absence harms nobody for 500 us (RFC 9293, 3.8.6.3,
-// allows 500 ms, but not with two full segments outstanding): its flags are
-// exactly ACK, it has no data and no SACK block, its number advances by less
+// Held is only an ACK whose absence harms nobody for that long (RFC 9293,
+// 3.8.6.3, allows 500 ms, but not with two full segments outstanding): its flags
+// are exactly ACK, it has no data and no SACK block, its number advances by less
 // than two full segments, and the window does not grow. So a duplicate ACK, a
 // keepalive, a window probe and a challenge ACK are never held: none of them
 // advances the number.
@@ -55,6 +60,7 @@ type ackSlot struct {
 	pkt  *gstack.PacketBuffer // held; nil is none
 	hack uint32               // its ACK number
 	tick uint32               // when it, or the first one it took the place of, was held
+	at   uint16               // index in ackTable.held
 }
 
 func (a *ackTable) init(t *txQueue) {
@@ -63,7 +69,7 @@ func (a *ackTable) init(t *txQueue) {
 		return
 	}
 	a.slots = make([]ackSlot, ackSlots)
-	a.held = make([]uint16, 0, maxHeld)
+	a.held = make([]uint16, 0, ackSlots)
 	a.timer = time.AfterFunc(time.Hour, a.fire)
 	a.timer.Stop()
 }
@@ -103,16 +109,14 @@ func (a *ackTable) hold(pkt *gstack.PacketBuffer) bool {
 		s.pkt.DecRef()
 		a.t.st.acksSpared.Add(1)
 	} else {
-		if len(a.held) == maxHeld {
-			return false
-		}
-		a.held = append(a.held, i)
-		s.tick = a.tick // of the oldest: newer ones do not make it wait longer
+		s.at = uint16(len(a.held))
+		a.held = append(a.held, i) // there is room for all slots
+		s.tick = a.tick            // of the oldest: newer ones do not make it wait longer
 	}
 	s.pkt, s.hack = pkt, ack
 	if !a.armed {
 		a.armed = true
-		a.timer.Reset(ackPeriod)
+		a.timer.Reset(a.period())
 	}
 	return true
 }
@@ -140,7 +144,7 @@ func (a *ackTable) sent(j *job) {
 	if tcp.Flags()&header.TCPFlagAck == 0 {
 		return
 	}
-	s, key, i := a.slot(j.pkt.Hash, tcp)
+	s, key, _ := a.slot(j.pkt.Hash, tcp)
 	ack := tcp.AckNumber()
 	if s.pkt != nil {
 		if s.key != key {
@@ -148,29 +152,48 @@ func (a *ackTable) sent(j *job) {
 		}
 		if int32(ack-s.hack) >= 0 {
 			s.pkt.DecRef()
-			a.forget(s, i)
+			a.forget(s)
 			a.t.st.acksSpared.Add(1)
 		}
 	}
 	s.key, s.ack, s.wnd = key, ack, tcp.WindowSize()
 }
 
-// forget takes a slot off the list of those that hold a packet.
-func (a *ackTable) forget(s *ackSlot, i uint16) {
-	s.pkt = nil
-	for k, h := range a.held {
-		if h == i {
-			a.held[k] = a.held[len(a.held)-1]
-			a.held = a.held[:len(a.held)-1]
-			return
-		}
+// opened notes a SYN-ACK that is in the TX ring: the first acknowledgement of a
+// flow, so that those of the first request may be held. Its window counts for
+// nothing later, since it is in other units; it is enough if the peer is not held
+// up by it before it has sent what is acknowledged at once anyhow.
+func (a *ackTable) opened(pkt *gstack.PacketBuffer) {
+	if a.off || pkt.Hash == 0 {
+		return
 	}
+	h := tcpHeader(pkt)
+	if h == nil || !h.Flags().Contains(header.TCPFlagSyn|header.TCPFlagAck) || int(h.WindowSize()) < 2*a.t.d.MTU() {
+		return
+	}
+	if s, key, _ := a.slot(pkt.Hash, h); s.pkt == nil {
+		s.key, s.ack, s.wnd = key, h.AckNumber(), math.MaxUint16
+	}
+}
+
+// forget takes a slot off the list of those that hold a packet.
+func (a *ackTable) forget(s *ackSlot) {
+	s.pkt = nil
+	last := a.held[len(a.held)-1]
+	a.held[s.at] = last
+	a.slots[last].at = s.at
+	a.held = a.held[:len(a.held)-1]
+}
+
+// period returns the time to the timer's next round.
+func (a *ackTable) period() time.Duration {
+	return min(max(ackPeriod, time.Duration(len(a.held))*ackTurn), maxAckPeriod)
 }
 
 // release sends a held ACK.
 func (a *ackTable) release(s *ackSlot) {
 	pkt := s.pkt
-	a.forget(s, uint16(pkt.Hash%ackSlots))
+	a.forget(s)
 	a.t.enqueue(pkt)
 }
 
@@ -192,7 +215,7 @@ func (a *ackTable) fire() {
 	}
 	a.tick++
 	if a.armed = len(a.held) != 0; a.armed {
-		a.timer.Reset(ackPeriod)
+		a.timer.Reset(a.period())
 	}
 	if sent {
 		t.send()

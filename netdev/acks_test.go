@@ -1,6 +1,8 @@
 package netdev
 
 import (
+	"fmt"
+	"math/rand/v2"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -99,6 +101,55 @@ func TestACKRules(t *testing.T) {
 				}
 				advance(time.Second)
 				wantACKs(t, r, "later")
+			})
+		})
+	}
+}
+
+// TestACKAfterSYN holds the first ACK of a flow if a SYN-ACK has gone before it
+// whose window lets the peer go on.
+func TestACKAfterSYN(t *testing.T) {
+	const enough = 2 * 1500
+	syn := segment{hash: 1, flags: packet.SYN | packet.ACK, ack: 1000, window: enough, plain: true}
+	with := func(f func(s *segment)) segment {
+		s := syn
+		f(&s)
+		return s
+	}
+	for _, c := range []struct {
+		name  string
+		first segment
+		held  bool
+		cfg   Config
+	}{
+		{"SYN-ACK", syn, true, Config{}},
+		{"over IPv6", with(func(s *segment) { s.v6 = true }), true, Config{}},
+		{"NoACKHold", syn, false, Config{NoACKHold: true}},
+		{"small window", with(func(s *segment) { s.window = enough - 1 }), false, Config{}},
+		{"our own SYN", with(func(s *segment) { s.flags = packet.SYN }), false, Config{}},
+		{"a reset", with(func(s *segment) { s.flags = packet.RST | packet.ACK }), false, Config{}},
+		{"of another flow", with(func(s *segment) { s.sport = 81 }), false, Config{}},
+		{"no hash", with(func(s *segment) { s.hash = 0 }), false, Config{}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, rigConfig{chosen: true, idle: true, cfg: c.cfg})
+				r.write(c.first.packet())
+				r.out()
+				next := ack(1100)
+				next.v6, next.window = c.first.v6, 2*enough
+				r.write(next.packet())
+				if !c.held {
+					wantACKs(t, r, "at once", 1100)
+					return
+				}
+				wantACKs(t, r, "at once")
+				advance(2 * ackPeriod)
+				wantACKs(t, r, "timer", 1100)
+				next = ack(1200)
+				next.v6, next.window = c.first.v6, 2*enough+1
+				r.write(next.packet())
+				wantACKs(t, r, "the window grows", 1200)
 			})
 		})
 	}
@@ -238,27 +289,75 @@ func TestACKCollision(t *testing.T) {
 	})
 }
 
-// TestACKMost holds no more than maxHeld at once.
-func TestACKMost(t *testing.T) {
+// TestACKMany holds the ACKs of many flows for as long as their applications
+// need by turns.
+func TestACKMany(t *testing.T) {
+	for _, c := range []struct {
+		flows  int
+		period time.Duration
+	}{{300, 300 * ackTurn}, {2000, maxAckPeriod}} {
+		t.Run(fmt.Sprint(c.flows), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, rigConfig{chosen: true, idle: true, rings: 4096})
+				for n := uint32(1000); n <= 1001; n++ {
+					for i := range uint32(c.flows) {
+						s := ack(n)
+						s.hash = i + 1
+						r.write(s.packet())
+					}
+				}
+				if n := len(r.out()); n != c.flows {
+					t.Errorf("%d frames at once, want %d", n, c.flows)
+				}
+				// The timer was set for the first of them.
+				advance(ackPeriod + c.period - ackPeriod/10)
+				if n := len(r.out()); n != 0 {
+					t.Errorf("%d frames before it is time", n)
+				}
+				advance(ackPeriod / 5)
+				if n := len(r.out()); n != c.flows {
+					t.Errorf("%d frames of the timer, want %d", n, c.flows)
+				}
+				if tm := &r.d.queues[0].tx.acks; tm.armed || len(tm.held) != 0 {
+					t.Error("the timer goes on")
+				}
+			})
+		})
+	}
+}
+
+// TestACKForget takes flows off the list of held ones in any order.
+func TestACKForget(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		const flows = 50
 		r := newRig(t, rigConfig{chosen: true, idle: true, rings: 1024})
-		const flows = maxHeld + 50
-		for n := uint32(1000); n <= 1001; n++ {
-			for i := range uint32(flows) {
-				s := ack(n)
-				s.hash = i + 1
-				r.write(s.packet())
+		flow := func(i int, n uint32) segment {
+			s := ack(n)
+			s.hash = uint32(i) + 1
+			return s
+		}
+		for i := range flows {
+			r.write(flow(i, 1000).packet(), flow(i, 1001).packet())
+		}
+		r.out()
+		rng := rand.New(rand.NewPCG(1, 2))
+		for k, i := range rng.Perm(flows) {
+			if tm := &r.d.queues[0].tx.acks; len(tm.held) != flows-k {
+				t.Fatalf("%d held, want %d", len(tm.held), flows-k)
+			}
+			s := flow(i, 1001)
+			s.payload = pattern(0, 5)
+			r.write(s.packet())
+			if n := len(r.out()); n != 1 {
+				t.Fatalf("%d frames for one answer", n)
 			}
 		}
-		if n := len(r.out()); n != flows+50 {
-			t.Errorf("%d frames, want %d", n, flows+50)
+		if st := r.stats(); st.TXACKsSpared != flows || st.TXACKsLate != 0 {
+			t.Errorf("%+v", st)
 		}
-		advance(2 * ackPeriod)
-		if n := len(r.out()); n != maxHeld {
-			t.Errorf("%d frames of the timer, want %d", n, maxHeld)
-		}
-		if tm := &r.d.queues[0].tx.acks; tm.armed || len(tm.held) != 0 {
-			t.Error("the timer goes on")
+		advance(time.Second)
+		if n := len(r.out()); n != 0 {
+			t.Errorf("%d frames later", n)
 		}
 	})
 }

@@ -121,6 +121,8 @@ func (t *txQueue) work() bool {
 		}
 		if j.cut {
 			t.acks.sent(j)
+		} else {
+			t.acks.opened(j.pkt)
 		}
 		t.finish()
 	}
