@@ -47,6 +47,7 @@ func (c *TCPConn) established(laddr, raddr net.Addr) {
 // *net.OpError: errors.Is tells ECONNRESET, ETIMEDOUT, ENETDOWN,
 // os.ErrDeadlineExceeded and net.ErrClosed apart.
 func (c *TCPConn) Read(b []byte) (int, error) {
+	makeRoom(false)
 	c.rd.mu.Lock()
 	n, err := c.read(b)
 	c.rd.mu.Unlock()
