@@ -43,7 +43,7 @@ func (c *conductor) solo(ctx context.Context, cases []plan.Case, round int) erro
 		done := make(map[string]map[string]float64)
 		for _, i := range rand.Perm(len(names)) {
 			contestant := cs.Workload + " " + names[i] // not the peer of that name
-			if c.impossible[contestant] || names[i] == "c" && cs.Solo == "forward" {
+			if c.impossible[contestant] || names[i] == "c" && (cs.Solo == "forward" || cs.Frame > raw.ReferenceFrame) {
 				continue
 			}
 			label := fmt.Sprintf("%s round %d/%d %s %s", cs.Workload, round, c.o.rounds, names[i], cs.Params)

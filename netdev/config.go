@@ -51,6 +51,12 @@ type Config struct {
 	Bind   xsk.BindMode
 	Attach xsk.AttachMode
 
+	// MultiBuffer says whether packets may lie in several chunks of packet
+	// memory, as they must at an MTU above some 3,500 bytes. The zero value
+	// asks for it where the interface's MTU needs it; see xsk.Config. The
+	// largest MTU then is 65517.
+	MultiBuffer xsk.MultiBuffer
+
 	// Rings and UMEM are each queue's ring sizes and packet memory; see
 	// xsk.Config.
 	Rings xsk.RingSizes

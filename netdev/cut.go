@@ -52,11 +52,7 @@ func (t *txQueue) begin(pkt *gstack.PacketBuffer) {
 			r = j.cutter.Init(j.header[:headers], ethernetLen, l4, j.all, mss)
 		}
 	}
-	size := j.plain
-	if j.cut {
-		size = j.cutter.FrameLen()
-	}
-	if r == packet.OK && size > t.q.region.ChunkSize() {
+	if r == packet.OK && j.size() > t.tx.MaxPacket() {
 		r = packet.TooLong
 	}
 	if r != packet.OK {
@@ -98,22 +94,27 @@ func (j *job) gather(n int) {
 func (t *txQueue) work() bool {
 	j := &t.current
 	for j.pkt != nil {
-		if t.tx.Free(1) == 0 {
+		n := t.chunks()
+		if t.tx.Free(n) < n {
 			return false
 		}
-		a, chunk, ok := t.tx.Frame()
+		if t.burst+n > flushBurst {
+			t.flush()
+		}
+		ok := false
+		if n == 1 {
+			ok = t.put()
+		} else {
+			ok = t.putParts(n)
+		}
 		if !ok {
-			return false
-		}
-		if n := j.next(chunk); !t.tx.Queue(a, n) {
 			// begin has checked that it fits: the packet changed under us.
-			t.tx.Cancel(a)
 			t.st.reasons[packet.TooLong].Add(1)
 			t.finish()
 			continue
 		}
 		t.st.frames.Add(1)
-		if t.burst++; t.burst == flushBurst {
+		if t.burst += n; t.burst == flushBurst {
 			t.flush()
 		}
 		if j.cut && j.cutter.Segments() > 0 {
@@ -129,8 +130,19 @@ func (t *txQueue) work() bool {
 	return true
 }
 
-// flushBurst is how many packets one sendto sends in copy mode, so that flushing
-// in such bursts costs no more system calls than flushing once
+// put writes the next frame of the current packet to one chunk, and tells
+// whether that is in the TX ring. There is room.
+func (t *txQueue) put() bool {
+	a, chunk, ok := t.tx.Frame()
+	if ok && !t.tx.Queue(a, t.current.next(chunk)) {
+		t.tx.Cancel(a)
+		ok = false
+	}
+	return ok
+}
+
+// flushBurst is how many descriptors one sendto takes in copy mode, so that
+// flushing in such bursts costs no more system calls than flushing once
 // (TX_BATCH_SIZE in Linux net/xdp/xsk.c).
 const flushBurst = 32
 
@@ -153,12 +165,21 @@ func (t *txQueue) distrust(err error) {
 	}
 }
 
-// next writes the next frame to dst and returns its bytes, 0 if it does not fit.
-func (j *job) next(dst []byte) int {
+// next writes the next frame to dst, and what does not fit to more, and returns
+// its bytes, 0 if that is too short.
+func (j *job) next(dst []byte, more ...[]byte) int {
 	if j.cut {
-		return j.cutter.Next(dst)
+		return j.cutter.Next(dst, more...)
 	}
-	return packet.Copy(dst, j.all)
+	return packet.Copy(dst, j.all, more...)
+}
+
+// size returns the bytes of the next frame.
+func (j *job) size() int {
+	if j.cut {
+		return j.cutter.FrameLen()
+	}
+	return j.plain
 }
 
 // finish releases the current packet.

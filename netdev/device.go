@@ -10,7 +10,7 @@ import (
 
 	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
 
-	"github.com/afxnet/afxnet/umem"
+	"github.com/afxnet/afxnet/internal/packet"
 	"github.com/afxnet/afxnet/xsk"
 )
 
@@ -67,8 +67,8 @@ func NewOn(sockets []*xsk.Socket, link Link, cfg Config) (*Device, error) {
 	// A spinning goroutine holds a processor: leave one to the others.
 	d.maxCallers = int32(max(1, runtime.GOMAXPROCS(0)-1))
 	for _, s := range sockets {
-		if most := maxMTU(s.Region()); link.MTU < minMTU || link.MTU > most {
-			return nil, fmt.Errorf("netdev: %s: MTU %d: from %d to %d in chunks of %d bytes", link.Name, link.MTU, minMTU, most, s.Region().ChunkSize())
+		if most := maxMTU(s); link.MTU < minMTU || link.MTU > most {
+			return nil, fmt.Errorf("netdev: %s: MTU %d: from %d to %d in chunks of %d bytes, multi-buffer %v", link.Name, link.MTU, minMTU, most, s.Region().ChunkSize(), s.MultiBuffer())
 		}
 	}
 	d.mtu.Store(uint32(link.MTU))
@@ -95,8 +95,8 @@ func (d *Device) QueueCount() int { return len(d.queues) }
 // a link of 1280 (RFC 8200, 5); package stack checks that where it is used.
 const minMTU = 576
 
-// maxMTU is the largest MTU whose frames fit one chunk.
-func maxMTU(r *umem.Region) int { return r.MaxPacket() - ethernetLen - vlanLen }
+// maxMTU is the largest MTU whose frames the socket and packet.Parse take.
+func maxMTU(s *xsk.Socket) int { return min(s.MaxMTU(), packet.MaxFrame-ethernetLen-vlanLen) }
 
 const (
 	ethernetLen = 14

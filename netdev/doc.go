@@ -15,6 +15,9 @@
 //	                      ^          |
 //	          fill ring --+          +--> completion ring
 //
+// At an MTU that one chunk does not hold a frame lies in several, its headers in
+// the first (Config.MultiBuffer); nothing above the rings tells the difference.
+//
 // # Who owns a frame
 //
 //	while                          owner                         state

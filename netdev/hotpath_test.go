@@ -123,7 +123,7 @@ func writeStep(tb testing.TB, pkt *gstack.PacketBuffer) func() {
 // TestAllocs counts allocations of netdev, of netstack's packets and of the wire
 // together: none.
 func TestAllocs(t *testing.T) {
-	for _, s := range hotPaths {
+	for _, s := range append(hotPaths, jumboPaths...) {
 		t.Run(s.name, func(t *testing.T) {
 			f := s.make(t)
 			runs := 1000
@@ -142,7 +142,7 @@ func TestAllocs(t *testing.T) {
 
 // BenchmarkHotPath measures with the wire, which copies every frame once more.
 func BenchmarkHotPath(b *testing.B) {
-	for _, s := range hotPaths {
+	for _, s := range append(hotPaths, jumboPaths...) {
 		b.Run(s.name, func(b *testing.B) {
 			f := s.make(b)
 			for range 200 {

@@ -83,18 +83,16 @@ func newLink(tb testing.TB, c linkConfig) *link {
 		c.tx = c.rings
 	}
 	c.queues = max(c.queues, 1)
+	chunk := chunkFor(c.mtu)
 	for i := range c.wire.Ports {
-		c.wire.Ports[i].MTU, c.wire.Ports[i].Queues = c.mtu, c.queues
+		p := &c.wire.Ports[i]
+		p.MTU, p.Queues, p.MultiBuffer = c.mtu, c.queues, c.mtu > chunkMTU(chunk)
 	}
 	w, err := wire.New(c.wire)
 	if err != nil {
 		tb.Fatal(err)
 	}
 	l := &link{w: w}
-	chunk := 2048
-	if c.mtu > 2048-256-18 {
-		chunk = 4096
-	}
 	for i := range l.d {
 		var socks []*xsk.Socket
 		for q := range c.queues {

@@ -75,7 +75,7 @@ func Open(cfg Config) (_ *Device, err error) {
 	for _, queue := range cfg.Queues {
 		s, err := xsk.Open(xsk.Config{
 			Interface: cfg.Interface, Queue: queue, Bind: cfg.Bind,
-			Rings: cfg.Rings, UMEM: cfg.UMEM, TXBudget: cfg.TXBudget,
+			MultiBuffer: cfg.MultiBuffer, Rings: cfg.Rings, UMEM: cfg.UMEM, TXBudget: cfg.TXBudget,
 		})
 		if err != nil {
 			return nil, err
@@ -123,7 +123,7 @@ func (d *Device) onLink(ev hostif.Event) {
 func (d *Device) setMTU(mtu int) {
 	most := mtu
 	for _, q := range d.queues {
-		most = min(most, maxMTU(q.region))
+		most = min(most, maxMTU(q.sock))
 	}
 	if most >= minMTU {
 		d.mtu.Store(uint32(most))
@@ -209,18 +209,24 @@ func (d *Device) RemoveAddress(addr netip.Addr) error {
 type Info struct {
 	Interface string
 	Driver    string
-	MTU       int            // bytes
-	Queues    []uint32       // hardware queues with a socket
-	ZeroCopy  bool           // every bind is a zero-copy one, as read back
-	Attach    xsk.AttachMode // AttachNative or AttachGeneric, as read back; AttachAuto over NewOn
+	MTU       int      // bytes
+	Queues    []uint32 // hardware queues with a socket
+	ZeroCopy  bool     // every bind is a zero-copy one, as read back
+
+	// MultiBuffer tells that packets may lie in several chunks, as they must
+	// at an MTU above some 3,500 bytes.
+	MultiBuffer bool
+
+	Attach xsk.AttachMode // AttachNative or AttachGeneric, as read back; AttachAuto over NewOn
 }
 
 // Info tells what the device has got, as read back from the kernel.
 func (d *Device) Info() Info {
-	info := Info{Interface: d.link.Name, MTU: d.MTU(), ZeroCopy: true}
+	info := Info{Interface: d.link.Name, MTU: d.MTU(), ZeroCopy: true, MultiBuffer: true}
 	for _, q := range d.queues {
 		info.Queues = append(info.Queues, q.sock.Queue())
 		info.ZeroCopy = info.ZeroCopy && q.sock.ZeroCopy()
+		info.MultiBuffer = info.MultiBuffer && q.sock.MultiBuffer()
 	}
 	if d.host != nil {
 		info.Driver = d.host.dev.Driver

@@ -63,7 +63,7 @@ func newQueue(d *Device, index int, s *xsk.Socket) *queue {
 	return q
 }
 
-// poll receives one batch and hands it up; it returns the number of frames
+// poll receives one batch and hands it up; it returns the number of descriptors
 // taken. Precondition: pollMu held.
 func (q *queue) poll() int {
 	n := q.rx.Receive(q.descs[:])
@@ -74,7 +74,7 @@ func (q *queue) poll() int {
 	}
 	nd := q.d.dispatcher.Load()
 	if nd == nil {
-		q.st.notAttached.Add(uint64(n))
+		q.st.notAttached.Add(q.packets(n))
 	} else {
 		q.receive(*nd, n)
 		if f := q.d.afterBatch.Load(); f != nil {

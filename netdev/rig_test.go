@@ -23,7 +23,7 @@ type rigConfig struct {
 	chosen bool // cfg says which mechanisms are on; otherwise -afxnet.off does
 	mtu    int
 	rings  uint32 // descriptors of each ring; 0 means 256
-	chunk  int    // bytes; 0 means 2048
+	chunk  int    // bytes; 0 means 2048, or 4096 if that holds a frame and 2048 does not
 	chunks int    // 0 means what the rings can hold and half as many again
 	idle   bool   // no pollers: the test polls with rig.poll
 	frames *int   // counts what port 1 receives, in place of keeping it
@@ -46,10 +46,7 @@ func newRig(tb testing.TB, c rigConfig) *rig {
 		c.mtu = 1500
 	}
 	if c.chunk == 0 {
-		c.chunk = 2048
-		if c.mtu > 2048-256-18 {
-			c.chunk = 4096
-		}
+		c.chunk = chunkFor(c.mtu)
 	}
 	if c.rings == 0 {
 		c.rings = 256
@@ -57,7 +54,7 @@ func newRig(tb testing.TB, c rigConfig) *rig {
 	if c.chunks == 0 {
 		c.chunks = max(16, int(c.rings)*3)
 	}
-	w, err := wire.New(wire.Config{Ports: [2]wire.PortConfig{{MTU: c.mtu}, {MTU: 65535}}})
+	w, err := wire.New(wire.Config{Ports: [2]wire.PortConfig{{MTU: c.mtu, MultiBuffer: c.mtu > chunkMTU(c.chunk)}, {MTU: 65535}}})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -87,6 +84,18 @@ func newRig(tb testing.TB, c rigConfig) *rig {
 	}
 	tb.Cleanup(r.close)
 	return r
+}
+
+// chunkMTU is the largest MTU whose frames a chunk holds.
+func chunkMTU(chunk int) int { return chunk - umem.KernelHeadroom - ethernetLen - vlanLen }
+
+// chunkFor returns the size of chunk that holds a frame, or 2048 if there is
+// none: such frames lie in several.
+func chunkFor(mtu int) int {
+	if mtu > chunkMTU(2048) && mtu <= chunkMTU(4096) {
+		return 4096
+	}
+	return 2048
 }
 
 // withFlag switches off what -afxnet.off names.

@@ -14,14 +14,20 @@ import (
 // packet out of UMEM into netstack's buffers. After it the frames are free: no
 // view refers to UMEM memory.
 func (q *queue) receive(nd dispatcher, n int) {
-	var dropped, partial uint64
+	var packets, dropped, partial uint64
 	q.gro.Reset()
-	for i := range n {
+	for i, next := 0, 1; i < n; i, next = next, next+1 {
 		frame, info := q.region.Bytes(q.descs[i]), &q.infos[i]
 		q.frames[i] = frame
-		r := packet.Parse(frame, info)
+		total, more := len(frame), [][]byte(nil)
+		if q.descs[i].Continues() {
+			total, more = q.more(i, n)
+			next += len(more)
+		}
+		packets++
+		r := packet.ParseFirst(frame, total, info)
 		if r == packet.OK {
-			r = packet.Verify(frame, info, q.verify)
+			r = packet.Verify(frame, info, q.verify, more...)
 		}
 		if r != packet.OK {
 			q.st.reasons[r].Add(1)
@@ -41,7 +47,7 @@ func (q *queue) receive(nd dispatcher, n int) {
 	for _, h := range heads {
 		q.deliver(nd, int(h))
 	}
-	q.st.delivered.Add(uint64(n) - dropped)
+	q.st.delivered.Add(packets - dropped)
 	q.st.packets.Add(uint64(len(heads)))
 	if acks := q.gro.ACKs(); acks != 0 {
 		q.st.acksMerged.Add(uint64(acks))
@@ -62,12 +68,12 @@ func (q *queue) deliver(nd dispatcher, head int) {
 	info, frame := &q.infos[head], q.frames[head]
 	split := int(info.Payload)
 	if info.Kind == packet.ARP || info.Kind == packet.Other {
-		split = int(info.End)
+		split = min(int(info.End), len(frame))
 	}
 	hdr := buffer.NewView(split)
 	hdr.Write(frame[:split]) //nolint:errcheck // a View grows
 	buf := buffer.MakeWithView(hdr)
-	if body := q.payload(head); body != nil {
+	if body := q.payload(head, split); body != nil {
 		tail := buffer.MakeWithView(body)
 		buf.Merge(&tail)
 		q.gro.Patch(head, hdr.AsSlice(), info)
@@ -83,19 +89,24 @@ func (q *queue) deliver(nd dispatcher, head int) {
 	pkt.DecRef()
 }
 
-// payload copies the payloads of a group behind each other, nil if there is
-// none.
-func (q *queue) payload(head int) *buffer.View {
+// payload copies what is behind the first split bytes of a group's packets, one
+// behind the other; nil if there is none. Their headers are equally long.
+func (q *queue) payload(head, split int) *buffer.View {
 	size := 0
 	for i := head; i >= 0; i = q.gro.Next(i) {
-		size += q.infos[i].PayloadLen()
+		size += int(q.infos[i].End) - split
 	}
-	if size == 0 || q.infos[head].Kind == packet.ARP || q.infos[head].Kind == packet.Other {
+	if size == 0 {
 		return nil
 	}
 	v := buffer.NewView(size)
 	for i := head; i >= 0; i = q.gro.Next(i) {
-		v.Write(q.frames[i][q.infos[i].Payload:q.infos[i].End]) //nolint:errcheck // a View grows
+		end := int(q.infos[i].End)
+		if frame := q.frames[i]; end <= len(frame) {
+			v.Write(frame[split:end]) //nolint:errcheck // a View grows
+		} else {
+			q.copyParts(v, i, split, end)
+		}
 	}
 	return v
 }

@@ -33,7 +33,8 @@ type txQueue struct {
 	batch   []*gstack.PacketBuffer // arrivals being sorted
 	flows   flowTable
 	current job // the packet being cut; it may span many drains
-	burst   int // frames queued since the last flush
+	burst   int // descriptors queued since the last flush
+	long    longFrame
 	acks    ackTable
 	dead    bool // closed: packets are dropped
 
@@ -57,6 +58,7 @@ const drainRounds = 8
 
 func (t *txQueue) init(d *Device, q *queue) {
 	t.d, t.q, t.tx = d, q, q.sock.TX()
+	t.long.init(t.tx.MaxPacket() / q.region.ChunkSize())
 	t.flows.init(d.cfg.QueueBytes)
 	t.acks.init(t)
 }
@@ -203,7 +205,8 @@ func (t *txQueue) fill() bool {
 // park notes what the queue waits for and sees to it that the poller knows.
 func (t *txQueue) park(full bool, left int) {
 	w := waitNothing
-	switch room := t.tx.Free(1) != 0; {
+	need := t.chunks()
+	switch room := t.tx.Free(need) >= need; {
 	case left != 0 && room:
 		w = waitDevice
 	case full && !room && left <= t.tx.Lent()/2:

@@ -42,7 +42,7 @@ func advance(d time.Duration) {
 
 // TestCut hands over segments of up to 64 KB and checks every frame.
 func TestCut(t *testing.T) {
-	for _, mtu := range []int{576, 1280, 1500, 3000} {
+	for _, mtu := range []int{576, 1280, 1500, 3000, 9000} {
 		for _, v6 := range []bool{false, true} {
 			for _, size := range []int{0, 1, 535, 1460, 1461, 20000, 65000} {
 				t.Run(fmt.Sprintf("mtu=%d/v6=%v/bytes=%d", mtu, v6, size), func(t *testing.T) {
@@ -90,7 +90,7 @@ func TestCut(t *testing.T) {
 
 // TestNetstackFrames looks at everything that two netstacks send.
 func TestNetstackFrames(t *testing.T) {
-	for _, mtu := range []int{576, 1500, 3000} {
+	for _, mtu := range []int{576, 1500, 3000, 9000} {
 		t.Run(fmt.Sprintf("mtu=%d", mtu), func(t *testing.T) {
 			look := func(_ wire.Dir, f []byte) wire.Verdict {
 				var info packet.Info

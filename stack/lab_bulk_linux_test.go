@@ -27,7 +27,7 @@ func bulkBytes() int {
 
 func eachBulk(t *testing.T, run func(t *testing.T, s *labStack, f family)) {
 	for _, queues := range []int{1, 2} {
-		for _, mtu := range []int{1500, 3000} {
+		for _, mtu := range []int{1500, 3000, 9000} {
 			for i, name := range []string{"IPv4", "IPv6"} {
 				t.Run(fmt.Sprintf("queues=%d/mtu=%d/%s", queues, mtu, name), func(t *testing.T) {
 					s := openLab(t, lab.Config{Queues: queues, MTU: mtu}, stack.Config{Profile: stack.ProfileLAN})

@@ -43,14 +43,21 @@ func TestLabBadInput(t *testing.T) {
 		{
 			name: "MTU too large for the chunk",
 			lab:  lab.Config{MTU: 3000},
-			cfg:  withChunk(2048),
+			cfg:  withChunk(2048, xsk.MultiBufferOff),
 			want: []error{syscall.EINVAL},
 			text: []string{"MTU 3000", "chunk of 2048 bytes", "4096"},
 		},
 		{
-			name: "MTU too large for the driver",
-			lab:  lab.Config{MTU: 9000},
-			text: []string{"afx0", "attach program in native mode", "MTU"},
+			name: "MTU too large for 17 chunks",
+			lab:  lab.Config{MTU: 40000},
+			cfg:  withChunk(2048, xsk.MultiBufferAuto),
+			want: []error{syscall.EINVAL},
+			text: []string{"afx0", "MTU 40000", "MTU of 34798"},
+		},
+		{
+			name: "MTU too large",
+			lab:  lab.Config{MTU: 65535},
+			text: []string{"afx0", "MTU 65535", "to 65517"},
 		},
 		{
 			name: "queue out of range",
@@ -141,7 +148,8 @@ func check(t *testing.T, err error) {
 	}
 }
 
-func withChunk(size int) (cfg stack.Config) {
+func withChunk(size int, several xsk.MultiBuffer) (cfg stack.Config) {
+	cfg.Device.MultiBuffer = several
 	cfg.Device.UMEM.ChunkSize = size
 	return cfg
 }

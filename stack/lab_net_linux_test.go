@@ -126,7 +126,7 @@ func internetChecksum(b []byte) uint16 {
 
 // TestLabPing has the kernel ping the stack, in one packet and in fragments.
 func TestLabPing(t *testing.T) {
-	for _, mtu := range []int{1500, 3000} {
+	for _, mtu := range []int{1500, 3000, 9000} {
 		t.Run(fmt.Sprintf("mtu=%d", mtu), func(t *testing.T) {
 			s := openLab(t, lab.Config{MTU: mtu}, stack.Config{})
 			for _, f := range families(s.lab) {
@@ -175,7 +175,7 @@ func datagramSizes(mtu int) []int {
 // TestLabDatagrams sends datagrams of 1 to 65507 bytes, there and back, from the
 // kernel to the stack's echo and from the stack to the kernel's.
 func TestLabDatagrams(t *testing.T) {
-	for _, mtu := range []int{1500, 3000} {
+	for _, mtu := range []int{1500, 3000, 9000} {
 		t.Run(fmt.Sprintf("mtu=%d", mtu), func(t *testing.T) {
 			s := openLab(t, lab.Config{MTU: mtu, Queues: 2}, stack.Config{})
 			serveEcho(t, s.Stack, 7)

@@ -85,9 +85,12 @@ func TestOverWireFaults(t *testing.T) {
 		name   string
 		f      wire.Faults
 		queues int
+		mtu    int
 	}{
 		{name: "perfect"},
 		{name: "two queues", queues: 2},
+		{name: "jumbo", mtu: 9000},
+		{name: "jumbo, two queues, loss", mtu: 9000, queues: 2, f: wire.Faults{Loss: 0.005, Corrupt: 0.005, Reorder: 0.01, ReorderBy: 2, ReorderDelay: time.Millisecond}},
 		{name: "loss", f: wire.Faults{Loss: 0.01}},
 		{name: "reorder", f: wire.Faults{Reorder: 0.05, ReorderBy: 3, ReorderDelay: time.Millisecond}},
 		{name: "duplicate", f: wire.Faults{Duplicate: 0.05}},
@@ -105,7 +108,9 @@ func TestOverWireFaults(t *testing.T) {
 					n = 256 << 10
 				}
 				o := overWireOptions{wire: wire.Config{Seed: 7, Faults: [2]wire.Faults{tc.f, tc.f}}}
-				o.wire.Ports[0].Queues, o.wire.Ports[1].Queues = tc.queues, tc.queues
+				for i := range o.wire.Ports {
+					o.wire.Ports[i].Queues, o.wire.Ports[i].MTU = tc.queues, tc.mtu
+				}
 				o.config[0].Profile, o.config[1].Profile = ProfileLAN, ProfileLAN
 				ow := newOverWire(t, o)
 				c, s := ow.tcpPair(t, host)
@@ -189,7 +194,7 @@ func TestOverWireMany(t *testing.T) {
 }
 
 func TestOverWireUDP(t *testing.T) {
-	for _, mtu := range []int{1500, 3000} {
+	for _, mtu := range []int{1500, 3000, 9000} {
 		for _, host := range []string{addrB, addrB6} {
 			t.Run(fmt.Sprintf("mtu %d %s", mtu, host), func(t *testing.T) {
 				var o overWireOptions

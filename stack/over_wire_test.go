@@ -52,6 +52,9 @@ type overWireOptions struct {
 // left of them, and that every frame is accounted for.
 func newOverWire(t testing.TB, o overWireOptions) *overWire {
 	t.Helper()
+	for i := range o.wire.Ports {
+		o.wire.Ports[i].MultiBuffer = o.wire.Ports[i].MTU > 4096-umem.KernelHeadroom-18
+	}
 	w, err := wire.New(o.wire)
 	if err != nil {
 		t.Fatal(err)

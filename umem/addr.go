@@ -1,5 +1,7 @@
 package umem
 
+import "iter"
+
 // Addr is a position in a Region: an offset in bytes from its start, as the
 // kernel's descriptors use it.
 type Addr uint64
@@ -16,12 +18,34 @@ type Desc struct {
 // descriptor.
 const OptionContinues = 1 << 0
 
+// Continues tells whether the packet goes on in the next descriptor.
+func (d Desc) Continues() bool { return d.Options&OptionContinues != 0 }
+
+// Packets yields the packets that descs hold, each as its one or more
+// descriptors. If the last one has no end, it is what there is of it. Ranging
+// over it allocates nothing.
+func Packets(descs []Desc) iter.Seq[[]Desc] {
+	return func(yield func([]Desc) bool) {
+		for len(descs) > 0 {
+			n := 1
+			for n < len(descs) && descs[n-1].Continues() {
+				n++
+			}
+			if !yield(descs[:n:n]) {
+				return
+			}
+			descs = descs[n:]
+		}
+	}
+}
+
 // KernelHeadroom is XDP_PACKET_HEADROOM (linux/bpf.h): the bytes the kernel
 // leaves free at the start of every chunk it receives into.
 const KernelHeadroom = 256
 
 // MaxPacket returns the longest packet in bytes, Ethernet header included, that
-// the kernel can receive into one chunk.
+// the kernel can receive into one chunk. Longer ones take several, this many
+// bytes in each but the last.
 func (r *Region) MaxPacket() int { return r.chunkSize - KernelHeadroom - r.headroom }
 
 // Frame returns the start of the chunk that a lies in. a must be inside the

@@ -35,6 +35,37 @@ func (m BindMode) String() string {
 	return fmt.Sprintf("bind mode %d", uint8(m))
 }
 
+// MultiBuffer says whether packets may lie in several frames (XDP_USE_SG, Linux
+// 6.6), as they must at an MTU that one chunk does not hold.
+type MultiBuffer uint8
+
+const (
+	// MultiBufferAuto asks for it if the interface's MTU needs it: some
+	// drivers have no zero-copy with it.
+	MultiBufferAuto MultiBuffer = iota
+	// MultiBufferOn asks for it, for an MTU that may grow.
+	MultiBufferOn
+	// MultiBufferOff does not: an MTU that needs it is an error.
+	MultiBufferOff
+)
+
+func (m MultiBuffer) String() string {
+	switch m {
+	case MultiBufferAuto:
+		return "auto"
+	case MultiBufferOn:
+		return "on"
+	case MultiBufferOff:
+		return "off"
+	}
+	return fmt.Sprintf("multi-buffer %d", uint8(m))
+}
+
+// wanted tells whether to ask for it at an MTU, if a chunk holds one of most.
+func (m MultiBuffer) wanted(mtu, most int) bool {
+	return m == MultiBufferOn || m == MultiBufferAuto && mtu > most
+}
+
 // RingSizes are the numbers of descriptors of the four rings: powers of two,
 // 2 or more. Zero means 2048 for RX and TX, as many as RX for Fill, and as many
 // as TX for Completion. RX must not be smaller than Fill, nor Completion smaller
@@ -90,6 +121,11 @@ type Config struct {
 	// Bind asks for zero-copy or copy. The zero value takes what there is.
 	Bind BindMode
 
+	// MultiBuffer says whether packets may lie in several frames. The zero
+	// value asks for it where the MTU needs it; Socket.MultiBuffer tells. A
+	// kernel or, in zero-copy mode, a driver without it is an error.
+	MultiBuffer MultiBuffer
+
 	// Rings are the ring sizes in descriptors.
 	Rings RingSizes
 
@@ -105,7 +141,7 @@ type Config struct {
 	// says that it does not need a wakeup. Only for measuring the difference.
 	NoNeedWakeup bool
 
-	// TXBudget is how many packets one wakeup sends in copy mode
+	// TXBudget is how many descriptors one wakeup sends in copy mode
 	// (XDP_MAX_TX_SKB_BUDGET, 6.17): from 32 to the TX ring's size. Zero
 	// leaves the kernel's 32. Where the kernel does not have the option, Open
 	// fails with errors.ErrUnsupported.
@@ -130,6 +166,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.Bind > BindCopy {
 		return c, fmt.Errorf("xsk: Config.Bind: %v: no such mode", c.Bind)
+	}
+	if c.MultiBuffer > MultiBufferOff {
+		return c, fmt.Errorf("xsk: Config.MultiBuffer: %v: no such choice", c.MultiBuffer)
 	}
 	if c.BusyTimeout == 0 {
 		c.BusyTimeout = defaultBusyTimeout

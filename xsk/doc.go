@@ -26,6 +26,16 @@
 // does not pass is counted and its frame kept out of use; it is never a panic.
 // See package umem for the states of a frame.
 //
+// # Long packets
+//
+// A packet that one chunk does not hold lies in several frames, one descriptor
+// each, all but the last of which Continue (XDP_USE_SG, Linux 6.6).
+// Config.MultiBuffer says when; by itself it is on where the interface's MTU
+// needs it. [umem.Packets] puts what Receive returned together, and
+// [TX.QueueParts] sends such a packet. It is in a ring whole or not at all: what
+// has no end, or a bad part, is dropped whole and counted. [Socket.MaxMTU] is
+// the limit: some 69,600 bytes in chunks of 4096.
+//
 // # Goroutines
 //
 // A [Socket] has two independent halves. One goroutine at a time may use the RX

@@ -40,6 +40,10 @@ type Kernel interface {
 	// ZeroCopy tells which mode the bind got, as read back.
 	ZeroCopy() bool
 
+	// MaxParts is how many frames a packet may lie in when it is sent; above 1
+	// it may when it is received, too (XDP_USE_SG). It does not change.
+	MaxParts() int
+
 	// Statistics reads the kernel's own counters.
 	Statistics() (KernelStatistics, error)
 

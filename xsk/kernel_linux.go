@@ -19,6 +19,7 @@ type kernelSocket struct {
 	rings    Rings
 	unmap    []func() error
 	zerocopy bool
+	parts    int // 1 without XDP_USE_SG
 }
 
 // mapRings sets the ring sizes and maps the four rings; step names the one that
@@ -73,6 +74,7 @@ func (k *kernelSocket) Disarm() error              { return k.wait.Disarm() }
 func (k *kernelSocket) Park(d time.Duration) error { return k.wait.Park(d) }
 func (k *kernelSocket) Interrupt()                 { k.wait.Interrupt() }
 func (k *kernelSocket) ZeroCopy() bool             { return k.zerocopy }
+func (k *kernelSocket) MaxParts() int              { return k.parts }
 
 func (k *kernelSocket) Statistics() (KernelStatistics, error) {
 	st, err := k.sock.Statistics()

@@ -54,19 +54,28 @@ func Open(cfg Config) (_ *Socket, err error) {
 		return nil, s.opError("register umem", fmt.Errorf("the region is Go memory (umem.Config.OnHeap): %w", unix.EINVAL),
 			"the kernel would pin what the garbage collector frees: leave OnHeap unset")
 	}
-	if most := s.region.MaxPacket() - ethernetOverhead; dev.MTU > most {
-		return nil, s.opError("check mtu", fmt.Errorf("MTU %d: %w", dev.MTU, unix.EINVAL),
-			fmt.Sprintf("a chunk of %d bytes with %d of headroom holds an MTU of %d: use 4096 byte chunks, or set a smaller MTU", s.region.ChunkSize(), s.region.Headroom(), most))
+	several := cfg.MultiBuffer.wanted(dev.MTU, s.chunkMTU())
+	if !several && dev.MTU > s.chunkMTU() {
+		return nil, s.opError("check mtu", fmt.Errorf("MTU %d, and multi-buffer is off: %w", dev.MTU, unix.EINVAL),
+			fmt.Sprintf("a chunk of %d bytes with %d of headroom holds an MTU of %d: leave MultiBuffer on, use 4096 byte chunks, or set a smaller MTU", s.region.ChunkSize(), s.region.Headroom(), s.chunkMTU()))
 	}
-	k, err := s.openKernel(cfg, dev.Index)
+	k, err := s.openKernel(cfg, dev, several)
 	if err != nil {
 		return nil, err
 	}
 	s.kernel, s.fd = k, k.sock.FD()
 	s.rx.init(s.region, k)
 	s.tx.init(s.region, k)
+	if most := s.MaxMTU(); dev.MTU > most {
+		err := s.opError("check mtu", fmt.Errorf("MTU %d: %w", dev.MTU, unix.EINVAL),
+			fmt.Sprintf("packets over several chunks of %d bytes with %d of headroom hold an MTU of %d: use larger chunks or rings, or set a smaller MTU", s.region.ChunkSize(), s.region.Headroom(), most))
+		return nil, joinClose(err, k.Close())
+	}
 	return s, nil
 }
+
+// chunkMTU is the largest MTU whose frames fit one chunk.
+func (s *Socket) chunkMTU() int { return s.region.MaxPacket() - ethernetOverhead }
 
 // joinClose adds the error of unwinding, if there is one, to what failed.
 func joinClose(err, closeErr error) error {
@@ -75,9 +84,6 @@ func joinClose(err, closeErr error) error {
 	}
 	return errors.Join(err, closeErr)
 }
-
-// ethernetOverhead is the Ethernet header and one VLAN tag, in bytes.
-const ethernetOverhead = 14 + 4
 
 // preflight finds what the kernel would refuse without saying why.
 func (s *Socket) preflight(dev hostif.Interface, cfg Config) error {
@@ -92,12 +98,13 @@ func (s *Socket) preflight(dev hostif.Interface, cfg Config) error {
 }
 
 // openKernel makes the socket, gives it its memory and rings, and binds it.
-func (s *Socket) openKernel(cfg Config, ifindex int) (k *kernelSocket, err error) {
+// several asks for packets over several frames.
+func (s *Socket) openKernel(cfg Config, dev hostif.Interface, several bool) (k *kernelSocket, err error) {
 	sock, err := sys.OpenSocket()
 	if err != nil {
 		return nil, s.explain("create socket", err)
 	}
-	k = &kernelSocket{sock: sock}
+	k = &kernelSocket{sock: sock, parts: 1}
 	step := "register umem"
 	defer func() {
 		if err != nil {
@@ -120,7 +127,7 @@ func (s *Socket) openKernel(cfg Config, ifindex int) (k *kernelSocket, err error
 		}
 	}
 	step = "bind"
-	if err := bind(sock, cfg, ifindex); err != nil {
+	if err := bind(sock, cfg, dev.Index, several); err != nil {
 		return k, err
 	}
 	step = "read bind mode"
@@ -130,13 +137,30 @@ func (s *Socket) openKernel(cfg Config, ifindex int) (k *kernelSocket, err error
 	if cfg.Bind == BindZeroCopy && !k.zerocopy {
 		return k, fmt.Errorf("zero-copy was asked for, the kernel gave copy: %w", errors.ErrUnsupported)
 	}
+	if several {
+		step = "read zero-copy segments"
+		if k.parts, err = partsOf(k.zerocopy, dev.Index); err != nil {
+			return k, err
+		}
+	}
 	step = "create waiter"
 	k.wait, err = sys.NewWaiter(sock)
 	return k, err
 }
 
+// partsOf returns how many frames a sent packet may lie in, where it may in
+// several. A zero-copy driver drops, or stops at, a packet of more than it has
+// segments for.
+func partsOf(zerocopy bool, ifindex int) (int, error) {
+	if !zerocopy {
+		return maxTXParts, nil
+	}
+	segments, err := hostif.ZeroCopySegments(ifindex)
+	return min(segments, maxTXParts), err
+}
+
 // bind retries while the queue is busy.
-func bind(sock *sys.Socket, cfg Config, ifindex int) error {
+func bind(sock *sys.Socket, cfg Config, ifindex int, several bool) error {
 	var flags uint16
 	switch cfg.Bind {
 	case BindZeroCopy:
@@ -147,9 +171,15 @@ func bind(sock *sys.Socket, cfg Config, ifindex int) error {
 	if !cfg.NoNeedWakeup {
 		flags |= unix.XDP_USE_NEED_WAKEUP
 	}
+	if several {
+		flags |= unix.XDP_USE_SG
+	}
 	deadline := time.Now().Add(cfg.BusyTimeout)
 	for {
 		err := sock.Bind(ifindex, cfg.Queue, flags)
+		if several && errors.Is(err, unix.EINVAL) && sock.Bind(ifindex, cfg.Queue, flags&^unix.XDP_USE_SG) == nil {
+			return &UnsupportedError{Feature: "XDP_USE_SG, for packets over several chunks,", MinKernel: "6.6"}
+		}
 		if !errors.Is(err, unix.EBUSY) || !time.Now().Before(deadline) {
 			return err
 		}
@@ -170,7 +200,9 @@ func (s *Socket) explain(step string, err error) error {
 	case errors.Is(err, unix.EBUSY):
 		remedy = "another AF_XDP socket has this queue, or a closed one has not let go yet: find it with ss --xdp"
 	case step == "bind" && errors.Is(err, unix.EOPNOTSUPP):
-		remedy = "the driver has no zero-copy, or not with these sizes: use copy mode"
+		remedy = fmt.Sprintf("the driver has no zero-copy, or not with these sizes or an MTU above %d: use copy mode, or set a smaller MTU", s.chunkMTU())
+	case step == "bind" && errors.Is(err, errors.ErrUnsupported):
+		remedy = fmt.Sprintf("set an MTU of %d or less", s.chunkMTU())
 	case step == "bind" && errors.Is(err, unix.EINVAL):
 		remedy = "the queue does not exist, or the driver refuses the chunk size or MTU in this mode"
 	case step == "bind" && errors.Is(err, unix.ENODEV):

@@ -110,6 +110,9 @@ func (p *Program) attachError(mode AttachMode, err error) error {
 			"'ip link set dev " + p.cfg.Interface + " xdp off' or 'bpftool link detach'"
 	case mode == AttachNative && errors.Is(err, unix.EOPNOTSUPP):
 		e.Remedy = "the driver has no native mode, or not at this MTU; AttachGeneric works everywhere"
+	case !p.frags && errors.Is(err, unix.ERANGE):
+		e.Err = errors.Join(&UnsupportedError{Feature: "XDP at this MTU (BPF_F_XDP_HAS_FRAGS)", MinKernel: "5.18"}, e.Err)
+		e.Remedy = "set an MTU of some 3400 or less on both ends of the link"
 	case mode == AttachNative:
 		e.Remedy = "the driver refused: usual causes are an MTU above what it allows with XDP, LRO or header split, " +
 			"and too few queues for its XDP transmit queues; the kernel log may say which"

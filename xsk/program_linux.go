@@ -40,6 +40,7 @@ type Program struct {
 	cfg     ProgramConfig // effective
 	ifindex int
 	id      uint32
+	frags   bool // loaded for packets over several buffers
 
 	mu        sync.Mutex
 	objs      steerHandles
@@ -63,7 +64,19 @@ type steerHandles struct {
 //
 // The error is an *OpError. It wraps os.ErrPermission if privileges are
 // missing, and errors.ErrUnsupported if the kernel lacks a feature.
-func LoadProgram(cfg ProgramConfig) (_ *Program, err error) {
+func LoadProgram(cfg ProgramConfig) (*Program, error) {
+	p, err := loadProgram(cfg, true)
+	if errors.Is(err, unix.EINVAL) {
+		// As a kernel before 5.18 says to BPF_F_XDP_HAS_FRAGS.
+		if p, err := loadProgram(cfg, false); err == nil {
+			return p, nil
+		}
+	}
+	return p, err
+}
+
+// loadProgram is LoadProgram, for packets over several buffers if frags is set.
+func loadProgram(cfg ProgramConfig, frags bool) (_ *Program, err error) {
 	cfg, err = cfg.withDefaults()
 	if err != nil {
 		return nil, programError("load program", cfg.Interface, err)
@@ -90,7 +103,12 @@ func LoadProgram(cfg ProgramConfig) (_ *Program, err error) {
 	if err := spec.Variables[steerVarInterfaceMac].Set(wireMAC(cfg.MAC)); err != nil {
 		return nil, programError("load program", cfg.Interface, err)
 	}
-	p := &Program{cfg: cfg, ifindex: iface.Index, addrs: make(map[netip.Addr]struct{})}
+	p := &Program{cfg: cfg, ifindex: iface.Index, frags: frags, addrs: make(map[netip.Addr]struct{})}
+	if !frags {
+		for _, prog := range spec.Programs {
+			prog.Flags &^= unix.BPF_F_XDP_HAS_FRAGS
+		}
+	}
 	if err := spec.LoadAndAssign(&p.objs, nil); err != nil {
 		return nil, programError("load program", cfg.Interface, err)
 	}

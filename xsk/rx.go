@@ -21,9 +21,11 @@ type RX struct {
 	fill   ring.Producer[umem.Addr]
 	rx     ring.Consumer[umem.Desc]
 	cache  *umem.Cache
-	lent   int  // frames in state Fill that are ours
-	broken bool // the last descriptor said that its packet continues
-	st     rxCounters
+	lent   int // frames in state Fill that are ours
+
+	several bool // packets may lie in several frames
+	chain   chain
+	st      rxCounters
 }
 
 // rxCounters is written by the RX goroutine, once per batch, and read by any.
@@ -42,45 +44,59 @@ func (r *RX) init(region *umem.Region, k Kernel) {
 	r.fill = ring.NewProducer(m.Fill)
 	r.rx = ring.NewConsumer(m.RX)
 	r.cache = region.NewCache()
+	r.several = k.MaxParts() > 1
 }
 
-// Receive takes up to len(dst) received packets and returns how many. Each
-// one's frame is Held by the caller, who reads it through Region.Bytes and
-// gives it back with Recycle, or keeps it. Every descriptor has been checked:
-// one that is outside the region, of length 0, or names a frame that was not
-// lent for receiving is counted and left out, its frame never used again.
-// 0 may mean that all there was had to be left out: ask Empty before sleeping.
+// Receive takes up to len(dst) descriptors of received packets and returns how
+// many. Each one's frame is Held by the caller, who reads it through
+// Region.Bytes and gives it back with Recycle, or keeps it. Every descriptor has
+// been checked: one that is outside the region, of length 0, or names a frame
+// that was not lent for receiving is counted and left out, its frame never used
+// again. 0 may mean that all there was had to be left out: ask Empty before
+// sleeping.
+//
+// Without multi-buffer each descriptor is a packet. With it, a packet over
+// several frames is several descriptors, all but the last of which Continue;
+// umem.Packets puts them together. Only whole packets are returned: one that has
+// no end, a part that was left out, or more parts than dst has room for is
+// counted and dropped whole. 64 descriptors are room for every packet.
 func (r *RX) Receive(dst []umem.Desc) int {
 	first, n := r.rx.Peek(uint32(len(dst)))
 	if n == 0 {
 		return 0
+	}
+	if r.rx.Get(first + n - 1).Continues() {
+		n = r.holdBack(first, n)
 	}
 	got, bytes, bad := 0, uint64(0), uint64(0)
 	for i := range n {
 		d := r.rx.Get(first + i) // once: the memory is shared
 		if r.lent == 0 || !r.region.Check(d) || !r.region.Move(d.Addr, umem.Fill, umem.Held) {
 			bad++
+			if r.chain.inside || d.Continues() {
+				got = r.spoilBad(dst[:got], d)
+			}
 			continue
 		}
 		r.lent--
-		if continues := d.Options&umem.OptionContinues != 0; continues || r.broken {
-			// No bind asks for packets over several frames, so this one is
-			// not whole: drop all its descriptors.
-			r.broken = continues
-			r.st.continuedDrops.Add(1)
-			r.cache.Put(d.Addr)
+		if r.chain.inside || d.Continues() {
+			got = r.part(dst, got, d)
 			continue
 		}
 		dst[got] = d
 		bytes += uint64(d.Len)
 		got++
 	}
+	if r.chain.parts != 0 {
+		got = r.spoil(dst[:got]) // it has no end
+	}
 	r.rx.Release()
 	if bad != 0 {
 		r.st.badDescs.Add(bad)
 	}
-	r.st.frames.Add(uint64(got))
-	r.st.bytes.Add(bytes)
+	r.st.frames.Add(uint64(got - r.chain.more))
+	r.st.bytes.Add(bytes + r.chain.bytes)
+	r.chain.more, r.chain.bytes = 0, 0
 	return got
 }
 

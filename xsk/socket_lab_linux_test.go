@@ -237,7 +237,7 @@ func testVeth(t *testing.T, l *lab.Lab, s *Socket) {
 // readFrame reads from a packet socket until a frame of the type comes.
 func readFrame(t *testing.T, fd int, etherType uint16) []byte {
 	t.Helper()
-	buf := make([]byte, 4096)
+	buf := make([]byte, 1<<16)
 	for {
 		n, err := unix.Read(fd, buf)
 		if err == unix.EINTR {
@@ -303,8 +303,12 @@ func TestOpenErrors(t *testing.T) {
 				}
 			}},
 		{name: "no queue", lab: lab.Config{Queues: 2}, cfg: small(Config{Queue: 2}), is: unix.EINVAL, says: []string{"queue 2 of 2", "0 to 1"}},
-		{name: "MTU", lab: lab.Config{MTU: 3000}, cfg: small(Config{UMEM: umem.Config{ChunkSize: 2048}}), is: unix.EINVAL,
-			says: []string{"MTU 3000", "2048 bytes", "MTU of 1774", "4096 byte chunks"}},
+		{name: "MTU", lab: lab.Config{MTU: 3000}, cfg: small(Config{MultiBuffer: MultiBufferOff, UMEM: umem.Config{ChunkSize: 2048}}), is: unix.EINVAL,
+			says: []string{"MTU 3000", "multi-buffer is off", "2048 bytes", "MTU of 1774", "4096 byte chunks"}},
+		{name: "MTU over all chunks", lab: lab.Config{MTU: 40000}, cfg: small(Config{UMEM: umem.Config{ChunkSize: 2048}}), is: unix.EINVAL,
+			says: []string{"MTU 40000", "several chunks of 2048 bytes", "MTU of 34798"}},
+		{name: "MTU over a ring", lab: lab.Config{MTU: 9000}, cfg: Config{Interface: lab.HostDevice, Rings: RingSizes{RX: 64, TX: 2}}, is: unix.EINVAL,
+			says: []string{"MTU 9000", "MTU of 8174", "larger chunks or rings"}},
 		{name: "zero-copy", cfg: small(Config{Bind: BindZeroCopy}), is: errors.ErrUnsupported, says: []string{"bind", "no zero-copy", "copy mode"}},
 		{name: "heap", cfg: small(Config{UMEM: umem.Config{OnHeap: true}}), is: unix.EINVAL, says: []string{"register umem", "Go memory", "OnHeap"}},
 		{name: "closed region", cfg: small(Config{Region: closed}), is: unix.EINVAL, says: []string{"register umem"}},

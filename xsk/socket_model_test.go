@@ -30,12 +30,13 @@ func TestConservation(t *testing.T) {
 	for _, hostile := range []bool{false, true} {
 		for _, size := range []uint32{2, 4, 16} {
 			for _, spare := range []int{0, 4, 100} {
-				t.Run(fmt.Sprintf("hostile=%v/ring=%d/spare=%d", hostile, size, spare), func(t *testing.T) {
+				parts := []int{1, maxTXParts}[rng.IntN(2)]
+				t.Run(fmt.Sprintf("hostile=%v/ring=%d/spare=%d/parts=%d", hostile, size, spare, parts), func(t *testing.T) {
 					region, err := umem.New(umem.Config{ChunkSize: 2048, Chunks: int(2*size) + spare, OnHeap: true})
 					if err != nil {
 						t.Fatal(err)
 					}
-					s, k := newSimOn(t, region, size, 1<<32-rng.Uint64N(100))
+					s, k := newSimParts(t, region, size, 1<<32-rng.Uint64N(100), parts)
 					m := &socketModel{t: t, rng: rng, s: s, k: k, hostile: hostile}
 					for step := range 1500 {
 						m.check(fmt.Sprintf("step %d, %s", step, m.step()))
@@ -51,13 +52,16 @@ func TestConservation(t *testing.T) {
 
 func (m *socketModel) step() string {
 	n := m.rng.IntN(20)
-	switch m.rng.IntN(14) {
+	switch m.rng.IntN(15) {
 	case 0:
 		m.s.RX().Refill()
 		return "Refill"
 	case 1, 2:
 		dst := make([]umem.Desc, n)
 		got := m.s.RX().Receive(dst)
+		if got > 0 && dst[got-1].Continues() {
+			m.t.Fatal("Receive returned a packet that is not whole")
+		}
 		m.held = append(m.held, dst[:got]...)
 		return "Receive"
 	case 3:
@@ -98,6 +102,17 @@ func (m *socketModel) step() string {
 	case 9:
 		m.s.TX().Reclaim()
 		return "Reclaim"
+	case 10:
+		n = min(m.s.TX().Free(n), n, int(m.s.TX().parts))
+		var parts []umem.Desc
+		for range n {
+			a, _, _ := m.s.TX().Frame()
+			parts = append(parts, umem.Desc{Addr: a, Len: 1 + m.rng.Uint32N(48)})
+		}
+		if n > 0 && !m.s.TX().QueueParts(parts) {
+			m.t.Fatalf("%d parts refused after Free", n)
+		}
+		return "QueueParts"
 	default:
 		return m.stepKernel(uint32(n))
 	}

@@ -26,6 +26,7 @@ type simKernel struct {
 
 	wakeTX           func() syscall.Errno // nil: 0
 	wakeRX           func() syscall.Errno
+	parts            int // 0: 1
 	txCalls, rxCalls int
 	closes           int
 }
@@ -36,6 +37,7 @@ func (k *simKernel) Disarm() error            { return nil }
 func (k *simKernel) Park(time.Duration) error { return nil }
 func (k *simKernel) Interrupt()               {}
 func (k *simKernel) ZeroCopy() bool           { return false }
+func (k *simKernel) MaxParts() int            { return max(k.parts, 1) }
 func (k *simKernel) Statistics() (KernelStatistics, error) {
 	return KernelStatistics{RXDropped: 7}, nil
 }
@@ -82,7 +84,13 @@ func newSim(tb testing.TB, n uint32, chunks int) (*Socket, *simKernel) {
 
 func newSimOn(tb testing.TB, region *umem.Region, n uint32, start uint64) (*Socket, *simKernel) {
 	tb.Helper()
-	k := &simKernel{rings: Rings{
+	return newSimParts(tb, region, n, start, 1)
+}
+
+// newSimParts makes a socket whose packets may lie in several frames.
+func newSimParts(tb testing.TB, region *umem.Region, n uint32, start uint64, parts int) (*Socket, *simKernel) {
+	tb.Helper()
+	k := &simKernel{parts: parts, rings: Rings{
 		Fill: heapRing[umem.Addr](tb, n, uint32(start)), Comp: heapRing[umem.Addr](tb, n, uint32(start)),
 		RX: heapRing[umem.Desc](tb, n, uint32(start)), TX: heapRing[umem.Desc](tb, n, uint32(start)),
 	}}

@@ -9,12 +9,13 @@ type Statistics struct {
 
 	RXFrames, RXBytes uint64 // packets handed out by Receive
 	RXBadDescs        uint64 // RX descriptors refused: outside the region, or a frame not lent
-	RXContinued       uint64 // descriptors of packets over several frames, which no bind asked for: dropped
+	RXContinued       uint64 // packets over several frames that were dropped: not asked for, without an end, with a refused part, or too long
 	RXWakeups         uint64 // recvfrom calls because the fill ring asked
 	RXWakeupErrors    uint64 // of these, failed
 	FillShortage      uint64 // times Refill had fewer frames than room
 
 	TXFrames, TXBytes uint64        // packets published to the TX ring
+	TXMore            uint64        // frames published beyond the first of each packet
 	TXCompletions     uint64        // frames that came back
 	TXStrays          uint64        // completions of frames that were not out: kept out
 	TXDeviceDrops     uint64        // packets the device dropped: EBUSY from sendto
@@ -38,6 +39,7 @@ func (s *Socket) Statistics() (Statistics, error) {
 		FillShortage:   r.shortage.Load(),
 
 		TXFrames: t.frames.Load(), TXBytes: t.bytes.Load(),
+		TXMore:          t.more.Load(),
 		TXCompletions:   t.completions.Load(),
 		TXStrays:        t.strays.Load(),
 		TXDeviceDrops:   t.deviceDrops.Load(),

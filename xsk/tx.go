@@ -12,7 +12,7 @@ import (
 // kernel, and the completion ring, which brings their frames back. One
 // goroutine at a time may use it, independently of the RX half.
 //
-//	Free             room for how many packets; reclaims completions if short
+//	Free             room for how many frames; reclaims completions if short
 //	Frame            a frame to write: Free -> Held
 //	Queue            its packet goes into the ring: Held -> TX
 //	Flush            ring published, kernel woken
@@ -24,6 +24,7 @@ type TX struct {
 	comp   ring.Consumer[umem.Addr]
 	cache  *umem.Cache
 	lent   uint32 // frames in state TX; never more than the TX ring is long
+	parts  uint32 // how many frames a packet may lie in
 	down   syscall.Errno
 	st     txCounters
 }
@@ -31,7 +32,9 @@ type TX struct {
 // txCounters is written by the TX goroutine and read by any.
 type txCounters struct {
 	frames, bytes  atomic.Uint64
+	more           atomic.Uint64
 	queued         uint64 // since the last Flush; only the TX goroutine's
+	queuedMore     uint64
 	queuedBytes    uint64
 	completions    atomic.Uint64
 	strays         atomic.Uint64
@@ -49,9 +52,17 @@ func (t *TX) init(region *umem.Region, k Kernel) {
 	t.tx = ring.NewProducer(m.TX)
 	t.comp = ring.NewConsumer(m.Comp)
 	t.cache = region.NewCache()
+	t.parts = uint32(max(1, min(k.MaxParts(), maxTXParts, int(t.tx.Len()))))
+	if t.parts > 1 {
+		// A packet over several frames, of which one call has taken some and
+		// that the device has no room for in the next, is read again as a
+		// whole (xskq_cons_cancel_n, Linux net/xdp/xsk.c). Its slots are not
+		// written again before that: lent counts its frames.
+		t.tx.AllowBack(t.parts)
+	}
 }
 
-// Free returns for how many packets there is room now: slots in the TX ring and
+// Free returns for how many frames there is room now: slots in the TX ring and
 // free frames. If that is less than want, it looks at the completion ring
 // first.
 func (t *TX) Free(want int) int {

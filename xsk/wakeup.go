@@ -8,24 +8,29 @@ import "syscall"
 const defaultTXBudget = 32
 
 // Flush publishes the queued packets and wakes the kernel if it asks for that.
-// It returns the number of packets still in the TX ring: 0 nearly always in
+// It returns the number of descriptors still in the TX ring: 0 nearly always in
 // copy mode; a zero-copy driver works on after Flush has returned. If some are
 // left and nothing else will be sent, call Flush again after Wait(tx) or a
 // while: there is no other wakeup.
 //
 // What one sendto does in copy mode (Linux 6.18 net/xdp/xsk.c,
-// __xsk_generic_xmit): it sends at most a budget of 32 packets and says EAGAIN
-// if there are more; EAGAIN too if the device's queue, the socket's send
+// __xsk_generic_xmit): it takes at most a budget of 32 descriptors and says
+// EAGAIN if there are more; EAGAIN too if the device's queue, the socket's send
 // buffer or the completion ring is full; EBUSY if the device dropped a packet,
-// whose frame it completes; and it stops at an invalid descriptor with 0. So
+// whose frames it completes; and it stops at an invalid descriptor with 0. So
 // Flush goes on while each call makes progress, which it does at most
-// ceil(packets / budget) times, plus one for each packet dropped.
+// ceil(descriptors / budget) times, plus one for each packet dropped. A packet
+// that a budget ends in is kept, and sent when the next call has the rest.
 func (t *TX) Flush() (left int) {
 	if t.st.queued != 0 {
 		t.tx.Submit()
 		t.st.frames.Add(t.st.queued)
 		t.st.bytes.Add(t.st.queuedBytes)
 		t.st.queued, t.st.queuedBytes = 0, 0
+		if t.st.queuedMore != 0 {
+			t.st.more.Add(t.st.queuedMore)
+			t.st.queuedMore = 0
+		}
 	}
 	pending := t.tx.Pending()
 	if pending == 0 {

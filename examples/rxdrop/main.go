@@ -82,7 +82,9 @@ func drop(ctx context.Context, s *xsk.Socket, enough func(packets int) bool) (pa
 			}
 			continue
 		}
-		packets += n // read them here: s.Region().Bytes(batch[i])
+		for range umem.Packets(batch[:n]) {
+			packets++ // read it here: its bytes are s.Region().Bytes of each descriptor
+		}
 		rx.Recycle(batch[:n])
 		rx.Refill()
 	}

@@ -105,7 +105,7 @@ func Read(l *lab.Lab, d *netdev.Device, before uint64) (Account, error) {
 }
 
 func steps(peer, host map[string]uint64, before, kernel uint64, st netdev.Stats) []Step {
-	var received, lost, delivered, drops, sent, done, txLost, seen, unseen uint64
+	var received, lost, delivered, drops, sent, more, done, txLost, seen, unseen uint64
 	for _, q := range st.Queues {
 		k := q.Socket.Kernel
 		received += q.Socket.RXFrames + q.Socket.RXBadDescs + q.Socket.RXContinued
@@ -117,6 +117,7 @@ func steps(peer, host map[string]uint64, before, kernel uint64, st netdev.Stats)
 			}
 		}
 		sent += q.Socket.TXFrames
+		more += q.Socket.TXMore
 		done += q.Socket.TXCompletions
 		txLost += q.Socket.TXDeviceDrops + k.TXInvalidDescs
 	}
@@ -139,8 +140,8 @@ func steps(peer, host map[string]uint64, before, kernel uint64, st netdev.Stats)
 		{"received since the start -> seen by the program, dropped before", host["rx_packets"] - before, seen + unseen - lost},
 		{"redirected -> received by the sockets, dropped by AF_XDP", s.RedirectIPv4 + s.RedirectIPv6 + s.RedirectARP + s.RedirectND, received + lost},
 		{"received -> delivered to the stack, dropped by us", received, delivered + drops},
-		{"sent by the stack -> completed", sent, done},
-		{"completed, sent by the host's kernel -> sent by the interface, dropped", done + kernel, host["tx_packets"] + txLost},
+		{"sent by the stack -> completed", sent + more, done},
+		{"completed, sent by the host's kernel -> sent by the interface, dropped", done - more + kernel, host["tx_packets"] + txLost},
 		{"sent by the interface -> received by the peer, dropped", host["tx_packets"], peer["rx_packets"] + peer["rx_dropped"]},
 	}
 }

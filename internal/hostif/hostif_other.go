@@ -25,6 +25,9 @@ func Holder(netip.Addr) (string, error) { return "", errUnsupported }
 // DriverStats needs Linux.
 func DriverStats(string) (map[string]uint64, error) { return nil, errUnsupported }
 
+// ZeroCopySegments needs Linux.
+func ZeroCopySegments(int) (int, error) { return 0, errUnsupported }
+
 // Watch needs Linux.
 func Watch(int, func(Event)) (stop func(), err error) { return nil, errUnsupported }
 

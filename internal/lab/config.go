@@ -30,8 +30,8 @@ type Config struct {
 	PeerQueues int
 
 	// MTU is that of both interfaces in bytes, 1280 to 65535. Zero means 1500.
-	// An XDP program without multi-buffer support can only be attached up to
-	// about 3500 (veth_xdp_set, drivers/net/veth.c).
+	// An XDP program without multi-buffer support (BPF_F_XDP_HAS_FRAGS) can
+	// only be attached up to about 3500 (veth_xdp_set, drivers/net/veth.c).
 	MTU int
 
 	// Offloads leaves TX checksum and segmentation offloads of both ends as

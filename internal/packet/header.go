@@ -5,20 +5,25 @@ import "encoding/binary"
 // Parse finds the headers of an Ethernet frame and fills in info; nothing is
 // summed (see Verify). If the result is not OK, info is of no use but for
 // counting.
-func Parse(frame []byte, info *Info) Reason {
+func Parse(frame []byte, info *Info) Reason { return ParseFirst(frame, len(frame), info) }
+
+// ParseFirst is Parse for a frame of total bytes that lies in several parts, of
+// which frame is the first. All headers must be in it: one that is not counts as
+// cut short.
+func ParseFirst(frame []byte, total int, info *Info) Reason {
 	*info = Info{}
 	if len(frame) < EthernetLen {
 		return TooShort
 	}
-	if len(frame) > MaxFrame {
+	if total > MaxFrame {
 		return TooLong
 	}
-	info.End = uint16(len(frame))
+	info.End = uint16(total)
 	switch binary.BigEndian.Uint16(frame[12:]) {
 	case etherIPv4:
-		return parse4(frame, info)
+		return parse4(frame, total, info)
 	case etherIPv6:
-		return parse6(frame, info)
+		return parse6(frame, total, info)
 	case etherARP:
 		info.Kind = ARP
 		info.L3 = EthernetLen
@@ -26,7 +31,7 @@ func Parse(frame []byte, info *Info) Reason {
 	return OK
 }
 
-func parse4(frame []byte, info *Info) Reason {
+func parse4(frame []byte, total int, info *Info) Reason {
 	if len(frame) < EthernetLen+IPv4Len {
 		return TooShort
 	}
@@ -39,7 +44,7 @@ func parse4(frame []byte, info *Info) Reason {
 	if l4 < EthernetLen+IPv4Len || l4 > len(frame) {
 		return BadIPv4HeaderLength
 	}
-	if end < l4 || end > len(frame) {
+	if end < l4 || end > total {
 		return BadTotalLength
 	}
 	info.Kind = IP
@@ -67,12 +72,12 @@ func parse4(frame []byte, info *Info) Reason {
 	switch info.Proto {
 	case ProtoTCP:
 		info.Kind = TCP4
-		r := parseTCP(frame[:end], l4, info)
+		r := parseTCP(frame[:min(end, len(frame))], l4, info)
 		info.Hash = hash4(binary.LittleEndian.Uint64(h[26:]), ProtoTCP, info)
 		return r
 	case ProtoUDP:
 		info.Kind = UDP4
-		r := parseUDP(frame[:end], l4, info)
+		r := parseUDP(frame[:min(end, len(frame))], l4, info)
 		info.Hash = hash4(binary.LittleEndian.Uint64(h[26:]), ProtoUDP, info)
 		return r
 	case protoICMP4:
@@ -104,7 +109,7 @@ func plainOptions(opts []byte) bool {
 }
 
 // parseTCP reads the TCP header at l4 of a frame that ends where the IP packet
-// does.
+// does, or before that where its first part does.
 func parseTCP(frame []byte, l4 int, info *Info) Reason {
 	if len(frame)-l4 < TCPLen {
 		return TooShort
@@ -132,7 +137,7 @@ func parseUDP(frame []byte, l4 int, info *Info) Reason {
 	}
 	u := (*[UDPLen]byte)(frame[l4:])
 	n := int(binary.BigEndian.Uint16(u[4:]))
-	if n < UDPLen || n > len(frame)-l4 {
+	if n < UDPLen || n > int(info.End)-l4 {
 		return BadUDPLength
 	}
 	info.Payload = uint16(l4 + UDPLen)

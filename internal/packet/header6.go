@@ -6,7 +6,7 @@ import "encoding/binary"
 // one or two; a frame has room for hundreds.
 const maxExtensions = 8
 
-func parse6(frame []byte, info *Info) Reason {
+func parse6(frame []byte, total int, info *Info) Reason {
 	if len(frame) < EthernetLen+IPv6Len {
 		return TooShort
 	}
@@ -29,15 +29,16 @@ func parse6(frame []byte, info *Info) Reason {
 	if payload == 0 { // nothing, or a jumbogram: then its length is elsewhere
 		return OK
 	}
-	if l4+payload > len(frame) {
+	if l4+payload > total {
 		return BadTotalLength
 	}
 	info.End = uint16(l4 + payload)
+	frame = frame[:min(l4+payload, len(frame))]
 	switch info.Proto {
 	case ProtoTCP, ProtoUDP, protoICMP6:
-		return parseTransport6(frame[:info.End], l4, info)
+		return parseTransport6(frame, l4, info)
 	}
-	return walk6(frame[:info.End], info)
+	return walk6(frame, info)
 }
 
 // walk6 follows extension headers to the transport header. It stops, leaving
@@ -81,8 +82,8 @@ func walk6(frame []byte, info *Info) Reason {
 	return OK
 }
 
-// parseTransport6 reads the header of info.Proto at l4 of a frame that ends
-// where the IP packet does.
+// parseTransport6 reads the header of info.Proto at l4 of a frame that ends as
+// parseTCP's does.
 func parseTransport6(frame []byte, l4 int, info *Info) (r Reason) {
 	h := (*[EthernetLen + IPv6Len]byte)(frame)
 	switch info.Proto {

@@ -108,19 +108,29 @@ func (c *Cutter) FrameLen() int {
 }
 
 // Next writes the next frame to dst and returns its bytes. It returns 0 if all
-// are written, or dst is shorter than FrameLen.
+// are written, or dst is shorter than FrameLen. A frame that dst does not hold
+// goes on in more, each filled before the next; the headers must fit dst.
 //
 // Each frame has the template's headers with its own lengths, checksums and
 // sequence number; the IPv4 ID counts up from the template's. As Linux does, FIN
 // and PSH are left to the last frame and CWR to the first.
-func (c *Cutter) Next(dst []byte) int {
+func (c *Cutter) Next(dst []byte, more ...[]byte) int {
 	size := c.FrameLen()
-	if size == 0 || size > len(dst) {
+	if size == 0 {
 		return 0
 	}
 	n := size - len(c.header)
-	copy(dst, c.header)
-	sum := c.gather(dst[len(c.header):size])
+	var sum uint32
+	switch {
+	case size <= len(dst):
+		copy(dst, c.header)
+		sum = c.gather(dst[len(c.header):size])
+	case c.fits(size, dst, more):
+		k := copy(dst, c.header)
+		sum = c.gatherMore(c.gather(dst[k:]), (len(dst)-k)&1 != 0, more, size-len(dst))
+	default:
+		return 0
+	}
 
 	be := binary.BigEndian
 	ip := dst[c.ip:c.l4]
@@ -180,15 +190,49 @@ func (c *Cutter) gather(dst []byte) uint32 {
 	return uint32(Fold(sum))
 }
 
-// Copy writes parts to dst, one behind the other, and returns their bytes. If
-// dst is too short it returns 0, and what dst holds is of no use.
-func Copy(dst []byte, parts [][]byte) int {
-	n := 0
+// fits tells whether a frame of size bytes can be written to dst and more.
+func (c *Cutter) fits(size int, dst []byte, more [][]byte) bool {
+	if len(dst) < len(c.header) {
+		return false
+	}
+	size -= len(dst)
+	for _, d := range more {
+		size -= len(d)
+	}
+	return size <= 0
+}
+
+// gatherMore fills n bytes of more with the payload that comes next and adds it
+// to the sum of what precedes it, an odd number of bytes if odd is set.
+func (c *Cutter) gatherMore(sum uint32, odd bool, more [][]byte, n int) uint32 {
+	for _, d := range more {
+		d = d[:min(len(d), n)]
+		n -= len(d)
+		s := c.gather(d)
+		if odd {
+			s = Swap(s)
+		}
+		sum += s
+		odd = odd != (len(d)&1 != 0)
+	}
+	return uint32(Fold(sum))
+}
+
+// Copy writes parts to dst, and what does not fit to more, one behind the other,
+// and returns their bytes. If that is too short it returns 0, and what was
+// written is of no use.
+func Copy(dst []byte, parts [][]byte, more ...[]byte) int {
+	n, before := 0, 0
 	for _, p := range parts {
-		if len(p) > len(dst)-n {
-			return 0
+		for len(p) > len(dst)-n {
+			if len(more) == 0 {
+				return 0
+			}
+			p = p[copy(dst[n:], p):]
+			before += len(dst)
+			dst, more, n = more[0], more[1:], 0
 		}
 		n += copy(dst[n:], p)
 	}
-	return n
+	return before + n
 }

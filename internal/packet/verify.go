@@ -16,8 +16,8 @@ const AcceptPartial VerifyOptions = 1
 // UDP. After OK, netstack may be told that TCP and UDP packets are validated, the
 // partial ones too; all other kinds are OK without a look, and netstack has to
 // check them itself. Verify sets Summed (and with it PayloadSum), Partial
-// or Unsummed in info.
-func Verify(frame []byte, info *Info, opts VerifyOptions) Reason {
+// or Unsummed in info. more are the parts of the frame behind the first one.
+func Verify(frame []byte, info *Info, opts VerifyOptions, more ...[]byte) Reason {
 	if info.Kind < UDP4 {
 		return OK
 	}
@@ -36,10 +36,55 @@ func Verify(frame []byte, info *Info, opts VerifyOptions) Reason {
 	default:
 		pseudo = PseudoHeader6((*[32]byte)(frame[l3+8:]), info.Proto, length)
 	}
+	if l4+length > len(frame) {
+		return verifyParts(frame[l4:], more, l4+length-len(frame), pseudo, info, opts)
+	}
 	if info.Kind.IsUDP() {
 		return verifyUDP(frame[l4:l4+length], pseudo, info, opts)
 	}
 	return verifyTCP(frame[l4:end], pseudo, info, opts)
+}
+
+// verifyParts is verifyTCP and verifyUDP for a packet of which first is a part
+// that has its header, and the next n bytes are in more.
+func verifyParts(first []byte, more [][]byte, n int, pseudo uint32, info *Info, opts VerifyOptions) Reason {
+	field, bad := binary.BigEndian.Uint16(first[6:]), BadUDPChecksum
+	if info.Kind.IsTCP() {
+		field, bad = binary.BigEndian.Uint16(first[16:]), BadTCPChecksum
+	}
+	switch {
+	case opts&AcceptPartial != 0 && field == Fold(pseudo):
+		info.Marks |= Partial
+		return OK
+	case field == 0 && info.Kind.IsUDP():
+		return verifyUDP(first, pseudo, info, opts)
+	}
+	header := int(info.Payload - info.L4) // of even length
+	payload := sumMore(Sum(first[header:], 0), len(first)&1 != 0, more, n)
+	if Fold(Sum(first[:header], pseudo)+payload) != 0xffff {
+		return bad
+	}
+	if info.Kind.IsTCP() {
+		info.PayloadSum = uint16(payload)
+		info.Marks |= Summed
+	}
+	return OK
+}
+
+// sumMore adds n bytes of parts to the sum of what precedes them, an odd number
+// of bytes if odd is set, and folds it.
+func sumMore(sum uint32, odd bool, parts [][]byte, n int) uint32 {
+	for _, p := range parts {
+		p = p[:min(len(p), n)]
+		n -= len(p)
+		s := Sum(p, 0)
+		if odd {
+			s = Swap(s)
+		}
+		sum += s
+		odd = odd != (len(p)&1 != 0)
+	}
+	return uint32(Fold(sum))
 }
 
 // valid4 checks the sum of an IPv4 header.

@@ -17,6 +17,7 @@ type producerIndex struct {
 	size  uint32         // number of slots
 	next  uint32         // first slot not yet reserved; local until Submit
 	limit uint32         // last cons seen + size; next never passes it
+	back  uint32         // entries that cons may fall back by
 	err   error          // ErrCorrupt, sticky
 }
 
@@ -54,6 +55,9 @@ func (p *producerIndex) refresh() uint32 {
 		return 0
 	}
 	limit := p.cons.Load() + p.size // (A)
+	if p.limit-limit-1 < p.back {
+		return p.limit - p.next // given back to be read again
+	}
 	if free := limit - p.next; free > p.size || free < p.limit-p.next {
 		// cons ran ahead of prod, or fell back behind what it was.
 		p.corrupt()
@@ -62,6 +66,11 @@ func (p *producerIndex) refresh() uint32 {
 	p.limit = limit
 	return p.limit - p.next
 }
+
+// AllowBack lets the peer's index fall back by up to n entries behind what it
+// was, to read them again. The caller sees to it that they are not overwritten
+// meanwhile: the slots count as free.
+func (p *producerIndex) AllowBack(n uint32) { p.back = n }
 
 func (p *producerIndex) corrupt() {
 	p.err = ErrCorrupt

@@ -189,3 +189,39 @@ func TestAllocs(t *testing.T) {
 		t.Errorf("%v allocations per batch, want 0", n)
 	}
 }
+
+// TestAllowBack lets the consumer give entries back: the producer goes on with
+// what it knew. Further back, or without leave, is corruption as ever.
+func TestAllowBack(t *testing.T) {
+	for _, start := range starts {
+		for _, test := range []struct {
+			allow, back uint32
+			ok          bool
+		}{{3, 0, true}, {3, 1, true}, {3, 3, true}, {3, 4, false}, {0, 1, false}} {
+			m := heapAt(t, 8, start)
+			p, c := NewProducer(m), NewConsumer(m)
+			p.AllowBack(test.allow)
+			p.Reserve(8)
+			p.Submit()
+			c.Peek(5)
+			c.Release()
+			if free := p.Free(8); free != 5 {
+				t.Fatalf("start %d: %d free, want 5", start, free)
+			}
+			m.Cons.Store(start + 5 - test.back)
+			if free := p.Free(8); test.ok != (p.Err() == nil) || test.ok && free != 5 {
+				t.Errorf("start %d, back by %d of %d: %d free, %v", start, test.back, test.allow, free, p.Err())
+			}
+			if !test.ok {
+				continue
+			}
+			if pending := p.Pending(); pending != 3+test.back {
+				t.Errorf("start %d: %d pending", start, pending)
+			}
+			m.Cons.Store(start + 8) // read again, and all else
+			if free := p.Free(8); free != 8 || p.Err() != nil {
+				t.Errorf("start %d: %d free afterwards, %v", start, free, p.Err())
+			}
+		}
+	}
+}

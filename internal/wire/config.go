@@ -43,6 +43,10 @@ type PortConfig struct {
 	// means 1.
 	Queues int
 
+	// MultiBuffer makes the port's sockets take and send packets over several
+	// frames, as bound with XDP_USE_SG.
+	MultiBuffer bool
+
 	// RSS chooses the queue of a received frame. A number that is no queue's
 	// counts as one without a socket. Nil means [Hash] over the queues.
 	RSS func(frame []byte) int

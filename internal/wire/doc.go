@@ -24,8 +24,15 @@
 //
 // Two things are less generous than the kernel, so that what works here does
 // not rely on luck: Wait never sends what is left in the TX ring, and nobody
-// but WakeTX looks at it. Packets over several descriptors and TX metadata are
-// invalid descriptors, since no bind asks for them.
+// but WakeTX looks at it. TX metadata makes a descriptor invalid, since no bind
+// asks for it.
+//
+// With PortConfig.MultiBuffer packets may lie in several frames; otherwise they
+// are invalid to send, and too long to receive. Sent, they take up to 17
+// descriptors, of which one wakeup may take some and the next the rest; one that
+// takes more, or has an invalid one, is dropped with its frames, which the kernel
+// does not complete either. Received, they take as many frames as they need or
+// none.
 //
 // # Time
 //

@@ -15,9 +15,10 @@ import (
 // was room.
 func (q *Queue) PushRX(d umem.Desc) bool {
 	q.rx.Lock()
-	ok := !q.closed.Load() && q.rxRoomLocked()
+	ok := !q.closed.Load() && q.rxRoomLocked() > 0
 	if ok {
 		q.putRXLocked(d)
+		q.publishRXLocked()
 	}
 	q.rx.Unlock()
 	q.wait.wake()

@@ -21,6 +21,7 @@ type Port struct {
 	mtu     int
 	rss     func([]byte) int // nil: Hash
 	budget  int
+	parts   int   // that a packet of a socket may lie in
 	out, in *link // out carries what this port sends
 	queues  []atomic.Pointer[Queue]
 	raw     atomic.Pointer[func([]byte)]
@@ -30,8 +31,13 @@ type Port struct {
 }
 
 func newPort(w *Wire, i int, c PortConfig, budget int) *Port {
+	parts := 1
+	if c.MultiBuffer {
+		parts = maxParts
+	}
 	return &Port{
-		wire: w, name: c.Name, mac: slices.Clone(c.MAC), mtu: c.MTU, rss: c.RSS, budget: budget,
+		parts: parts,
+		wire:  w, name: c.Name, mac: slices.Clone(c.MAC), mtu: c.MTU, rss: c.RSS, budget: budget,
 		queues: make([]atomic.Pointer[Queue], c.Queues),
 	}
 }

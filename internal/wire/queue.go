@@ -32,6 +32,8 @@ type Queue struct {
 	txCons   uint32      // next descriptor to read
 	txProd   uint32      // last prod seen
 	compProd uint32      // next completion to write
+	packet   []byte      // what there is of a packet over several frames
+	parts    []umem.Addr // its frames; empty: there is none
 	finished []umem.Addr // completions held back by HoldCompletions
 	hold     bool
 	fail     syscall.Errno // of the next failures wakeups
@@ -84,6 +86,9 @@ func (q *Queue) Rings() xsk.Rings { return q.rings }
 
 // ZeroCopy implements xsk.Kernel: it copies.
 func (q *Queue) ZeroCopy() bool { return false }
+
+// MaxParts implements xsk.Kernel.
+func (q *Queue) MaxParts() int { return q.port.parts }
 
 // Statistics implements xsk.Kernel; it goes on working after Close.
 func (q *Queue) Statistics() (xsk.KernelStatistics, error) {
@@ -166,7 +171,7 @@ func (q *Queue) Close() error {
 	q.port.queues[q.id].CompareAndSwap(q, nil)
 	// Whoever works on a ring just now has its lock; the next one sees closed.
 	q.tx.Lock()
-	q.finished = nil
+	q.finished, q.parts = nil, nil
 	q.tx.Unlock()
 	q.rx.Lock()
 	q.spare = nil

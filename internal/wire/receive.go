@@ -21,36 +21,37 @@ func (q *Queue) receiveLocked(frame []byte, count *counters, good outcome) outco
 	if q.closed.Load() {
 		return noSocket
 	}
-	if len(frame) > q.region.MaxPacket() {
-		q.stats.rxDropped.Add(1)
-		return tooLong
+	parts := 1
+	if most := q.region.MaxPacket(); len(frame) > most {
+		if q.port.parts == 1 {
+			q.stats.rxDropped.Add(1)
+			return tooLong
+		}
+		parts = (len(frame) + most - 1) / most
 	}
-	a, ok := q.takeFillLocked()
-	if !ok {
-		q.stats.fillEmpty.Add(1)
-		q.stats.rxDropped.Add(1)
-		return noFrame
+	for len(q.spare) < parts {
+		a, ok := q.takeFillLocked()
+		if !ok {
+			// The kernel keeps what it has for the next packet.
+			q.stats.fillEmpty.Add(1)
+			q.stats.rxDropped.Add(1)
+			return noFrame
+		}
+		q.spare = append(q.spare, a)
 	}
-	if !q.rxRoomLocked() {
-		q.spare = append(q.spare, a) // the kernel keeps it for the next packet
+	if q.rxRoomLocked() < parts {
 		q.stats.rxFull.Add(1)
 		return rxFull
 	}
-	d := umem.Desc{Addr: a + umem.Addr(umem.KernelHeadroom+q.region.Headroom()), Len: uint32(len(frame))}
-	copy(q.region.Bytes(d), frame)
 	count.end(good)
-	q.putRXLocked(d)
+	q.copyLocked(frame, parts)
+	q.publishRXLocked()
 	return good
 }
 
-// takeFillLocked returns the start of the next frame to receive into. Entries
-// outside the region are counted and skipped.
+// takeFillLocked takes a frame to receive into out of the fill ring and returns
+// its start. Entries outside the region are counted and skipped.
 func (q *Queue) takeFillLocked() (a umem.Addr, ok bool) {
-	if n := len(q.spare); n > 0 {
-		a = q.spare[n-1]
-		q.spare = q.spare[:n-1]
-		return a, true
-	}
 	m := &q.rings.Fill
 	n := m.Prod.Load() - q.fillCons // (C)
 	if n > uint32(len(m.Slots)) {
@@ -68,15 +69,36 @@ func (q *Queue) takeFillLocked() (a umem.Addr, ok bool) {
 	return a, ok
 }
 
-func (q *Queue) rxRoomLocked() bool {
+// rxRoomLocked returns the free slots of the RX ring.
+func (q *Queue) rxRoomLocked() int {
 	m := &q.rings.RX
-	return q.rxProd-m.Cons.Load() < uint32(len(m.Slots)) // (A)
+	return len(m.Slots) - int(q.rxProd-m.Cons.Load()) // (A)
 }
 
-// putRXLocked publishes a descriptor. There is room.
+// copyLocked copies a packet to spare frames and puts their descriptors into the
+// RX ring. There is room.
+func (q *Queue) copyLocked(frame []byte, parts int) {
+	for ; parts > 0; parts-- {
+		last := len(q.spare) - 1
+		d := umem.Desc{
+			Addr: q.spare[last] + umem.Addr(umem.KernelHeadroom+q.region.Headroom()),
+			Len:  uint32(min(len(frame), q.region.MaxPacket())),
+		}
+		q.spare = q.spare[:last]
+		if parts > 1 {
+			d.Options = umem.OptionContinues
+		}
+		frame = frame[copy(q.region.Bytes(d), frame):]
+		q.putRXLocked(d)
+	}
+}
+
+// putRXLocked puts a descriptor into the RX ring. There is room.
 func (q *Queue) putRXLocked(d umem.Desc) {
 	m := &q.rings.RX
 	m.Slots[q.rxProd&uint32(len(m.Slots)-1)] = d
 	q.rxProd++
-	m.Prod.Store(q.rxProd) // (B)
 }
+
+// publishRXLocked lets user space see all that was put into the RX ring.
+func (q *Queue) publishRXLocked() { q.rings.RX.Prod.Store(q.rxProd) } // (B)

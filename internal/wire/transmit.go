@@ -37,13 +37,24 @@ func (q *Queue) transmitLocked() (sent bool, _ syscall.Errno) {
 			// The kernel skips it but tells user space only with the next
 			// packet it sends, or the next time it finds the ring empty.
 			q.txCons++
+			q.dropPartsLocked()
 			return sent, 0
 		}
 		if budget == 0 || !q.completionRoomLocked() {
 			return sent, syscall.EAGAIN
 		}
 		q.txCons++
-		refused := q.port.out.send(q.region.Bytes(d))
+		frame := q.region.Bytes(d)
+		if d.Continues() || len(q.parts) != 0 {
+			if frame = q.gatherLocked(d); frame == nil {
+				continue
+			}
+		}
+		refused := q.port.out.send(frame)
+		for _, a := range q.parts {
+			q.completeLocked(a)
+		}
+		q.parts = q.parts[:0]
 		q.completeLocked(d.Addr)
 		if refused {
 			// Linux returns here before it counts the packet as sent, and
@@ -53,6 +64,35 @@ func (q *Queue) transmitLocked() (sent bool, _ syscall.Errno) {
 		}
 		sent = true
 	}
+}
+
+// maxParts is how many frames a packet may be sent from: MAX_SKB_FRAGS.
+const maxParts = 17
+
+// gatherLocked adds a descriptor to the packet over several frames, and returns
+// the packet if it is the last.
+func (q *Queue) gatherLocked(d umem.Desc) []byte {
+	if len(q.parts) == 0 {
+		q.packet = q.packet[:0]
+	}
+	q.packet = append(q.packet, q.region.Bytes(d)...)
+	switch {
+	case !d.Continues():
+		return q.packet
+	case len(q.parts) == maxParts-1:
+		q.stats.txInvalid.Add(1)
+		q.dropPartsLocked()
+	default:
+		q.parts = append(q.parts, d.Addr)
+	}
+	return nil
+}
+
+// dropPartsLocked drops what there is of a packet over several frames. As in
+// Linux 6.18 (xsk_drop_skb), its frames do not come back.
+func (q *Queue) dropPartsLocked() {
+	q.stats.txInvalid.Add(uint64(len(q.parts)))
+	q.parts = q.parts[:0]
 }
 
 // peekTXLocked reads the next descriptor once and checks the copy.
@@ -73,7 +113,7 @@ func (q *Queue) peekTXLocked() (d umem.Desc, ok, valid bool) {
 		return d, false, false
 	}
 	d = m.Slots[q.txCons&uint32(len(m.Slots)-1)]
-	if d.Options != 0 || !q.region.Check(d) {
+	if d.Options&^umem.OptionContinues != 0 || d.Continues() && q.port.parts == 1 || !q.region.Check(d) {
 		q.stats.txInvalid.Add(1)
 		return d, true, false
 	}
@@ -83,7 +123,7 @@ func (q *Queue) peekTXLocked() (d umem.Desc, ok, valid bool) {
 // completionRoomLocked tells whether one more completion fits.
 func (q *Queue) completionRoomLocked() bool {
 	m := &q.rings.Comp
-	used := q.compProd - m.Cons.Load() + uint32(len(q.finished)) // (A)
+	used := q.compProd - m.Cons.Load() + uint32(len(q.finished)+len(q.parts)) // (A)
 	return used < uint32(len(m.Slots))
 }
 

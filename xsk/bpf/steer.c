@@ -198,7 +198,9 @@ INLINE enum verdict classify(const struct xdp_md *ctx)
 	return PASS_ETHERTYPE;
 }
 
-SEC("xdp") int afxnet_steer(struct xdp_md *ctx)
+// Frags: a packet over several buffers comes too, and only its first one is
+// between data and data_end. A header that does not end there is cut short.
+SEC("xdp.frags") int afxnet_steer(struct xdp_md *ctx)
 {
 	u32 v = classify(ctx);
 	long action = XDP_PASS;
@@ -218,7 +220,7 @@ SEC("xdp") int afxnet_steer(struct xdp_md *ctx)
 
 // Never attached: run on a test frame it returns the verdict itself, without
 // touching sockets or counters.
-SEC("xdp") enum verdict afxnet_verdict(struct xdp_md *ctx)
+SEC("xdp.frags") enum verdict afxnet_verdict(struct xdp_md *ctx)
 {
 	return classify(ctx);
 }

@@ -131,7 +131,7 @@ func (p *Peer) Info() map[string]string {
 		bind = "zero-copy"
 	}
 	return map[string]string{
-		"bind": bind, "attach": i.Attach.String(), "driver": i.Driver, "mtu": strconv.Itoa(i.MTU), "queues": strconv.Itoa(len(i.Queues)),
+		"bind": bind, "attach": i.Attach.String(), "driver": i.Driver, "mtu": strconv.Itoa(i.MTU), "queues": strconv.Itoa(len(i.Queues)), "multi-buffer": strconv.FormatBool(i.MultiBuffer),
 		"fastip": strconv.FormatBool(up.FastIP), "inline": strconv.FormatBool(up.Inline),
 	}
 }

@@ -241,7 +241,7 @@ func idle(o Options) (cases []Case) {
 
 func rawLoops(o Options) (cases []Case) {
 	for _, loop := range []string{"rx", "tx", "forward"} {
-		for _, size := range []int{64, 1514} {
+		for _, size := range slices.Compact([]int{64, 1514, max(o.MTU+14, 1514)}) {
 			if o.Quick && size != 64 || size > o.MTU+14 {
 				continue
 			}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 
+	"github.com/afxnet/afxnet/internal/packet"
 	"github.com/afxnet/afxnet/umem"
 	"github.com/afxnet/afxnet/xsk"
 )
@@ -64,14 +65,17 @@ func receiveDrop(ctx context.Context, s *xsk.Socket, job Job) (Result, error) {
 	var descs [Batch]umem.Desc
 	unacked := 0
 	for room := r.room(); room != 0; room = r.room() {
-		n := rx.Receive(descs[:room])
-		bytes := 0
-		for i := range n {
+		got := rx.Receive(batch(descs[:], s, room))
+		n, bytes := got, 0
+		for i := range got {
 			bytes += int(descs[i].Len)
+			if descs[i].Continues() {
+				n--
+			}
 		}
-		if n != 0 {
+		if got != 0 {
 			r.begin()
-			rx.Recycle(descs[:n])
+			rx.Recycle(descs[:got])
 			if job.AckEvery > 0 {
 				unacked += n
 				acks := unacked / job.AckEvery
@@ -87,20 +91,57 @@ func receiveDrop(ctx context.Context, s *xsk.Socket, job Job) (Result, error) {
 	return r.finish(), nil
 }
 
+// batch returns room for so many packets, or for as many as there are where one
+// may take several descriptors.
+func batch(descs []umem.Desc, s *xsk.Socket, room int) []umem.Desc {
+	if s.MultiBuffer() {
+		return descs
+	}
+	return descs[:room]
+}
+
 // transmit queues up to n copies of a frame, publishes them and returns how many.
 func transmit(tx *xsk.TX, frame []byte, n int) int {
-	n = min(n, tx.Free(n))
-	for i := range n {
-		a, chunk, ok := tx.Frame()
-		if !ok || !tx.Queue(a, copy(chunk, frame)) {
-			n = i
-			break
+	if len(frame) > chunkSize {
+		n = transmitParts(tx, frame, min(n, Batch*chunkSize/len(frame)))
+	} else {
+		n = min(n, tx.Free(n))
+		for i := range n {
+			a, chunk, ok := tx.Frame()
+			if !ok || !tx.Queue(a, copy(chunk, frame)) {
+				n = i
+				break
+			}
 		}
 	}
 	tx.Flush()
 	// At once, so that few frames go round, which stay in the CPU's cache: with
 	// all of the ring a packet costs 100 ns more.
 	tx.Reclaim()
+	return n
+}
+
+// transmitParts queues up to n copies of a frame that takes several chunks.
+func transmitParts(tx *xsk.TX, frame []byte, n int) int {
+	var parts [(packet.MaxFrame + chunkSize - 1) / chunkSize]umem.Desc
+	k := (len(frame) + chunkSize - 1) / chunkSize
+	for i := range n {
+		if tx.Free(k) < k {
+			return i
+		}
+		rest := frame
+		for p := range k {
+			a, chunk, _ := tx.Frame()
+			c := copy(chunk, rest)
+			parts[p], rest = umem.Desc{Addr: a, Len: uint32(c)}, rest[c:]
+		}
+		if !tx.QueueParts(parts[:k]) {
+			for _, d := range parts[:k] {
+				tx.Cancel(d.Addr)
+			}
+			return i
+		}
+	}
 	return n
 }
 
@@ -129,10 +170,13 @@ func transmitOnly(ctx context.Context, s *xsk.Socket, job Job, receives bool) (R
 			return r.finish(), err
 		}
 		if receives {
-			if n := rx.Receive(descs[:]); n != 0 {
-				r.res.Acks += uint64(n)
-				rx.Recycle(descs[:n])
+			n := rx.Receive(descs[:])
+			for _, d := range descs[:n] {
+				if !d.Continues() {
+					r.res.Acks++
+				}
 			}
+			rx.Recycle(descs[:n])
 			rx.Refill()
 		}
 	}
@@ -171,7 +215,7 @@ func (p *Port) forward(ctx context.Context, rx *xsk.RX, tx *xsk.TX, job Job) (Re
 	r := newRun(ctx, job)
 	var descs [Batch]umem.Desc
 	for room := r.room(); room != 0; room = r.room() {
-		n := rx.Receive(descs[:room])
+		n := rx.Receive(batch(descs[:], p.sockets[0], room))
 		sent, bytes := 0, 0
 		if n != 0 {
 			r.begin()
@@ -179,15 +223,23 @@ func (p *Port) forward(ctx context.Context, rx *xsk.RX, tx *xsk.TX, job Job) (Re
 		} else if err := errors.Join(rx.Err(), tx.Err()); err != nil {
 			return r.finish(), err
 		}
-		for i, d := range descs[:n] {
-			turnRound(p.region.Bytes(d))
-			if !tx.Queue(d.Addr, int(d.Len)) {
-				rx.Recycle(descs[i : i+1])
+		for parts := range umem.Packets(descs[:n]) {
+			turnRound(p.region.Bytes(parts[0]))
+			ok := false
+			if len(parts) == 1 {
+				ok = tx.Queue(parts[0].Addr, int(parts[0].Len))
+			} else {
+				ok = tx.QueueParts(parts)
+			}
+			if !ok {
+				rx.Recycle(parts)
 				r.res.Lost++
 				continue
 			}
 			sent++
-			bytes += int(d.Len)
+			for _, d := range parts {
+				bytes += int(d.Len)
+			}
 		}
 		if sent != 0 || tx.Pending() != 0 {
 			tx.Flush()

@@ -17,6 +17,9 @@ const Batch = 64
 // ringSize is the length of each ring in descriptors, here and in C.
 const ringSize = 2048
 
+// chunkSize is the size of a chunk in bytes, here and in C.
+const chunkSize = 4096
+
 // spare is the number of chunks per queue beside those in rings: what the caches
 // of two halves keep.
 const spare = 512
@@ -65,7 +68,7 @@ func Open(cfg Config) (_ *Port, err error) {
 	if p.dev, err = hostif.Lookup(cfg.Interface); err != nil {
 		return nil, fmt.Errorf("raw: %w", err)
 	}
-	if p.region, err = umem.New(umem.Config{Chunks: cfg.Queues * (2*ringSize + spare)}); err != nil {
+	if p.region, err = umem.New(umem.Config{ChunkSize: chunkSize, Chunks: cfg.Queues * (2*ringSize + spare)}); err != nil {
 		return nil, err
 	}
 	if cfg.Addr.IsValid() {

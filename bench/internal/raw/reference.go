@@ -9,10 +9,16 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+
+	"github.com/afxnet/afxnet/umem"
 )
 
 //go:embed rawc/raw.c
 var referenceSource []byte
+
+// ReferenceFrame is the longest frame in bytes that the C program receives: one
+// chunk holds it.
+const ReferenceFrame = chunkSize - umem.KernelHeadroom
 
 // Reference is the compiled C program. Its methods may be called from any
 // goroutine.

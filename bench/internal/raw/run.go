@@ -41,7 +41,7 @@ func (r *run) room() int {
 	if r.job.Packets == 0 {
 		return Batch
 	}
-	return int(min(Batch, r.job.Packets-r.res.Packets))
+	return int(min(Batch, r.job.Packets-min(r.job.Packets, r.res.Packets)))
 }
 
 // begin starts the clock, once.
