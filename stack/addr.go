@@ -175,26 +175,36 @@ func tcpipAddr(a netip.Addr) tcpip.Address {
 
 // addrPort is the way back. IPv4 comes out as IPv4, also if it was mapped.
 func (s *Stack) addrPort(full tcpip.FullAddress) netip.AddrPort {
-	var a netip.Addr
-	switch full.Addr.Len() {
-	case 4:
-		a = netip.AddrFrom4(full.Addr.As4())
-	case 16:
-		a = netip.AddrFrom16(full.Addr.As16()).Unmap()
-		if a.IsLinkLocalUnicast() && a.Is6() {
-			a = a.WithZone(s.cfg.Interface)
-		}
+	a := addrOf(full.Addr).Unmap()
+	if a.IsLinkLocalUnicast() && a.Is6() {
+		a = a.WithZone(s.cfg.Interface)
 	}
 	return netip.AddrPortFrom(a, full.Port)
 }
 
-// localAddr returns the address of an endpoint of a family. The wildcard, which
-// has none, is shown as package net shows it.
+// addrOf is the way back of tcpipAddr.
+func addrOf(a tcpip.Address) netip.Addr {
+	switch a.Len() {
+	case 4:
+		return netip.AddrFrom4(a.As4())
+	case 16:
+		return netip.AddrFrom16(a.As16())
+	}
+	return netip.Addr{}
+}
+
+// localAddr returns the address of an endpoint of a family.
 func (s *Stack) localAddr(ep tcpip.Endpoint, proto tcpip.NetworkProtocolNumber) netip.AddrPort {
 	full, err := ep.GetLocalAddress()
 	if err != nil {
 		return netip.AddrPort{}
 	}
+	return s.shownAddr(full, proto)
+}
+
+// shownAddr returns a local address of a family. The wildcard, which has no
+// address in netstack, is shown as package net shows it.
+func (s *Stack) shownAddr(full tcpip.FullAddress, proto tcpip.NetworkProtocolNumber) netip.AddrPort {
 	if ap := s.addrPort(full); ap.IsValid() {
 		return ap
 	}

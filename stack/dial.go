@@ -8,7 +8,6 @@ import (
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
-	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
 )
 
 // Dial connects to an address: see DialContext.
@@ -121,7 +120,7 @@ func (s *Stack) dialTCP(ctx context.Context, n network, from, to netip.AddrPort)
 		return fail(contextError(err))
 	}
 	proto := familyOf(to.Addr())
-	if err := c.open(s, n.name, tcp.ProtocolNumber, proto, true); err != nil {
+	if err := c.open(s, n.name, proto, true); err != nil {
 		return fail(err)
 	}
 	if err := c.connect(ctx, from, to); err != nil {
@@ -132,29 +131,30 @@ func (s *Stack) dialTCP(ctx context.Context, n network, from, to netip.AddrPort)
 	return c, nil
 }
 
-// bind gives k a local address before it connects, if from says one. wr.mu is
-// held.
-func (k *socket) bind(from, to netip.AddrPort) error {
-	local := netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
-	if !local.Addr().IsValid() && local.Port() == 0 {
-		return nil
+// dialFrom returns the local address to bind to before a socket connects, if
+// from says one.
+func dialFrom(from, to netip.AddrPort) (local netip.AddrPort, bound bool, err error) {
+	local = netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
+	a := local.Addr()
+	if a.IsValid() && !a.IsUnspecified() && a.Is4() != to.Addr().Is4() {
+		return local, false, &net.AddrError{Err: "mismatched local address type", Addr: a.String()}
 	}
-	if a := local.Addr(); a.IsValid() && !a.IsUnspecified() && a.Is4() != to.Addr().Is4() {
-		return &net.AddrError{Err: "mismatched local address type", Addr: a.String()}
-	}
-	if terr := k.ep.Bind(fullAddress(local)); terr != nil {
-		return k.callErr(&k.wr.parker, "bind", terr)
-	}
-	return nil
+	return local, a.IsValid() || local.Port() != 0, nil
 }
 
 // connect starts the handshake and waits for its end. It holds the lock of
 // writers: nobody else has k yet but the stack, which may be closed.
-func (k *socket) connect(ctx context.Context, from, to netip.AddrPort) error {
+func (k *tcpSocket) connect(ctx context.Context, from, to netip.AddrPort) error {
 	k.wr.mu.Lock()
 	defer k.wr.mu.Unlock()
-	if err := k.bind(from, to); err != nil {
+	local, bound, err := dialFrom(from, to)
+	if err != nil {
 		return err
+	}
+	if bound {
+		if terr := k.ep.Bind(fullAddress(local)); terr != nil {
+			return k.callErr(&k.wr.parker, "bind", terr)
+		}
 	}
 	p := &k.wr.parker
 	if ctx.Done() != nil {
@@ -175,7 +175,7 @@ func (k *socket) connect(ctx context.Context, from, to netip.AddrPort) error {
 }
 
 // handshake connects; it gives up when quit returns an error.
-func (k *socket) handshake(to tcpip.FullAddress, quit func() error) error {
+func (k *tcpSocket) handshake(to tcpip.FullAddress, quit func() error) error {
 	if err := quit(); err != nil {
 		return err
 	}
@@ -219,30 +219,39 @@ func (s *Stack) dialUDP(n network, from, to netip.AddrPort) (*UDPConn, error) {
 		return fail(err)
 	}
 	c.family = familyOf(to.Addr())
-	if err := c.open(s, n.name, udp.ProtocolNumber, c.family, true); err != nil {
+	if err := c.open(s, n.name); err != nil {
 		return fail(err)
 	}
-	c.ep.SocketOptions().SetBroadcast(true) // as package net does
-	if err := c.connectUDP(from, to); err != nil {
+	if err := c.connect(from, to); err != nil {
 		c.close()
 		return fail(err)
 	}
 	c.connected = true
-	c.laddr, c.raddr = udpAddr(s.localAddr(c.ep, c.family)), raddr
+	c.laddr, c.raddr = udpAddr(c.udp.localAddr(c.family)), raddr
 	return c, nil
 }
 
-// connectUDP sets the peer. It takes the lock for the reason connect has.
-func (c *UDPConn) connectUDP(from, to netip.AddrPort) error {
+// connect sets the peer. It takes the lock for the reason that TCP's has.
+func (c *UDPConn) connect(from, to netip.AddrPort) error {
 	c.wr.mu.Lock()
 	defer c.wr.mu.Unlock()
 	if err := c.why(&c.wr.parker); err != nil {
 		return err
 	}
-	if err := c.bind(from, to); err != nil {
+	local, bound, err := dialFrom(from, to)
+	if err != nil {
 		return err
 	}
-	if terr := c.ep.Connect(fullAddress(to)); terr != nil {
+	if bound {
+		if terr := c.udp.bind(fullAddress(local), c.family); terr != nil {
+			return c.callErr(&c.wr.parker, "bind", terr)
+		}
+	}
+	terr := c.udp.connect(to)
+	if terr == nil {
+		terr = c.udp.enter()
+	}
+	if terr != nil {
 		return c.callErr(&c.wr.parker, "connect", terr)
 	}
 	return nil

@@ -9,7 +9,6 @@ import (
 	"runtime"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -145,10 +144,6 @@ func newTarget(t testing.TB, name string, cfg Config) *target {
 		}
 	}
 	v.register(t)
-	// A few more datagrams without data, and the guard keeps them away.
-	full := new([1 << 16]atomic.Int32)
-	full[3000].Store(maxEmptyDatagrams - 20)
-	v.s.guard.empty.Store(full)
 	v.walk("", reflect.ValueOf(v.s.ns.Stats()))
 	v.ip = []ipCounters{{v.s.ns.Stats().IP, []*ipCounts{&v.s.fast.v4, &v.s.fast.v6}}}
 	for _, net := range []tcpip.NetworkProtocolNumber{ipv4.ProtocolNumber, ipv6.ProtocolNumber} {
@@ -156,7 +151,6 @@ func newTarget(t testing.TB, name string, cfg Config) *target {
 		v.walk(fmt.Sprintf("interface %#x", net), reflect.ValueOf(*ip))
 		v.ip = append(v.ip, ipCounters{*ip, []*ipCounts{v.s.fast.counts(net)}})
 	}
-	v.names = append(v.names, "guard dropped")
 	v.at = make([]uint64, len(v.names))
 	v.events = nil // of the start: group memberships
 	v.deltas(0)
@@ -243,9 +237,6 @@ func (v *target) walk(name string, s reflect.Value) {
 
 // value returns a counter as if no packet had taken a short way.
 func (v *target) value(i int) uint64 {
-	if i >= len(v.counters) {
-		return v.s.guard.dropped.Load()
-	}
 	n := v.counters[i].Value()
 	if v.s.fast.retired.Load() {
 		return n

@@ -7,7 +7,7 @@
 //	        |  Read copies out       ^
 //	        |  Write copies in       | one wakeup per waiting side
 //	        v                        |
-//	gVisor netstack               TCP, UDP, ICMP, IPv4, IPv6, ARP, ND
+//	gVisor netstack               TCP, ICMP, IPv4, IPv6, ARP, ND; UDP is our own
 //	        |  WritePackets          ^
 //	        v                        | DeliverNetworkPacket
 //	link endpoint                 frames of the device's queues

@@ -232,13 +232,12 @@ func (f *fastIP) deliver(net tcpip.NetworkProtocolNumber, proto tcpip.TransportP
 	pkt.NetworkProtocolNumber, pkt.TransportProtocolNumber = net, proto
 	pkt.NICID, pkt.InputNICID = nicID, nicID
 	f.counts(net).received.Add(1)
-	if !f.guard.pass(proto, pkt) {
+	if proto != header.TCPProtocolNumber {
+		ep.HandlePacket(id, pkt)
 		return true
 	}
-	switch {
-	case proto != header.TCPProtocolNumber:
-		ep.HandlePacket(id, pkt)
-	case !f.inline.queue(f.ns, ep, id, pkt):
+	f.guard.screen(pkt)
+	if !f.inline.queue(f.ns, ep, id, pkt) {
 		f.tcp.QueuePacket(ep, id, pkt)
 	}
 	return true

@@ -421,7 +421,8 @@ func reached(b *besieged) uint64 {
 	if b.tcp {
 		return b.at.(*TCPConn).ep.Stats().(*tcp.Stats).SegmentsReceived.Value()
 	}
-	return b.at.(*UDPConn).ep.Stats().(*tcpip.TransportEndpointStats).PacketsReceived.Value()
+	offered, _ := b.at.(*UDPConn).udp.in.counts()
+	return offered
 }
 
 func (s *siege) reachedAll() (n uint64) {

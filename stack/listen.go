@@ -7,9 +7,8 @@ import (
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
-	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
-	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
 )
 
 // Listen announces a TCP service on an address of the stack, as net.Listen
@@ -123,7 +122,7 @@ func (s *Stack) listenTCP(n network, at netip.AddrPort) (*TCPListener, error) {
 func (s *Stack) bindListener(n network, at netip.AddrPort) (*TCPListener, error) {
 	l := &TCPListener{}
 	proto, v6only := s.listenFamily(n, at.Addr())
-	if err := l.open(s, n.name, tcp.ProtocolNumber, proto, v6only); err != nil {
+	if err := l.open(s, n.name, proto, v6only); err != nil {
 		return nil, err
 	}
 	// Connections that were accepted on the port may be alive, or in
@@ -151,23 +150,42 @@ func (s *Stack) listenUDP(n network, at netip.AddrPort) (*UDPConn, error) {
 	}
 	proto, v6only := s.listenFamily(n, at.Addr())
 	c.family, c.dual = proto, proto == ipv6.ProtocolNumber && !v6only
-	if err := c.open(s, n.name, udp.ProtocolNumber, proto, v6only); err != nil {
+	if err := c.open(s, n.name); err != nil {
 		return fail(err)
 	}
-	c.ep.SocketOptions().SetBroadcast(true) // as package net does
-	if terr := c.ep.Bind(fullAddress(at)); terr != nil {
-		err := c.callErr(&c.rd.parker, "bind", terr)
+	if err := c.listen(at); err != nil {
 		c.close()
 		return fail(err)
 	}
-	c.laddr = udpAddr(s.localAddr(c.ep, proto))
+	c.laddr = udpAddr(c.udp.localAddr(proto))
 	return c, nil
+}
+
+// listen takes the address. It takes the lock for the reason that connect has.
+func (c *UDPConn) listen(at netip.AddrPort) error {
+	c.wr.mu.Lock()
+	defer c.wr.mu.Unlock()
+	if err := c.why(&c.wr.parker); err != nil {
+		return err
+	}
+	nets := []tcpip.NetworkProtocolNumber{c.family}
+	if c.dual {
+		nets = append(nets, ipv4.ProtocolNumber)
+	}
+	terr := c.udp.bind(fullAddress(at), nets...)
+	if terr == nil {
+		terr = c.udp.enter()
+	}
+	if terr != nil {
+		return c.callErr(&c.wr.parker, "bind", terr)
+	}
+	return nil
 }
 
 // A TCPListener accepts TCP connections. It implements net.Listener. All
 // methods may be called from any goroutine.
 type TCPListener struct {
-	socket
+	tcpSocket
 	claim *claim // nil before it is taken
 }
 

@@ -19,16 +19,14 @@ const (
 )
 
 // A socket is what connections, listeners and UDP sockets have in common: an
-// endpoint of netstack, and for each side a lock and a place to wait.
+// endpoint, and for each side a lock and a place to wait.
 //
 // Locks are taken in the order rd.mu, wr.mu, control. Whoever holds rd.mu or
 // wr.mu may park; close gets them because halt wakes whoever does.
 type socket struct {
 	stack *Stack
-	ep    tcpip.Endpoint
-	wq    *waiter.Queue
-	queue waiter.Queue // what wq points to, unless netstack has made one
-	net   string       // network name, for errors
+	below ender
+	net   string // network name, for errors
 
 	laddr, raddr net.Addr // set before the socket is shared; raddr may be nil
 
@@ -40,6 +38,10 @@ type socket struct {
 	prev, next *socket // in Stack's list; guarded by Stack.mu
 }
 
+// An ender is the endpoint below a socket. end is called once, with all locks of
+// the socket held. If abort is true, the peer need not be told.
+type ender interface{ end(abort bool) }
+
 // A side is one direction of a socket. Its lock is held for the whole of a
 // call, so that the bytes of concurrent calls are not mixed.
 type side struct {
@@ -47,30 +49,13 @@ type side struct {
 	parker
 }
 
-// open readies k for use. If ep is nil, an endpoint is made.
-func (k *socket) open(s *Stack, network string, trans tcpip.TransportProtocolNumber, proto tcpip.NetworkProtocolNumber, v6only bool) error {
-	k.wq = &k.queue
-	ep, terr := s.ns.NewEndpoint(trans, proto, k.wq)
-	if terr != nil {
-		return sysError("socket", terr)
-	}
-	ep.SocketOptions().SetV6Only(v6only)
-	return k.adopt(s, network, ep, k.wq)
-}
-
-// adopt readies k for use with an endpoint that exists. If it fails the
-// endpoint is closed.
-func (k *socket) adopt(s *Stack, network string, ep tcpip.Endpoint, wq *waiter.Queue) error {
-	k.stack, k.net, k.ep, k.wq = s, network, ep, wq
+// start readies k for use over an endpoint. If it fails, nothing has been done
+// to that.
+func (k *socket) start(s *Stack, network string, below ender) error {
+	k.stack, k.net, k.below = s, network, below
 	k.rd.init(s.idle, readEvents)
 	k.wr.init(s.idle, writeEvents)
-	if err := s.add(k); err != nil {
-		ep.Close()
-		return err
-	}
-	wq.EventRegister(&k.rd.entry)
-	wq.EventRegister(&k.wr.entry)
-	return nil
+	return s.add(k)
 }
 
 func (k *socket) halt(reason uint32) bool {
@@ -142,14 +127,7 @@ func (k *socket) release(abort bool) {
 	k.released = true
 	k.rd.setDeadline(time.Time{})
 	k.wr.setDeadline(time.Time{})
-	if abort {
-		k.ep.Abort()
-	} else {
-		k.ep.Close()
-	}
-	// The endpoint may live on for minutes (TIME-WAIT) and must not keep k.
-	k.wq.EventUnregister(&k.rd.entry)
-	k.wq.EventUnregister(&k.wr.entry)
+	k.below.end(abort)
 	k.stack.remove(k)
 }
 
@@ -196,17 +174,16 @@ func (k *socket) set(f func() tcpip.Error) error {
 // A sink is the io.Writer that netstack copies received bytes to. It is kept
 // in the socket so that a call allocates nothing.
 type sink struct {
-	b     []byte
-	n     int  // bytes written to b
-	whole bool // drop what does not fit, as for a datagram
+	b []byte
+	n int // bytes written to b
 }
 
 // Write implements io.Writer.
 func (w *sink) Write(p []byte) (int, error) {
 	n := copy(w.b[w.n:], p)
 	w.n += n
-	if n == len(p) || w.whole {
-		return len(p), nil
+	if n == len(p) {
+		return n, nil
 	}
 	return n, io.ErrShortWrite
 }

@@ -95,13 +95,27 @@ func (c *TCPConn) SetWriteBuffer(bytes int) error { return c.setWriteBuffer(byte
 
 // SetReadBuffer sets the size of the receive buffer in bytes. As with Linux
 // the stack doubles it for its own overhead, and keeps it within its bounds.
-func (c *UDPConn) SetReadBuffer(bytes int) error { return c.setReadBuffer(bytes) }
+func (c *UDPConn) SetReadBuffer(bytes int) error {
+	return c.setBuffer(bytes, c.udp.in.setLimit)
+}
 
 // SetWriteBuffer sets the size of the send buffer, as SetReadBuffer does for
 // the receive buffer.
-func (c *UDPConn) SetWriteBuffer(bytes int) error { return c.setWriteBuffer(bytes) }
+func (c *UDPConn) SetWriteBuffer(bytes int) error {
+	return c.setBuffer(bytes, c.udp.out.setLimit)
+}
 
-func (k *socket) setReadBuffer(bytes int) error {
+func (c *UDPConn) setBuffer(bytes int, setLimit func(int)) error {
+	return c.set(func() tcpip.Error {
+		if bytes < 0 {
+			return &tcpip.ErrInvalidOptionValue{}
+		}
+		setLimit(max(2*min(bytes, bufferMax/2), bufferMin))
+		return nil
+	})
+}
+
+func (k *tcpSocket) setReadBuffer(bytes int) error {
 	return k.set(func() tcpip.Error {
 		if bytes < 0 {
 			return &tcpip.ErrInvalidOptionValue{}
@@ -111,7 +125,7 @@ func (k *socket) setReadBuffer(bytes int) error {
 	})
 }
 
-func (k *socket) setWriteBuffer(bytes int) error {
+func (k *tcpSocket) setWriteBuffer(bytes int) error {
 	return k.set(func() tcpip.Error {
 		if bytes < 0 {
 			return &tcpip.ErrInvalidOptionValue{}

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
@@ -26,6 +27,9 @@ type Stack struct {
 	ports portTable // what listeners listen on
 	guard guard     // between the IP and transport layers
 	fast  fastIP    // past the IP layer
+
+	udp              tcpip.UDPStats // netstack's; its Stats copies all there are
+	droppedDatagrams atomic.Uint64  // see Stats
 
 	inlineErr error // why stack/inline is imported and not used
 
@@ -74,6 +78,7 @@ func newBare(cfg Config, link gstack.LinkEndpoint, qdisc gstack.QueueingDiscipli
 	if s.ns, err = newNetstack(cfg.Profile, verified, &s.fast); err != nil {
 		return nil, err
 	}
+	s.udp = s.ns.Stats().UDP
 	if d, ok := idle.(batcher); ok && verified && !cfg.NoInline {
 		var p *segments.Processor
 		if p, s.inlineErr = segments.Offered(); p != nil {

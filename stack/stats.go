@@ -11,9 +11,9 @@ type Stats struct {
 	// by, see Config.NoFastIP. One packet may be several frames.
 	FastReceived, FastSent uint64
 
-	// EmptyDatagrams counts UDP datagrams without data that were dropped
-	// because thousands of them waited to be read on the port.
-	EmptyDatagrams uint64
+	// DroppedDatagrams counts UDP datagrams that were dropped because a
+	// socket's receive buffer was full; UDPConn.Dropped tells for one socket.
+	DroppedDatagrams uint64
 
 	// ForgedSegments counts TCP segments that acknowledged what the peer cannot
 	// have seen, and were refused (RFC 5961, 5.2). UnjudgedFlows counts
@@ -25,12 +25,12 @@ type Stats struct {
 // Stats reads the counters. It may be called from any goroutine, at any time.
 func (s *Stack) Stats() Stats {
 	return Stats{
-		Endpoints:      len(s.ns.RegisteredEndpoints()),
-		FastReceived:   s.fast.v4.received.Load() + s.fast.v6.received.Load(),
-		FastSent:       s.fast.v4.sent.Load() + s.fast.v6.sent.Load(),
-		EmptyDatagrams: s.guard.dropped.Load(),
-		ForgedSegments: s.guard.forged.Load(),
-		UnjudgedFlows:  s.guard.ledger.untracked.Load(),
+		Endpoints:        len(s.ns.RegisteredEndpoints()),
+		FastReceived:     s.fast.v4.received.Load() + s.fast.v6.received.Load(),
+		FastSent:         s.fast.v4.sent.Load() + s.fast.v6.sent.Load(),
+		DroppedDatagrams: s.droppedDatagrams.Load(),
+		ForgedSegments:   s.guard.forged.Load(),
+		UnjudgedFlows:    s.guard.ledger.untracked.Load(),
 	}
 }
 

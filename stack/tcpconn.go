@@ -21,7 +21,7 @@ const moderateEvery = 32 << 10
 //
 // In steady state Read and Write allocate nothing of their own.
 type TCPConn struct {
-	socket
+	tcpSocket
 
 	failure atomic.Uint32 // errno that ended the connection, once seen
 

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-func listenUDP(t *testing.T, s *Stack, network, address string) *UDPConn {
+func listenUDP(t testing.TB, s *Stack, network, address string) *UDPConn {
 	t.Helper()
 	c, err := s.ListenPacket(network, address)
 	if err != nil {

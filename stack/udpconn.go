@@ -22,17 +22,21 @@ const (
 // A datagram longer than the buffer that it is read to is cut, and the rest
 // is lost.
 //
-// ReadFromUDPAddrPort and WriteToUDPAddrPort allocate nothing of their own.
+// In steady state Read, ReadFromUDPAddrPort and all ways to write allocate
+// nothing; ReadFrom and ReadFromUDP allocate the address.
 type UDPConn struct {
 	socket
+	udp udpEndpoint
 
 	family    tcpip.NetworkProtocolNumber
 	dual      bool // takes IPv4 although family is IPv6
 	connected bool
+}
 
-	in  sink              // guarded by rd.mu
-	out source            // guarded by wr.mu, as is to
-	to  tcpip.FullAddress // where the current datagram goes
+// open readies c for use, but for an address.
+func (c *UDPConn) open(s *Stack, network string) error {
+	c.udp.init(s, &c.socket)
+	return c.start(s, network, &c.udp)
 }
 
 // Read reads a datagram. On a connected socket the error is ECONNREFUSED if
@@ -60,7 +64,25 @@ func (c *UDPConn) ReadFromUDP(b []byte) (int, *net.UDPAddr, error) {
 	if err != nil {
 		return n, nil, err
 	}
-	return n, udpAddr(from), nil
+	return n, newUDPAddr(from), nil
+}
+
+// newUDPAddr is udpAddr with one allocation instead of two.
+func newUDPAddr(ap netip.AddrPort) *net.UDPAddr {
+	a := ap.Addr()
+	d := &struct {
+		net.UDPAddr
+		ip [16]byte
+	}{}
+	if a.Is4() {
+		b := a.As4()
+		d.IP = d.ip[:copy(d.ip[:], b[:]):4]
+	} else {
+		d.ip = a.As16()
+		d.IP = d.ip[:]
+	}
+	d.Port, d.Zone = int(ap.Port()), a.Zone()
+	return &d.UDPAddr
 }
 
 // ReadFromUDPAddrPort acts like ReadFrom. An IPv4 source comes as IPv4, never
@@ -82,20 +104,14 @@ func (c *UDPConn) read(b []byte) (int, netip.AddrPort, error) {
 				return 0, netip.AddrPort{}, err
 			}
 		}
-		c.in = sink{b: b, whole: true}
-		res, terr := c.ep.Read(&c.in, tcpip.ReadOptions{NeedRemoteAddr: true})
-		n := c.in.n
-		c.in.b = nil // b is the caller's
-		if terr == nil {
-			if res.Total == 0 {
-				c.stack.guard.took(c.port())
-			}
-			return n, c.stack.addrPort(res.RemoteAddr), nil
-		}
-		if !isWouldBlock(terr) {
+		if terr := c.udp.failure(); terr != nil {
 			return 0, netip.AddrPort{}, c.callErr(&c.rd.parker, "read", terr)
 		}
-		c.stack.guard.drained(c.port())
+		if d, ok := c.udp.in.pop(); ok {
+			n := d.copyTo(b)
+			d.pkt.DecRef()
+			return n, d.from, nil
+		}
 		c.rd.park()
 	}
 }
@@ -193,11 +209,6 @@ func (c *UDPConn) send(b []byte, to netip.AddrPort) (int, error) {
 	if to.Addr().Is4() || !to.IsValid() && c.family == ipv4.ProtocolNumber {
 		limit = maxUDP4
 	}
-	opts := tcpip.WriteOptions{}
-	if to.IsValid() {
-		c.to = fullAddress(to)
-		opts.To = &c.to
-	}
 	for {
 		if c.wr.stop.Load() != 0 {
 			if err := c.why(&c.wr.parker); err != nil {
@@ -207,10 +218,7 @@ func (c *UDPConn) send(b []byte, to netip.AddrPort) (int, error) {
 		if len(b) > limit {
 			return 0, sysError("write", &tcpip.ErrMessageTooLong{})
 		}
-		c.out.b = b
-		_, terr := c.ep.Write(&c.out, opts)
-		c.out.b = nil // b is the caller's
-		switch {
+		switch terr := c.udp.write(b, to); {
 		case terr == nil:
 			return len(b), nil
 		case isWouldBlock(terr):
@@ -227,12 +235,15 @@ func (c *UDPConn) Close() error {
 	if !c.close() {
 		return c.opErr("close", net.ErrClosed)
 	}
-	c.stack.guard.drained(c.port())
 	return nil
 }
 
-// port returns the local port.
-func (c *UDPConn) port() uint16 { return uint16(c.laddr.(*net.UDPAddr).Port) }
+// Dropped returns how many datagrams the socket was sent and did not take,
+// because its receive buffer was full. Stats has the sum for the Stack.
+func (c *UDPConn) Dropped() uint64 {
+	_, dropped := c.udp.in.counts()
+	return dropped
+}
 
 // LocalAddr returns the local address, a *net.UDPAddr. It is shared by all
 // calls: do not change it.

@@ -1,0 +1,51 @@
+package stack
+
+import (
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+	"gvisor.dev/gvisor/pkg/waiter"
+)
+
+// A tcpSocket is a socket over an endpoint of netstack.
+type tcpSocket struct {
+	socket
+	ep    tcpip.Endpoint
+	wq    *waiter.Queue
+	queue waiter.Queue // what wq points to, unless netstack has made one
+}
+
+// open readies k for use with an endpoint that it makes.
+func (k *tcpSocket) open(s *Stack, network string, proto tcpip.NetworkProtocolNumber, v6only bool) error {
+	k.wq = &k.queue
+	ep, terr := s.ns.NewEndpoint(tcp.ProtocolNumber, proto, k.wq)
+	if terr != nil {
+		return sysError("socket", terr)
+	}
+	ep.SocketOptions().SetV6Only(v6only)
+	return k.adopt(s, network, ep, k.wq)
+}
+
+// adopt readies k for use with an endpoint that exists. If it fails the
+// endpoint is closed.
+func (k *tcpSocket) adopt(s *Stack, network string, ep tcpip.Endpoint, wq *waiter.Queue) error {
+	k.ep, k.wq = ep, wq
+	if err := k.start(s, network, k); err != nil {
+		ep.Close()
+		return err
+	}
+	wq.EventRegister(&k.rd.entry)
+	wq.EventRegister(&k.wr.entry)
+	return nil
+}
+
+// end implements ender.
+func (k *tcpSocket) end(abort bool) {
+	if abort {
+		k.ep.Abort()
+	} else {
+		k.ep.Close()
+	}
+	// The endpoint may live on for minutes (TIME-WAIT) and must not keep k.
+	k.wq.EventUnregister(&k.rd.entry)
+	k.wq.EventUnregister(&k.wr.entry)
+}
