@@ -32,6 +32,7 @@ type Device struct {
 
 	callers    atomic.Int32 // goroutines in PollBeforePark
 	maxCallers int32
+	oneProc    bool                                     // GOMAXPROCS is 1: who polls has the only processor
 	dispatcher atomic.Pointer[gstack.NetworkDispatcher] // nil while not attached
 	afterBatch atomic.Pointer[func(queue int)]          // nil: nothing to do
 	down       atomic.Pointer[error]                    // why the link is down; nil while it is up
@@ -65,7 +66,8 @@ func NewOn(sockets []*xsk.Socket, link Link, cfg Config) (*Device, error) {
 	}
 	d := &Device{cfg: cfg, link: link}
 	// A spinning goroutine holds a processor: leave one to the others.
-	d.maxCallers = int32(max(1, runtime.GOMAXPROCS(0)-1))
+	procs := runtime.GOMAXPROCS(0)
+	d.maxCallers, d.oneProc = int32(max(1, procs-1)), procs == 1
 	for _, s := range sockets {
 		if most := maxMTU(s); link.MTU < minMTU || link.MTU > most {
 			return nil, fmt.Errorf("netdev: %s: MTU %d: from %d to %d in chunks of %d bytes, multi-buffer %v", link.Name, link.MTU, minMTU, most, s.Region().ChunkSize(), s.MultiBuffer())

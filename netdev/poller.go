@@ -5,6 +5,8 @@ import (
 	"net"
 	"runtime"
 	"time"
+
+	"github.com/afxnet/afxnet/internal/sys"
 )
 
 // # Who polls
@@ -22,9 +24,12 @@ import (
 // timer runs, which will arm it. The steps:
 //
 //	poller  P1  TryLock; if it fails: missed = true, and TryLock again
-//	        P2  with the lock: poll until the ring is empty, arm, unlock
+//	        P2  with the lock: poll until the ring is empty, arm and unlock, or
+//	            start the minder, unlock, then C3
 //	        P3  Park, then P1
-//	caller  C1  TryLock; if it fails, sleep: the holder will deliver
+//	caller  C1  TryLock; if it fails: missed = true, and TryLock again; if that
+//	            fails too, sleep if missed is still set: the holder will deliver;
+//	            otherwise C1
 //	        C2  disarm, poll for a bounded time, arm or start the minder, unlock
 //	        C3  if missed: TryLock; if it succeeds, clear missed, arm, unlock, C3
 //	minder  M1  after a while: TryLock; if it fails, M1
@@ -34,16 +39,21 @@ import (
 // A caller that has its packet is often back for the next one in a moment, and
 // arming and disarming are system calls. Worse, a packet that comes in between
 // would wake the poller, on another thread, to find the ring taken. So it leaves
-// that to the minder. What comes before anybody polls again waits for twice
-// lateArm at most, and if it was not for the one who comes back first, or nobody
-// came, the next callers arm at once for a while (lateBackoff).
+// that to the minder. What comes before anybody polls again waits for one period
+// of the minder's and lateArm at most, and if it was not for the one who comes
+// back first, or nobody came, the next callers arm at once for a while
+// (lateBackoff). The poller does the same, once after each caller: if it got the
+// packet of one that was on its way, and armed, it would get the next one too.
 //
 // An arming ends one Park only, and so the poller may use it up in P3 at a
 // moment when it cannot get the lock: a caller has armed and not yet unlocked,
 // or has come in again. That is what missed is for. The poller sets it before
 // the TryLock that fails, so the holder sees it after its unlock and arms again;
 // if it cannot lock for that, there is another holder, who will, because missed
-// is cleared with the lock only.
+// is cleared with the lock only. A caller does the same, because who leaves arming
+// to the minder counts on callers to come. It has to make sure that missed was not
+// cleared for somebody else before the holder came; the poller need not, since
+// with the minder's timer running a packet is not left to nobody.
 // TestPollProtocol walks through every interleaving of these steps.
 
 // pollBudget is how many batches one hold of the poll lock may take before the
@@ -67,11 +77,17 @@ func (q *queue) run() {
 		more := false
 		if q.lockPoll() {
 			more = q.pollBatches() || up && q.d.cfg.Poll == PollSpin
+			late := !more && q.polled && q.mayArmLate()
+			q.polled = q.polled && more
 			var err error
-			if !more {
+			if !more && !late {
 				err = q.arm()
 			}
-			q.pollMu.Unlock()
+			if late {
+				q.leaveTo(true)
+			} else {
+				q.pollMu.Unlock()
+			}
 			if err != nil {
 				q.fail(err)
 				return
@@ -89,7 +105,7 @@ func (q *queue) run() {
 	}
 }
 
-// lockPoll is P1.
+// lockPoll is P1, and one round of C1.
 func (q *queue) lockPoll() bool {
 	if q.pollMu.TryLock() {
 		return true
@@ -112,6 +128,7 @@ func (q *queue) pollBatches() bool {
 // arm lets the next packet end the poller's Park, and room in the TX ring if
 // packets wait for it. Precondition: pollMu held.
 func (q *queue) arm() error {
+	q.late = false
 	if err := q.rx.Err(); err != nil {
 		return err
 	}
@@ -158,8 +175,10 @@ func (d *Device) PollBeforePark(w interface{ Woken() bool }) {
 
 // pollAsCaller is C1 to C3. It tells whether it polled.
 func (q *queue) pollAsCaller(w interface{ Woken() bool }) bool {
-	if !q.pollMu.TryLock() {
-		return false
+	for !q.lockPoll() {
+		if q.missed.Load() {
+			return false
+		}
 	}
 	if !q.dead {
 		q.spin(w)
@@ -168,14 +187,41 @@ func (q *queue) pollAsCaller(w interface{ Woken() bool }) bool {
 	return true
 }
 
-// lateArm is how long a socket may be left unarmed with nobody polling it, once
-// or nearly twice. It is many times what a caller needs that answers a request
-// and comes back, and short beside what the network may take.
-const lateArm = 250 * time.Microsecond
+const (
+	// lateArm is the minder's first period, and how long it waits until it
+	// looks again when it finds a packet and nobody polling. It is many times
+	// what a caller needs that answers a request and comes back, and short
+	// beside what the network may take.
+	lateArm = 250 * time.Microsecond
 
-// lateBackoff is how many callers arm at once after a packet has waited that
-// should not have.
-const lateBackoff = 1024
+	// lateArmMost is its longest: while callers come and go, it looks half as
+	// often each time. Each look wakes a thread, and at lateArm the exchange of
+	// every fifteenth request would be disturbed by one.
+	lateArmMost = 2 * time.Millisecond
+)
+
+// After a packet has waited that should not have, the next callers arm at once:
+// lateBackoff of them, or twice as many as the last time, up to lateBackoffMost,
+// if fewer than lateRedeemed have left unarmed in between. So a caller that was
+// kept from its processor for once costs little, which on a busy or virtual
+// machine happens some ten times a second, and one that is away for long each
+// time delays one packet in some thousands.
+const (
+	lateBackoff     = 64
+	lateBackoffMost = 4096
+	lateRedeemed    = 1024
+)
+
+// waited notes that a packet has waited for somebody to come. Precondition:
+// pollMu held.
+func (q *queue) waited() {
+	if q.backoff == 0 || q.left >= lateRedeemed {
+		q.backoff = lateBackoff
+	} else {
+		q.backoff = min(2*q.backoff, lateBackoffMost)
+	}
+	q.noLate, q.left = q.backoff, 0
+}
 
 // mayArmLate tells whether a caller that has what it wanted may leave arming to
 // the minder. Precondition: pollMu held.
@@ -185,6 +231,16 @@ func (q *queue) mayArmLate() bool {
 		return false
 	}
 	return !q.d.cfg.NoLateArm && q.tx.stuck() == waitNothing && q.rx.Err() == nil
+}
+
+// armLate leaves arming to the minder. Precondition: pollMu held.
+func (q *queue) armLate() {
+	q.late = true
+	q.left++
+	if !q.minding {
+		q.minding, q.period = true, lateArm
+		q.minder.Reset(lateArm)
+	}
 }
 
 // mind is the minder's timer: M1 and M2. It goes on while callers come and go.
@@ -199,12 +255,17 @@ func (q *queue) mind() {
 	q.came = false
 	if q.late && !q.dead {
 		if came {
-			q.minder.Reset(lateArm)
+			if q.rx.Empty() {
+				q.period = min(2*q.period, lateArmMost)
+				q.minder.Reset(q.period)
+			} else {
+				q.minder.Reset(lateArm) // whoever left last may not be coming back
+			}
 			q.leaveTo(true)
 			return
 		}
 		if !q.rx.Empty() {
-			q.noLate = lateBackoff
+			q.waited()
 		}
 	}
 	q.minding = false
@@ -221,11 +282,7 @@ func (q *queue) leaveTo(late bool) {
 		switch {
 		case q.dead:
 		case late:
-			q.late = true
-			if !q.minding {
-				q.minding = true
-				q.minder.Reset(lateArm)
-			}
+			q.armLate()
 		default:
 			if err := q.arm(); err != nil {
 				q.sock.Interrupt() // the poller will see the same
@@ -240,9 +297,21 @@ func (q *queue) leaveTo(late bool) {
 	}
 }
 
-// spinCheck is how often a spinning caller looks at the clock and lets other
-// goroutines run: every so many empty polls, of some 20 ns each.
-const spinCheck = 16
+const (
+	// spinCheck is how many empty polls, of some 20 ns each, a spinning caller
+	// makes between two looks at the clock. If it has the only processor, or
+	// netstack's goroutines have to process what it delivers, it lets other
+	// goroutines run then. Otherwise it does not: with a processor to spare,
+	// that wakes a thread to look for work each time.
+	spinCheck = 16
+
+	// yieldCheck is how many it makes until it yields to the threads that wait
+	// for its CPU. The one that will send the packet may be among them: a peer
+	// on the same machine is often woken on the CPU of the packet that it was
+	// sent, and would wait there until Spin is over. Where goroutines of this
+	// process are at work meanwhile, it does not: it would yield to them.
+	yieldCheck = 64
+)
 
 // spin polls until w is woken or Config.Spin is over. Precondition: pollMu held.
 func (q *queue) spin(w interface{ Woken() bool }) {
@@ -250,14 +319,15 @@ func (q *queue) spin(w interface{ Woken() bool }) {
 		return
 	}
 	start := time.Now()
+	alone := q.d.afterBatch.Load() != nil // what it delivers, it processes
 	late := q.late
-	q.late, q.came = false, true
+	q.late, q.came, q.polled = false, true, true
 	for i := 1; !w.Woken(); i++ {
 		if n := q.poll(); n != 0 {
 			if !w.Woken() {
 				runtime.Gosched() // to netstack's goroutines, or others that were woken
 				if late && i == 1 && !w.Woken() && !q.onlyACKs(n) {
-					q.noLate = lateBackoff // it was there before, and for somebody else
+					q.waited() // it was there before, and for somebody else
 				}
 			}
 			continue
@@ -266,7 +336,12 @@ func (q *queue) spin(w interface{ Woken() bool }) {
 			if time.Since(start) > q.d.cfg.Spin {
 				return
 			}
-			runtime.Gosched()
+			if i%yieldCheck == 0 && (alone || q.d.oneProc) {
+				sys.YieldCPU()
+			}
+			if !alone || q.d.oneProc {
+				runtime.Gosched()
+			}
 		}
 	}
 }

@@ -165,7 +165,7 @@ func TestIdle(t *testing.T) {
 					r.write(ack(uint32(i)).packet(), datagram(uint32(i), 100, nil))
 					advance(ackPeriod / 3)
 				}
-				advance(4 * ackPeriod)
+				advance(4*ackPeriod + 2*lateArmMost)
 				if rec.count != 50 {
 					t.Errorf("%d delivered, want 50", rec.count)
 				}

@@ -20,10 +20,17 @@ const (
 	pPoll
 	pArm
 	pUnlock
+	pLeave
+	pMissed
+	pTryMissed
+	pClear
 	pPark
 
 	cAsleep // or about other things
 	cTry
+	cMiss
+	cTryOnce // more
+	cSure
 	cDisarm
 	cPoll
 	cArm
@@ -34,8 +41,9 @@ const (
 )
 
 var placeNames = [...]string{
-	"TryLock", "set missed", "TryLock again", "poll", "arm", "unlock", "park",
-	"asleep", "TryLock", "disarm", "poll", "arm", "unlock", "look at missed", "TryLock for missed", "clear missed",
+	"TryLock", "set missed", "TryLock again", "poll", "arm", "unlock",
+	"unlock late", "look at missed", "TryLock for missed", "clear missed and arm", "park",
+	"asleep", "TryLock", "set missed", "TryLock once more", "look whether missed stays", "disarm", "poll", "arm", "unlock", "look at missed", "TryLock for missed", "clear missed",
 }
 
 const (
@@ -58,6 +66,8 @@ type protocol struct {
 	missed bool
 
 	minding bool // the minder's timer runs
+	polled  bool // a caller has, since the poller has left arming to the minder
+	turned  bool // a caller could not get in, and nobody has armed or polled since
 }
 
 // flaw is a change of the protocol that the checker has to find.
@@ -76,6 +86,9 @@ type flaw struct {
 	minderNoArm    bool // the minder does not arm
 	minderLate     bool // the minder stops after it has given the lock back
 	minderNoLook   bool // the minder does not look at missed
+	callerNoMissed bool // callers do not say that they missed the lock
+	callerOnce     bool // nor see to it that it is not taken for what was said before
+	pollerNoLook   bool // the poller arms late and does not look at missed
 }
 
 // kernel is how arming may behave: an event may be kept once it has happened,
@@ -83,7 +96,7 @@ type flaw struct {
 type kernel struct{ askAnew bool }
 
 func (s *protocol) arm() {
-	s.armed = true
+	s.armed, s.turned = true, false
 	if s.ring > 0 {
 		s.armed, s.ready = false, true
 	}
@@ -108,9 +121,9 @@ func (s *protocol) unlock(i int) {
 func (s *protocol) wakes(k kernel) bool { return s.ready && (!k.askAnew || s.ring > 0) }
 
 // stranded tells whether a packet is in the ring, everybody sleeps, and nothing
-// will wake the poller.
+// will wake the poller, or only the minder although a caller would have polled.
 func (s *protocol) stranded(k kernel) bool {
-	if s.ring == 0 || s.at[poller] != pPark || s.wakes(k) || s.minding && s.at[minder] == cAsleep {
+	if s.ring == 0 || s.at[poller] != pPark || s.wakes(k) || s.minding && s.at[minder] == cAsleep && !s.turned {
 		return false
 	}
 	for _, at := range s.at[1:] {
@@ -159,6 +172,10 @@ func (s protocol) next(i int, f flaw, k kernel) (out []protocol) {
 			to(pTry)
 		} else {
 			pick(f.armLate, pUnlock, pArm)
+			if s.polled { // or it leaves that to the minder, once
+				s.polled, s.minding = false, !f.noMinder
+				to(pLeave)
+			}
 		}
 	case pArm:
 		s.arm()
@@ -166,6 +183,17 @@ func (s protocol) next(i int, f flaw, k kernel) (out []protocol) {
 	case pUnlock:
 		s.unlock(i)
 		pick(f.armLate, pArm, pPark)
+	case pLeave:
+		s.unlock(i)
+		pick(f.pollerNoLook, pPark, pMissed)
+	case pMissed:
+		pick(s.missed, pTryMissed, pPark)
+	case pTryMissed:
+		pick(s.lock(i), pClear, pPark)
+	case pClear:
+		s.missed = false
+		s.arm()
+		to(pLeave)
 	case pPark:
 		if s.wakes(k) {
 			s.ready = false
@@ -198,9 +226,26 @@ func (s protocol) next(i int, f flaw, k kernel) (out []protocol) {
 		if f.disarmUnlocked {
 			s.armed = false
 		}
-		pick(s.lock(i), cDisarm, cAsleep)
+		pick(s.lock(i), cDisarm, cMiss)
+	case cMiss:
+		s.missed = s.missed || !f.callerNoMissed
+		to(cTryOnce)
+	case cTryOnce:
+		if s.lock(i) {
+			to(cDisarm)
+		} else {
+			to(cSure)
+		}
+	case cSure:
+		if s.missed || f.callerNoMissed || f.callerOnce {
+			s.turned = true
+			to(cAsleep)
+		} else {
+			to(cMiss)
+		}
 	case cDisarm:
-		s.armed = false
+		s.armed, s.turned = false, false
+		s.polled = !f.armLate
 		if k.askAnew {
 			s.ready = false
 		}
@@ -249,14 +294,16 @@ func (s protocol) next(i int, f flaw, k kernel) (out []protocol) {
 // to a stranded one, empty if there is none.
 func walk(f flaw, k kernel) (states int, way []string) {
 	type step struct {
-		from protocol
-		what string
+		from  protocol
+		actor int8 // -1 is the source of packets
 	}
 	start := protocol{holder: free, coming: 2}
-	for i := 1; i < actors; i++ {
-		start.at[i], start.rounds[i] = cAsleep, 2
+	if raceEnabled {
+		start.coming = 1 // it takes ten times as long, and one goroutine races with none
 	}
-	start.rounds[auditor] = 1
+	for i := 1; i < actors; i++ {
+		start.at[i], start.rounds[i] = cAsleep, 1
+	}
 	start.rounds[minder] = 0
 	came := map[protocol]step{start: {}}
 	queue := []protocol{start}
@@ -265,20 +312,24 @@ func walk(f flaw, k kernel) (states int, way []string) {
 		queue = queue[1:]
 		if s.stranded(k) {
 			for s != start {
-				way = append(way, came[s].what)
-				s = came[s].from
+				c := came[s]
+				if s = c.from; c.actor < 0 {
+					way = append(way, "a packet arrives")
+				} else {
+					way = append(way, fmt.Sprintf("actor %d: %s", c.actor, placeNames[s.at[c.actor]]))
+				}
 			}
 			return len(came), way
 		}
-		visit := func(t protocol, what string) {
+		visit := func(t protocol, actor int8) {
 			if _, seen := came[t]; !seen {
-				came[t] = step{s, what}
+				came[t] = step{s, actor}
 				queue = append(queue, t)
 			}
 		}
 		for i := range actors {
 			for _, t := range s.next(i, f, k) {
-				visit(t, fmt.Sprintf("actor %d: %s", i, placeNames[s.at[i]]))
+				visit(t, int8(i))
 			}
 		}
 		if s.coming > 0 {
@@ -288,7 +339,7 @@ func walk(f flaw, k kernel) (states int, way []string) {
 			if t.armed {
 				t.armed, t.ready = false, true
 			}
-			visit(t, "a packet arrives")
+			visit(t, -1)
 		}
 	}
 	return len(came), nil
@@ -325,6 +376,9 @@ func TestPollProtocolFlaws(t *testing.T) {
 		"the minder does not arm":               {minderNoArm: true},
 		"the minder stops too late":             {minderLate: true},
 		"the minder does not look at missed":    {minderNoLook: true},
+		"callers do not set missed":             {callerNoMissed: true},
+		"callers set missed once":               {callerOnce: true},
+		"the poller does not look at missed":    {pollerNoLook: true},
 	} {
 		found := false
 		for _, k := range []kernel{{false}, {true}} {

@@ -30,14 +30,18 @@ type queue struct {
 	sock  *xsk.Socket
 	tx    txQueue
 
-	missed  atomic.Bool // the poller found the poll lock taken; see poller.go
-	minder  *time.Timer // runs mind while minding
-	pollMu  sync.Mutex  // the poll lock: who holds it owns all below
-	minding bool        // the minder will arm
-	late    bool        // the last one who left has not armed
-	noLate  int         // how many more have to
-	came    bool        // a caller has, since the minder looked
-	dead    bool        // closed: the socket must not be touched
+	missed  atomic.Bool   // the poller found the poll lock taken; see poller.go
+	minder  *time.Timer   // runs mind while minding
+	pollMu  sync.Mutex    // the poll lock: who holds it owns all below
+	minding bool          // the minder will arm
+	period  time.Duration // of the minder
+	late    bool          // the last one who left has not armed
+	noLate  int           // how many more have to
+	backoff int           // what noLate was set to the last time
+	left    int           // how many have left without, since then
+	came    bool          // a caller has, since the minder looked
+	polled  bool          // a caller has, since the poller did
+	dead    bool          // closed: the socket must not be touched
 	rx      *xsk.RX
 	region  *umem.Region
 	descs   [rxBatch]umem.Desc
