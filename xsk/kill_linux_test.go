@@ -9,7 +9,10 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -88,6 +91,39 @@ func (l listing) without(old listing) listing {
 	}
 }
 
+// heldBy returns the programs, links and maps that a process has descriptors of.
+// A link's has the program's id with it.
+func heldBy(t *testing.T, pid int) (l listing) {
+	t.Helper()
+	dir := fmt.Sprintf("/proc/%d/fdinfo", pid)
+	files, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		text, err := os.ReadFile(filepath.Join(dir, f.Name()))
+		if err != nil {
+			continue // closed meanwhile
+		}
+		for line := range strings.Lines(string(text)) {
+			name, value, _ := strings.Cut(strings.TrimSpace(line), ":")
+			id, err := strconv.ParseUint(strings.TrimSpace(value), 10, 32)
+			if err != nil {
+				continue
+			}
+			switch name {
+			case "prog_id":
+				l.programs = append(l.programs, ebpf.ProgramID(id))
+			case "link_id":
+				l.links = append(l.links, link.ID(id))
+			case "map_id":
+				l.maps = append(l.maps, ebpf.MapID(id))
+			}
+		}
+	}
+	return l
+}
+
 // TestKillLeavesNothing kills a process that has a program attached and a socket
 // bound: within a second its program, link and map are off the kernel's lists,
 // although a process that it has started lives on.
@@ -95,7 +131,6 @@ func TestKillLeavesNothing(t *testing.T) {
 	lab.Require(t, lab.NetNS, lab.XDP)
 	l := lab.New(t, lab.Config{})
 	for range 5 {
-		before := listOurs(t)
 		r, w, err := os.Pipe()
 		if err != nil {
 			t.Fatal(err)
@@ -115,8 +150,8 @@ func TestKillLeavesNothing(t *testing.T) {
 		if line, err := bufio.NewReader(out).ReadString('\n'); line != "attached\n" {
 			t.Fatalf("the child: %q, %v", line, err)
 		}
-		// Ours, and perhaps some that other tests have made meanwhile.
-		during := listOurs(t).without(before)
+		all := listOurs(t) // other tests' too
+		during := all.without(all.without(heldBy(t, cmd.Process.Pid)))
 		if len(during.programs) == 0 || len(during.links) == 0 || len(during.maps) == 0 {
 			t.Fatalf("while the child lives the kernel lists %+v", during)
 		}
@@ -132,7 +167,7 @@ func TestKillLeavesNothing(t *testing.T) {
 				break
 			}
 			if time.Now().After(deadline) {
-				t.Fatalf("a second after the kill: before it %+v, now %+v", during, is.without(before))
+				t.Fatalf("a second after the kill: before it %+v, now %+v", during, during.without(gone))
 			}
 			<-time.After(time.Millisecond)
 		}
