@@ -52,9 +52,10 @@ type load struct {
 
 // worker is one part of the load; run returns when ctx ends, or an error.
 type worker struct {
-	name string
-	pace pace
-	run  func(ctx context.Context, p *pace) error
+	name   string
+	churns bool // makes and closes connections
+	pace   pace
+	run    func(ctx context.Context, p *pace) error
 }
 
 func newLoad(g *ground, idle int) (_ *load, err error) {
@@ -131,10 +132,22 @@ func (w *load) run(ctx context.Context, d time.Duration) error {
 	return nil
 }
 
-// slow has every worker go at a share of the pace it had in a run of d.
+// steady is the share of their pace in the warm-up at which connections come and
+// go afterwards. The stack's tables are as large as the most connections that
+// were ever in TIME-WAIT, and never made smaller: if more are later, because the
+// machine has become faster, they grow, and that is no leak.
+const steady = 0.9
+
+// slow has every worker go at a share of the pace it had in a run of d, or as fast
+// as it can if that is 1.
 func (w *load) slow(share float64, d time.Duration) {
 	for _, worker := range w.workers {
-		worker.pace.slow(share, d)
+		switch {
+		case worker.churns:
+			worker.pace.slow(min(share, steady), d)
+		case share < 1:
+			worker.pace.slow(share, d)
+		}
 	}
 }
 
@@ -189,7 +202,7 @@ func (w *load) newWorkers() []*worker {
 		}
 		all = append(all,
 			&worker{name: "requests, " + side, run: func(ctx context.Context, p *pace) error { return w.request(ctx, p, fromPeer, v6) }},
-			&worker{name: "connections, " + side, run: func(ctx context.Context, p *pace) error { return w.churn(ctx, p, fromPeer, v6) }},
+			&worker{name: "connections, " + side, churns: true, run: func(ctx context.Context, p *pace) error { return w.churn(ctx, p, fromPeer, v6) }},
 			&worker{name: "datagrams, " + side, run: func(ctx context.Context, p *pace) error { return w.datagram(ctx, p, fromPeer, v6) }},
 		)
 	}

@@ -14,7 +14,7 @@
 // With -wire two stacks talk to each other over a wire in memory that loses,
 // repeats, reorders and corrupts frames, from a seed. With -load each part of
 // the load goes at that share of the pace it had in the warm-up, which is as
-// fast as it can.
+// fast as it can. Connections come and go a little slower than then in any case.
 //
 // What is compared is the stack at rest: after a short warm-up, and again after
 // the run, the load stops, and once the last connection has left TIME-WAIT the
@@ -99,7 +99,7 @@ func run(ctx context.Context, o options) (err error) {
 		if err := load.run(ctx, d); err != nil {
 			return err
 		}
-		if i == 0 && o.load < 1 {
+		if i == 0 {
 			load.slow(o.load, d)
 		}
 		if rests[i], err = load.rest(ctx); err != nil {
