@@ -1,6 +1,7 @@
 package netdev
 
 import (
+	"bytes"
 	"encoding/binary"
 	"math"
 	"sync/atomic"
@@ -159,21 +160,52 @@ func (a *ackTable) sent(j *job) {
 	s.key, s.ack, s.wnd = key, ack, tcp.WindowSize()
 }
 
-// opened notes a SYN-ACK that is in the TX ring: the first acknowledgement of a
-// flow, so that those of the first request may be held. Its window counts for
-// nothing later, since it is in other units; it is enough if the peer is not held
-// up by it before it has sent what is acknowledged at once anyhow.
+// opened notes a SYN that is in the TX ring. If it is a SYN-ACK, it is the first
+// acknowledgement of a flow, so that those of the first request may be held. Its
+// window counts for nothing later, since it is in other units; it is enough if the
+// peer is not held up by it before it has sent what is acknowledged at once anyhow.
 func (a *ackTable) opened(pkt *gstack.PacketBuffer) {
 	if a.off || pkt.Hash == 0 {
 		return
 	}
 	h := tcpHeader(pkt)
-	if h == nil || !h.Flags().Contains(header.TCPFlagSyn|header.TCPFlagAck) || int(h.WindowSize()) < 2*a.t.d.MTU() {
+	if h == nil || h.Flags()&header.TCPFlagSyn == 0 {
+		return
+	}
+	a.outlived(pkt, h)
+	if h.Flags()&header.TCPFlagAck == 0 || int(h.WindowSize()) < 2*a.t.d.MTU() {
 		return
 	}
 	if s, key, _ := a.slot(pkt.Hash, h); s.pkt == nil {
 		s.key, s.ack, s.wnd = key, h.AckNumber(), math.MaxUint16
 	}
+}
+
+// outlived drops the held ACK of an earlier connection between the ends of a SYN:
+// the peer would take it for one of the new connection. The hash does not tell,
+// for netstack draws it anew for each.
+func (a *ackTable) outlived(syn *gstack.PacketBuffer, h header.TCP) {
+	ports := binary.BigEndian.Uint32(h)
+	for _, i := range a.held {
+		s := &a.slots[i]
+		if uint32(s.key) == ports && bytes.Equal(addresses(s.pkt), addresses(syn)) {
+			s.pkt.DecRef()
+			a.forget(s)
+			a.t.st.acksSpared.Add(1)
+			return
+		}
+	}
+}
+
+// addresses returns both addresses in the IP header of a packet.
+func addresses(pkt *gstack.PacketBuffer) []byte {
+	switch h := pkt.NetworkHeader().Slice(); {
+	case pkt.NetworkProtocolNumber == header.IPv4ProtocolNumber && len(h) >= header.IPv4MinimumSize:
+		return h[12:20]
+	case pkt.NetworkProtocolNumber == header.IPv6ProtocolNumber && len(h) >= header.IPv6MinimumSize:
+		return h[8:40]
+	}
+	return nil
 }
 
 // forget takes a slot off the list of those that hold a packet.

@@ -155,6 +155,46 @@ func TestACKAfterSYN(t *testing.T) {
 	}
 }
 
+// TestACKOutlived makes a new connection, of which netstack draws another hash,
+// while an ACK is held: one between the same ends drops it.
+func TestACKOutlived(t *testing.T) {
+	for _, v6 := range []bool{false, true} {
+		for _, c := range []struct {
+			name string
+			next segment
+			held bool
+		}{
+			{"SYN-ACK", segment{flags: packet.SYN | packet.ACK}, false},
+			{"SYN", segment{flags: packet.SYN}, false},
+			{"other port", segment{flags: packet.SYN, sport: 81}, true},
+			{"other family", segment{flags: packet.SYN, v6: true}, true},
+			{"no SYN", segment{flags: packet.RST}, true},
+		} {
+			t.Run(fmt.Sprintf("%s, v6 %v", c.name, v6), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					r := newRig(t, rigConfig{chosen: true, idle: true})
+					old := segment{v6: v6, hash: 1, flags: packet.ACK, ack: 1000, window: 100}
+					r.write(old.packet())
+					old.ack = 1100
+					r.write(old.packet())
+					wantACKs(t, r, "the first", 1000)
+					next := c.next
+					next.hash, next.plain, next.window = 2, true, 64000
+					next.v6 = next.v6 != v6
+					r.write(next.packet())
+					r.out()
+					advance(2 * ackPeriod)
+					if c.held {
+						wantACKs(t, r, "timer", 1100)
+					} else {
+						wantACKs(t, r, "timer")
+					}
+				})
+			})
+		}
+	}
+}
+
 // TestACKSpared has segments that carry an equal or later ACK number, or an
 // earlier one.
 func TestACKSpared(t *testing.T) {
