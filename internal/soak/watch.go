@@ -7,6 +7,7 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"runtime/pprof"
 	"time"
 )
 
@@ -51,6 +52,8 @@ func (w *load) watch(ctx context.Context) error {
 			if n.count != last[name].count {
 				last[name] = n
 			} else if still := n.at.Sub(last[name].at); still > patience {
+				// Where everybody is tells more than the name.
+				pprof.Lookup("goroutine").WriteTo(os.Stderr, 1) //nolint:errcheck // it is for the eye
 				return fmt.Errorf("%s: stuck for %v after %d", name, still, n.count)
 			}
 		}
