@@ -9,6 +9,8 @@ import (
 
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
+
+	"github.com/afxnet/afxnet/internal/packet"
 )
 
 const (
@@ -103,7 +105,7 @@ func (a *ackTable) hold(pkt *gstack.PacketBuffer) bool {
 		return false
 	}
 	full := uint32(a.t.d.MTU() - header.IPv6MinimumSize - len(h))
-	if adv := ack - s.ack; adv == 0 || adv >= 2*full || h.WindowSize() > s.wnd || !plainOptions(h) {
+	if adv := ack - s.ack; adv == 0 || adv >= 2*full || h.WindowSize() > s.wnd || !packet.PlainOptions(h[header.TCPMinimumSize:]) {
 		return false
 	}
 	if s.pkt != nil {
@@ -120,19 +122,6 @@ func (a *ackTable) hold(pkt *gstack.PacketBuffer) bool {
 		a.timer.Reset(a.period())
 	}
 	return true
-}
-
-// plainOptions tells whether a header has no options but a timestamp, in the
-// form that netstack and everybody else writes it (RFC 7323, appendix A).
-func plainOptions(h header.TCP) bool {
-	const nopNopTimestamp = 1<<24 | 1<<16 | 8<<8 | 10
-	switch len(h) {
-	case 20:
-		return true
-	case 32:
-		return binary.BigEndian.Uint32(h[20:]) == nopNopTimestamp
-	}
-	return false
 }
 
 // sent notes a segment that is in the TX ring; a held ACK that it covers is
@@ -152,9 +141,7 @@ func (a *ackTable) sent(j *job) {
 			return // the slot is taken; its flow keeps it until its ACK is out
 		}
 		if int32(ack-s.hack) >= 0 {
-			s.pkt.DecRef()
-			a.forget(s)
-			a.t.st.acksSpared.Add(1)
+			a.spare(s)
 		}
 	}
 	s.key, s.ack, s.wnd = key, ack, tcp.WindowSize()
@@ -189,9 +176,7 @@ func (a *ackTable) outlived(syn *gstack.PacketBuffer, h header.TCP) {
 	for _, i := range a.held {
 		s := &a.slots[i]
 		if uint32(s.key) == ports && bytes.Equal(addresses(s.pkt), addresses(syn)) {
-			s.pkt.DecRef()
-			a.forget(s)
-			a.t.st.acksSpared.Add(1)
+			a.spare(s)
 			return
 		}
 	}
@@ -206,6 +191,13 @@ func addresses(pkt *gstack.PacketBuffer) []byte {
 		return h[8:40]
 	}
 	return nil
+}
+
+// spare drops a held ACK that need not be sent.
+func (a *ackTable) spare(s *ackSlot) {
+	s.pkt.DecRef()
+	a.forget(s)
+	a.t.st.acksSpared.Add(1)
 }
 
 // forget takes a slot off the list of those that hold a packet.

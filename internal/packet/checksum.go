@@ -52,6 +52,25 @@ func Swap(sum uint32) uint32 {
 	return uint32(bits.ReverseBytes16(Fold(sum)))
 }
 
+// sumParts adds n bytes of parts, each of which of sums by itself, to the sum of
+// what precedes them, an odd number of bytes if odd is set, and folds it.
+func sumParts(sum uint32, odd bool, parts [][]byte, n int, of func([]byte) uint32) uint32 {
+	for _, p := range parts {
+		p = p[:min(len(p), n)]
+		n -= len(p)
+		s := of(p)
+		if odd {
+			s = Swap(s)
+		}
+		sum += s
+		odd = odd != (len(p)&1 != 0)
+	}
+	return uint32(Fold(sum))
+}
+
+// sumOf is Sum of one piece.
+func sumOf(b []byte) uint32 { return Sum(b, 0) }
+
 // PseudoHeader4 sums the pseudo-header of a TCP or UDP packet over IPv4 (RFC
 // 9293, 3.1): addrs is the 8 bytes of source and destination address as they
 // are in the header, length the bytes from the transport header on.

@@ -4,14 +4,18 @@ import "encoding/binary"
 
 // pureACK reports whether a TCP segment does nothing but acknowledge: no data,
 // no flag but ACK (the ninth, AE of accurate ECN, is in the byte of the data
-// offset), no TCP option but a timestamp in the form that everybody writes it
-// (RFC 7323, appendix A), so no SACK block either, and a plain IP header.
+// offset), plain TCP options, so no SACK block either, and a plain IP header.
 func pureACK(frame []byte, info *Info) bool {
-	const nopNopTimestamp = 1<<24 | 1<<16 | 8<<8 | 10
 	if info.Flags != ACK || info.Payload != info.End || info.Marks&Extended != 0 || frame[info.L4+12]&0x0f != 0 {
 		return false
 	}
-	options := frame[info.L4+TCPLen : info.Payload]
+	return PlainOptions(frame[info.L4+TCPLen : info.Payload])
+}
+
+// PlainOptions tells whether TCP options are none but a timestamp, in the form
+// that everybody writes it (RFC 7323, appendix A).
+func PlainOptions(options []byte) bool {
+	const nopNopTimestamp = 1<<24 | 1<<16 | 8<<8 | 10
 	switch len(options) {
 	case 0:
 		return true

@@ -127,7 +127,7 @@ func (c *Cutter) Next(dst []byte, more ...[]byte) int {
 		sum = c.gather(dst[len(c.header):size])
 	case c.fits(size, dst, more):
 		k := copy(dst, c.header)
-		sum = c.gatherMore(c.gather(dst[k:]), (len(dst)-k)&1 != 0, more, size-len(dst))
+		sum = sumParts(c.gather(dst[k:]), (len(dst)-k)&1 != 0, more, size-len(dst), c.gather)
 	default:
 		return 0
 	}
@@ -200,22 +200,6 @@ func (c *Cutter) fits(size int, dst []byte, more [][]byte) bool {
 		size -= len(d)
 	}
 	return size <= 0
-}
-
-// gatherMore fills n bytes of more with the payload that comes next and adds it
-// to the sum of what precedes it, an odd number of bytes if odd is set.
-func (c *Cutter) gatherMore(sum uint32, odd bool, more [][]byte, n int) uint32 {
-	for _, d := range more {
-		d = d[:min(len(d), n)]
-		n -= len(d)
-		s := c.gather(d)
-		if odd {
-			s = Swap(s)
-		}
-		sum += s
-		odd = odd != (len(d)&1 != 0)
-	}
-	return uint32(Fold(sum))
 }
 
 // Copy writes parts to dst, and what does not fit to more, one behind the other,

@@ -60,7 +60,7 @@ func verifyParts(first []byte, more [][]byte, n int, pseudo uint32, info *Info, 
 		return verifyUDP(first, pseudo, info, opts)
 	}
 	header := int(info.Payload - info.L4) // of even length
-	payload := sumMore(Sum(first[header:], 0), len(first)&1 != 0, more, n)
+	payload := sumParts(Sum(first[header:], 0), len(first)&1 != 0, more, n, sumOf)
 	if Fold(Sum(first[:header], pseudo)+payload) != 0xffff {
 		return bad
 	}
@@ -69,22 +69,6 @@ func verifyParts(first []byte, more [][]byte, n int, pseudo uint32, info *Info, 
 		info.Marks |= Summed
 	}
 	return OK
-}
-
-// sumMore adds n bytes of parts to the sum of what precedes them, an odd number
-// of bytes if odd is set, and folds it.
-func sumMore(sum uint32, odd bool, parts [][]byte, n int) uint32 {
-	for _, p := range parts {
-		p = p[:min(len(p), n)]
-		n -= len(p)
-		s := Sum(p, 0)
-		if odd {
-			s = Swap(s)
-		}
-		sum += s
-		odd = odd != (len(p)&1 != 0)
-	}
-	return uint32(Fold(sum))
 }
 
 // valid4 checks the sum of an IPv4 header.
