@@ -104,18 +104,25 @@ func Read(l *lab.Lab, d *netdev.Device, before uint64) (Account, error) {
 	return a, nil
 }
 
+// Accounted returns how many frames of its RX ring a queue has delivered to the
+// stack, or dropped by name: all that it has received.
+func Accounted(q netdev.QueueStats) uint64 {
+	n := q.RXDelivered
+	for name, drops := range q.Drops {
+		if strings.HasPrefix(name, "rx ") && !strings.HasPrefix(name, "rx kernel:") {
+			n += drops
+		}
+	}
+	return n
+}
+
 func steps(peer, host map[string]uint64, before, kernel uint64, st netdev.Stats) []Step {
-	var received, lost, delivered, drops, sent, more, done, txLost, seen, unseen uint64
+	var received, lost, accounted, sent, more, done, txLost, seen, unseen uint64
 	for _, q := range st.Queues {
 		k := q.Socket.Kernel
 		received += q.Socket.RXFrames + q.Socket.RXBadDescs + q.Socket.RXContinued
 		lost += k.RXDropped + k.RXRingFull // a frame that found the fill ring empty is among the former
-		delivered += q.RXDelivered
-		for name, n := range q.Drops {
-			if strings.HasPrefix(name, "rx ") && !strings.HasPrefix(name, "rx kernel:") {
-				drops += n
-			}
-		}
+		accounted += Accounted(q)
 		sent += q.Socket.TXFrames
 		more += q.Socket.TXMore
 		done += q.Socket.TXCompletions
@@ -139,7 +146,7 @@ func steps(peer, host map[string]uint64, before, kernel uint64, st netdev.Stats)
 		{"sent by the peer -> received by the interface", peer["tx_packets"], host["rx_packets"]},
 		{"received since the start -> seen by the program, dropped before", host["rx_packets"] - before, seen + unseen - lost},
 		{"redirected -> received by the sockets, dropped by AF_XDP", s.RedirectIPv4 + s.RedirectIPv6 + s.RedirectARP + s.RedirectND, received + lost},
-		{"received -> delivered to the stack, dropped by us", received, delivered + drops},
+		{"received -> delivered to the stack, dropped by us", received, accounted},
 		{"sent by the stack -> completed", sent + more, done},
 		{"completed, sent by the host's kernel -> sent by the interface, dropped", done - more + kernel, host["tx_packets"] + txLost},
 		{"sent by the interface -> received by the peer, dropped", host["tx_packets"], peer["rx_packets"] + peer["rx_dropped"]},

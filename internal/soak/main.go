@@ -35,6 +35,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/afxnet/afxnet/internal/without"
 	"github.com/afxnet/afxnet/stack"
 	_ "github.com/afxnet/afxnet/stack/inline" // unless -off says otherwise
 )
@@ -58,7 +59,7 @@ func main() {
 	flag.IntVar(&o.mtu, "mtu", 1500, "MTU of the interface in bytes")
 	flag.IntVar(&o.idle, "idle", 200, "connections that do nothing")
 	flag.StringVar(&o.profile, "profile", "", "write heap profiles of both rests to this prefix and .1, .2")
-	flag.StringVar(&o.off, "off", "", "mechanisms not to use, of fastip,inline,gro,ackmerge,ackhold,gather,latearm")
+	flag.StringVar(&o.off, "off", "", "mechanisms not to use, of "+strings.Join(without.Names(), ","))
 	flag.BoolVar(&o.wire, "wire", false, "two stacks over a faulty wire in memory, instead of a kernel and a stack")
 	flag.Uint64Var(&o.seed, "seed", 0, "seed of the wire's faults; 0 takes a random one")
 	flag.Float64Var(&o.load, "load", 1, "share of the load that could be borne, over 0 and at most 1")
@@ -125,25 +126,8 @@ func (o options) without(cfg *stack.Config) error {
 	if o.off == "" {
 		return nil
 	}
-	for _, name := range strings.Split(o.off, ",") {
-		switch name {
-		case "fastip":
-			cfg.NoFastIP = true
-		case "inline":
-			cfg.NoInline = true
-		case "gro":
-			cfg.Device.NoGRO = true
-		case "ackhold":
-			cfg.Device.NoACKHold = true
-		case "ackmerge":
-			cfg.Device.NoACKMerge = true
-		case "gather":
-			cfg.Device.NoGather = true
-		case "latearm":
-			cfg.Device.NoLateArm = true
-		default:
-			return fmt.Errorf("-off: no mechanism is called %q", name)
-		}
+	if err := without.Apply(cfg, strings.Split(o.off, ",")...); err != nil {
+		return fmt.Errorf("-off: %w", err)
 	}
 	return nil
 }

@@ -3,16 +3,14 @@ package main
 import (
 	"context"
 	"net"
-	"sync/atomic"
 	"time"
 )
 
-// A pace is how fast a worker goes. One goroutine uses it; done may be read by
-// any.
+// A pace is how fast a worker goes. One goroutine at a time uses it.
 type pace struct {
 	rate float64 // of whatever it does per second; 0: as fast as it can
 	due  time.Time
-	done atomic.Uint64
+	done int
 }
 
 // catchUp is how far behind its pace a worker may be and still make up for it.
@@ -20,7 +18,7 @@ const catchUp = time.Second
 
 // did notes that n more are done, and waits until the next one is due.
 func (p *pace) did(ctx context.Context, n int) {
-	p.done.Add(uint64(n))
+	p.done += n
 	if p.rate == 0 {
 		return
 	}
@@ -40,7 +38,7 @@ func (p *pace) did(ctx context.Context, n int) {
 
 // slow sets the rate to a share of what was done in d. Nobody is using it.
 func (p *pace) slow(share float64, d time.Duration) {
-	p.rate = share * float64(p.done.Swap(0)) / d.Seconds()
+	p.rate, p.done = share*float64(p.done)/d.Seconds(), 0
 }
 
 // paced is a connection whose writes keep a pace, in bytes.

@@ -5,10 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"slices"
 	"strconv"
 
 	"github.com/afxnet/afxnet/bench/internal/peer"
+	"github.com/afxnet/afxnet/internal/without"
 	"github.com/afxnet/afxnet/netdev"
 	"github.com/afxnet/afxnet/stack"
 	_ "github.com/afxnet/afxnet/stack/inline" // unless it is switched off
@@ -27,37 +27,6 @@ var modes = map[string]netdev.PollMode{
 	"adaptive": netdev.PollAdaptive,
 	"block":    netdev.PollBlock,
 	"spin":     netdev.PollSpin,
-}
-
-// Names of what Config.Off can switch off.
-const (
-	GRO      = "gro" // and with it ACKMerge
-	ACKMerge = "ackmerge"
-	ACKHold  = "ackhold"
-	FastIP   = "fastip" // and with it Inline
-	Inline   = "inline" // and with it Gather
-	Gather   = "gather"
-	LateArm  = "latearm"
-)
-
-var mechanisms = map[string]func(*stack.Config){
-	GRO:      func(c *stack.Config) { c.Device.NoGRO = true },
-	ACKMerge: func(c *stack.Config) { c.Device.NoACKMerge = true },
-	ACKHold:  func(c *stack.Config) { c.Device.NoACKHold = true },
-	Gather:   func(c *stack.Config) { c.Device.NoGather = true },
-	FastIP:   func(c *stack.Config) { c.NoFastIP = true },
-	Inline:   func(c *stack.Config) { c.NoInline = true },
-	LateArm:  func(c *stack.Config) { c.Device.NoLateArm = true },
-}
-
-// Mechanisms returns the names that peer.Config.Off may hold, sorted.
-func Mechanisms() []string {
-	var names []string
-	for name := range mechanisms {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names
 }
 
 // Open starts a stack on the device of cfg. It takes the network for local
@@ -81,12 +50,8 @@ func Open(cfg peer.Config) (peer.Peer, error) {
 	for i := range uint32(max(cfg.Queues, 1)) {
 		sc.Device.Queues = append(sc.Device.Queues, i)
 	}
-	for _, name := range cfg.Off {
-		set, ok := mechanisms[name]
-		if !ok {
-			return nil, fmt.Errorf("afxpeer: no mechanism %q to switch off; there are %v", name, Mechanisms())
-		}
-		set(&sc)
+	if err := without.Apply(&sc, cfg.Off...); err != nil {
+		return nil, fmt.Errorf("afxpeer: %w", err)
 	}
 	s, err := stack.Open(sc)
 	if err != nil {

@@ -1,7 +1,6 @@
 package afxpeer
 
 import (
-	"slices"
 	"strings"
 	"testing"
 
@@ -20,12 +19,5 @@ func TestOpenErrors(t *testing.T) {
 		if _, err := Open(tc.cfg); err == nil || !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%+v: got %v, want %q", tc.cfg, err, tc.want)
 		}
-	}
-}
-
-func TestMechanisms(t *testing.T) {
-	names := Mechanisms()
-	if len(names) != len(mechanisms) || !slices.IsSorted(names) {
-		t.Errorf("got %v", names)
 	}
 }

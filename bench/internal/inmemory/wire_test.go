@@ -74,7 +74,7 @@ func TestFrames(t *testing.T) {
 				case *theirs:
 					l.watch = w.packet
 				case *ours:
-					if stop, err = l.wire.Tap(w); err != nil {
+					if stop, err = l.Wire.Tap(w); err != nil {
 						t.Fatal(err)
 					}
 				}

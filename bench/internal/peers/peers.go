@@ -12,6 +12,7 @@ import (
 	"github.com/afxnet/afxnet/bench/internal/kernelpeer"
 	"github.com/afxnet/afxnet/bench/internal/offload"
 	"github.com/afxnet/afxnet/bench/internal/peer"
+	"github.com/afxnet/afxnet/internal/without"
 )
 
 // Kernel is the peer that all others are compared with.
@@ -56,19 +57,19 @@ var All = []Entry{
 	{Name: Raw, About: "the same for bulk: what AF_XDP and the kernel client allow",
 		Offloads: offload.Complete, Respond: floor.Open},
 	{Name: "afxnet", About: "this project, adaptive polling",
-		Offloads: offload.Complete, Open: ours("adaptive", afxpeer.Inline)},
+		Offloads: offload.Complete, Open: ours("adaptive", without.Inline)},
 	{Name: "afxnet-block", About: "this project, never polls",
-		Offloads: offload.Complete, Open: ours("block", afxpeer.Inline)},
+		Offloads: offload.Complete, Open: ours("block", without.Inline)},
 	{Name: "afxnet-spin", About: "this project, polls always",
-		Offloads: offload.Complete, Open: ours("spin", afxpeer.Inline)},
+		Offloads: offload.Complete, Open: ours("spin", without.Inline)},
 	{Name: "inline", About: "adaptive, with package stack/inline",
 		Offloads: offload.Complete, Open: ours("adaptive")},
 	{Name: "inline-block", About: "the same, never polls",
 		Offloads: offload.Complete, Open: ours("block")},
 	{Name: "inline-spin", About: "the same, polls always",
 		Offloads: offload.Complete, Open: ours("spin")},
-	without(afxpeer.FastIP), without(afxpeer.GRO), without(afxpeer.ACKMerge),
-	without(afxpeer.ACKHold), without(afxpeer.Gather), without(afxpeer.LateArm),
+	lacking(without.FastIP), lacking(without.GRO), lacking(without.ACKMerge),
+	lacking(without.ACKHold), lacking(without.Gather), lacking(without.LateArm),
 }
 
 // ours opens the stack in a polling mode, without some mechanisms.
@@ -79,8 +80,8 @@ func ours(mode string, off ...string) func(peer.Config) (peer.Peer, error) {
 	}
 }
 
-// without is the peer inline less one mechanism.
-func without(mechanism string) Entry {
+// lacking is the peer inline less one mechanism.
+func lacking(mechanism string) Entry {
 	return Entry{Name: lackPrefix + mechanism, About: "inline, without " + mechanism, Ablation: true,
 		Offloads: offload.Complete, Open: ours("adaptive", mechanism)}
 }

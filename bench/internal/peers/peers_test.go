@@ -4,8 +4,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/afxnet/afxnet/bench/internal/afxpeer"
 	"github.com/afxnet/afxnet/bench/internal/peer"
+	"github.com/afxnet/afxnet/internal/without"
 )
 
 func TestAll(t *testing.T) {
@@ -56,7 +56,7 @@ func TestAblation(t *testing.T) {
 		}
 		found[m] = true
 	}
-	for _, m := range append(afxpeer.Mechanisms(), "callers poll") {
+	for _, m := range append(without.Names(), "callers poll") {
 		if !found[m] {
 			t.Errorf("no peer is without %s", m)
 		}
