@@ -14,7 +14,6 @@ import (
 
 	"github.com/afxnet/afxnet/internal/frames"
 	"github.com/afxnet/afxnet/internal/lab"
-	"github.com/afxnet/afxnet/internal/mechanism"
 	"github.com/afxnet/afxnet/internal/soak/traffic"
 	"github.com/afxnet/afxnet/stack"
 )
@@ -75,24 +74,12 @@ func tryOpen(l *lab.Lab, cfg stack.Config) (s *stack.Stack, err error) {
 		cfg.Addresses = []netip.Prefix{l.StackV4, l.StackV6}
 		cfg.NoDuplicateCheck = true // no kernel has them
 	}
-	cfg = withFlag(cfg)
+	cfg = stack.WithFlag(cfg)
 	err = l.Host.Do(func() error {
 		s, err = stack.Open(cfg)
 		return err
 	})
 	return s, err
-}
-
-// withFlag switches off what -afxnet.off names.
-func withFlag(cfg stack.Config) stack.Config {
-	cfg.NoFastIP = cfg.NoFastIP || mechanism.Off(mechanism.FastIP)
-	cfg.NoInline = cfg.NoInline || mechanism.Off(mechanism.Inline)
-	cfg.Device.NoGRO = cfg.Device.NoGRO || mechanism.Off(mechanism.GRO)
-	cfg.Device.NoACKHold = cfg.Device.NoACKHold || mechanism.Off(mechanism.ACKHold)
-	cfg.Device.NoACKMerge = cfg.Device.NoACKMerge || mechanism.Off(mechanism.ACKMerge)
-	cfg.Device.NoGather = cfg.Device.NoGather || mechanism.Off(mechanism.Gather)
-	cfg.Device.NoLateArm = cfg.Device.NoLateArm || mechanism.Off(mechanism.LateArm)
-	return cfg
 }
 
 // family is one of the two kinds of addresses in a lab.

@@ -258,7 +258,7 @@ func TestLabVictim(t *testing.T) {
 			fail(err)
 		}
 	}
-	s, err := stack.Open(withFlag(stack.Config{
+	s, err := stack.Open(stack.WithFlag(stack.Config{
 		Interface:        lab.HostDevice,
 		Addresses:        []netip.Prefix{netip.MustParsePrefix("10.77.0.1/24"), netip.MustParsePrefix("fd77::1/64")},
 		NoDuplicateCheck: true,

@@ -81,7 +81,7 @@ func newOverWire(t testing.TB, o overWireOptions) *overWire {
 			cfg.Device.Poll = netdev.PollBlock
 		}
 		if !o.chosen {
-			cfg = withFlag(cfg)
+			cfg = WithFlag(cfg)
 		}
 		ow.s[i] = openPort(t, w.Port(i), cfg, o)
 	}
@@ -93,8 +93,8 @@ func newOverWire(t testing.TB, o overWireOptions) *overWire {
 	return ow
 }
 
-// withFlag switches off what -afxnet.off names.
-func withFlag(cfg Config) Config {
+// WithFlag switches off what -afxnet.off names, here and in package stack_test.
+func WithFlag(cfg Config) Config {
 	cfg.NoFastIP = cfg.NoFastIP || mechanism.Off(mechanism.FastIP)
 	cfg.NoInline = cfg.NoInline || mechanism.Off(mechanism.Inline)
 	cfg.Device.NoGRO = cfg.Device.NoGRO || mechanism.Off(mechanism.GRO)

@@ -283,10 +283,10 @@ func newPairWith(t testing.TB, o pairOptions) *pair {
 	p := &pair{parkA: make(parks, 1), parkB: make(parks, 1)}
 	p.wa, p.wb = newWire(o.gso)
 	var err error
-	if p.a, err = newStack(withFlag(o.a), p.wa, p.wa, o.verified, p.parkA); err != nil {
+	if p.a, err = newStack(WithFlag(o.a), p.wa, p.wa, o.verified, p.parkA); err != nil {
 		t.Fatal(err)
 	}
-	if p.b, err = newStack(withFlag(o.b), p.wb, p.wb, o.verified, p.parkB); err != nil {
+	if p.b, err = newStack(WithFlag(o.b), p.wb, p.wb, o.verified, p.parkB); err != nil {
 		t.Fatal(err)
 	}
 	pairs.Add(1)

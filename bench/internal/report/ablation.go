@@ -3,7 +3,6 @@ package report
 import (
 	"fmt"
 	"io"
-	"text/tabwriter"
 
 	"github.com/afxnet/afxnet/bench/internal/peers"
 	"github.com/afxnet/afxnet/bench/internal/summary"
@@ -34,21 +33,6 @@ func ablationTable(w io.Writer, rows []summary.Row) error {
 		return nil
 	}
 	fmt.Fprintf(w, "what each mechanism is worth: figures without it, divided by those of %s\n", peers.Full)
-	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprint(t, "mechanism\t")
-	for _, c := range shown {
-		fmt.Fprintf(t, "%s\t", c.title)
-	}
-	fmt.Fprintln(t)
-	for _, r := range lacking {
-		fmt.Fprintf(t, "%s\t", peers.Lacks(r.Peer))
-		for _, c := range shown {
-			fmt.Fprintf(t, "%s\t", c.cell(r, true, ""))
-		}
-		fmt.Fprintln(t)
-	}
-	if err := t.Flush(); err != nil {
-		return fmt.Errorf("report: %w", err)
-	}
-	return nil
+	return grid(w, "mechanism", shown, lacking, func(r summary.Row) string { return peers.Lacks(r.Peer) },
+		func(c column, r summary.Row) string { return c.cell(r, true, "") })
 }

@@ -80,25 +80,15 @@ func caseTable(w io.Writer, rows []summary.Row) error {
 		if len(shown) == 0 {
 			continue
 		}
-		t := tabwriter.NewWriter(w, 0, 8, 2, ' ', tabwriter.AlignRight)
-		fmt.Fprint(t, "peer\t")
-		for _, c := range shown {
-			fmt.Fprintf(t, "%s\t", c.title)
-		}
-		fmt.Fprintln(t)
-		for _, r := range rows {
-			fmt.Fprintf(t, "%s\t", r.Peer)
-			for _, c := range shown {
-				mark := ""
-				if c.metric == "p999_us" && r.Samples < summary.EnoughForP999 {
-					mark, few = "*", true
-				}
-				fmt.Fprintf(t, "%s\t", c.cell(r, b.intervals, mark))
+		err := grid(w, "peer", shown, rows, func(r summary.Row) string { return r.Peer }, func(c column, r summary.Row) string {
+			mark := ""
+			if c.metric == "p999_us" && r.Samples < summary.EnoughForP999 {
+				mark, few = "*", true
 			}
-			fmt.Fprintln(t)
-		}
-		if err := t.Flush(); err != nil {
-			return fmt.Errorf("report: %w", err)
+			return c.cell(r, b.intervals, mark)
+		})
+		if err != nil {
+			return err
 		}
 	}
 	if err := ablationTable(w, rows); err != nil {
@@ -106,6 +96,28 @@ func caseTable(w io.Writer, rows []summary.Row) error {
 	}
 	if few {
 		fmt.Fprintf(w, "* from fewer than %d samples\n", summary.EnoughForP999)
+	}
+	return nil
+}
+
+// grid writes a table with a line for each row, under titles of which corner is
+// that of the names.
+func grid(w io.Writer, corner string, columns []column, rows []summary.Row, name func(summary.Row) string, cell func(column, summary.Row) string) error {
+	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintf(t, "%s\t", corner)
+	for _, c := range columns {
+		fmt.Fprintf(t, "%s\t", c.title)
+	}
+	fmt.Fprintln(t)
+	for _, r := range rows {
+		fmt.Fprintf(t, "%s\t", name(r))
+		for _, c := range columns {
+			fmt.Fprintf(t, "%s\t", cell(c, r))
+		}
+		fmt.Fprintln(t)
+	}
+	if err := t.Flush(); err != nil {
+		return fmt.Errorf("report: %w", err)
 	}
 	return nil
 }
