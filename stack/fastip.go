@@ -75,7 +75,7 @@ type queuer interface {
 // attach is called before the first packet. A TCP of another shape than the one
 // known here ends the short way.
 func (f *fastIP) attach(ns *gstack.Stack) {
-	f.ns = ns
+	f.ns, f.guard.ns = ns, ns
 	var ok bool
 	if f.tcp, ok = ns.TransportProtocolInstance(tcp.ProtocolNumber).(queuer); !ok {
 		f.off.Store(true)
@@ -218,6 +218,11 @@ func (f *fastIP) deliver(net tcpip.NetworkProtocolNumber, proto tcpip.TransportP
 	if proto == header.TCPProtocolNumber {
 		if headerLen = int(h[12]>>4) * 4; headerLen < header.TCPMinimumSize || headerLen > room {
 			return false
+		}
+		if opens(header.TCP(h)) {
+			if whole, ok := pkt.Data().PullUp(ipLen + headerLen); ok {
+				f.guard.makeWay(net, id, header.TCP(whole[ipLen:]))
+			}
 		}
 	} else if int(binary.BigEndian.Uint16(h[4:])) != room {
 		return false // what is behind the datagram has to be cut off

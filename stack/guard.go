@@ -25,7 +25,11 @@ const (
 //   - ICMP messages that would make a path's MTU smaller than any is;
 //   - TCP segments that acknowledge what was never sent, or what was
 //     acknowledged long ago: the peer does not send them.
+//
+// And it lets in what the latter does not take and should: SYNs of peers that
+// come back while the earlier connection is in TIME-WAIT.
 type guard struct {
+	ns     *gstack.Stack // set before the first packet
 	ledger ledger        // what acknowledgements may say
 	forged atomic.Uint64 // segments with others, which were not delivered
 }
@@ -48,6 +52,7 @@ func (g *guard) protect(d gstack.TransportDispatcher) gstack.TransportDispatcher
 // DeliverTransportPacket implements gstack.TransportDispatcher.
 func (d *guardedDispatcher) DeliverTransportPacket(p tcpip.TransportProtocolNumber, pkt *gstack.PacketBuffer) gstack.TransportPacketDisposition {
 	if p == header.TCPProtocolNumber {
+		d.g.reopen(pkt)
 		d.g.screen(pkt)
 	}
 	return d.TransportDispatcherWithDefaultHandlerResult.DeliverTransportPacket(p, pkt)

@@ -114,6 +114,8 @@ type victim struct {
 	out  *bufio.Scanner
 	stop context.CancelFunc
 	load sync.WaitGroup
+	// flood adds datagrams to the load, as fast as a kernel makes them.
+	flood func()
 	// The grandchild lives until this is closed.
 	grandchild *os.File
 }
@@ -144,7 +146,7 @@ func startVictim(t *testing.T, l *lab.Lab) *victim {
 	ctx, v.stop = context.WithCancel(context.Background())
 	v.load.Go(func() { v.run(ctx, "tcp", sourcePort, drain) })
 	v.load.Go(func() { v.run(ctx, "tcp", sinkPort, flood) })
-	v.load.Go(func() { v.run(ctx, "udp", sinkPort, flood) })
+	v.flood = func() { v.load.Go(func() { v.run(ctx, "udp", sinkPort, flood) }) }
 	return v
 }
 
@@ -181,10 +183,12 @@ func (v *victim) run(ctx context.Context, network string, port int, use func(net
 	}
 }
 
-// ready waits for the child's load to be under way.
+// ready waits for the child's load to be under way. Only then come the datagrams:
+// four of five may find the RX ring full, and so would the handshakes.
 func (v *victim) ready() error {
 	for v.out.Scan() {
 		if v.out.Text() == "under load" {
+			v.flood()
 			return nil
 		}
 		if strings.HasPrefix(v.out.Text(), "error") {

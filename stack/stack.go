@@ -215,6 +215,7 @@ func (s *Stack) shutdown() {
 		s.closeErr = s.closeLink()
 	}
 	s.fast.inline.spawned.Wait()
+	endTimeWaits(s.ns)
 	s.ns.Close()
 	s.ns.Wait()
 }

@@ -1,0 +1,75 @@
+package stack
+
+import (
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/ports"
+	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+)
+
+// opens tells whether a TCP header is of a segment that begins a connection.
+func opens(h header.TCP) bool {
+	const all = header.TCPFlagSyn | header.TCPFlagAck | header.TCPFlagRst | header.TCPFlagFin
+	return h.Flags()&all == header.TCPFlagSyn
+}
+
+// reopen makes way for a packet of TCP if it is a SYN.
+func (g *guard) reopen(pkt *gstack.PacketBuffer) {
+	h := header.TCP(pkt.TransportHeader().Slice())
+	if len(h) < header.TCPMinimumSize || !opens(h) || !sound(h, pkt) {
+		return
+	}
+	ip := pkt.Network()
+	g.makeWay(pkt.NetworkProtocolNumber, gstack.TransportEndpointID{
+		LocalAddress: ip.DestinationAddress(), LocalPort: h.DestinationPort(),
+		RemoteAddress: ip.SourceAddress(), RemotePort: h.SourcePort(),
+	}, h)
+}
+
+// makeWay lets a SYN, which has come for id, begin a connection between the ends
+// of an earlier one that is in TIME-WAIT here, if its timestamp proves that it is
+// newer (RFC 6191, 2, as Linux does in net/ipv4/tcp_minisocks.c). Netstack itself
+// asks for a sequence number above the last of the earlier connection and ignores
+// the SYN otherwise, for up to a minute. The clock that a host's first sequence
+// numbers follow is no faster than 16 MB a second (RFC 6528 in Linux), so that is
+// what a peer gets that has sent a lot and comes back from the same port.
+//
+// The earlier connection's endpoint is only taken out of the demultiplexer. Its
+// owner, if it still has one, reads what it has received, and it ends as it would
+// have. Without a listener, nothing is done.
+func (g *guard) makeWay(net tcpip.NetworkProtocolNumber, id gstack.TransportEndpointID, h header.TCP) {
+	ep, ok := g.ns.FindTransportEndpoint(net, tcp.ProtocolNumber, id, nicID).(*tcp.Endpoint)
+	if !ok || ep.EndpointState() != tcp.StateTimeWait {
+		return
+	}
+	opts := header.ParseSynOptions(h[header.TCPMinimumSize:], false)
+	if !opts.TS {
+		return
+	}
+	at := gstack.TransportEndpointID{LocalAddress: id.LocalAddress, LocalPort: id.LocalPort}
+	ln, ok := g.ns.FindTransportEndpoint(net, tcp.ProtocolNumber, at, nicID).(*tcp.Endpoint)
+	if !ok || ln.EndpointState() != tcp.StateListen {
+		return
+	}
+	ep.LockUser()
+	defer ep.UnlockUser()
+	// With the lock held, an endpoint in this state is still registered.
+	if ep.EndpointState() != tcp.StateTimeWait || ep.SendTSOk && int32(opts.TSVal-ep.RecentTS) <= 0 {
+		return
+	}
+	// It has the flags of the listener it came from, and the port manager lets
+	// those share the port (SO_REUSEADDR).
+	nets := []tcpip.NetworkProtocolNumber{net}
+	g.ns.StartTransportEndpointCleanup(nets, tcp.ProtocolNumber, id, ep, ports.Flags{TupleOnly: true}, 0)
+}
+
+// endTimeWaits ends the connections in TIME-WAIT that have made way: netstack,
+// which is being closed, waits for them.
+func endTimeWaits(ns *gstack.Stack) {
+	for _, tep := range ns.CleanupEndpoints() {
+		if ep, ok := tep.(*tcp.Endpoint); ok && ep.EndpointState() == tcp.StateTimeWait {
+			ep.Abort()
+		}
+	}
+}
