@@ -35,8 +35,8 @@ type conductor struct {
 	impossible map[string]bool // contestants that this machine cannot run, which was said
 }
 
-func newConductor(ctx context.Context, o options, log io.Writer) (c *conductor, err error) {
-	c = &conductor{o: o, log: log, impossible: make(map[string]bool)}
+func newConductor(ctx context.Context, o options, log io.Writer) (_ *conductor, err error) {
+	c := &conductor{o: o, log: log, impossible: make(map[string]bool)}
 	for _, name := range o.peers {
 		e, err := peers.Lookup(name)
 		if err != nil {
