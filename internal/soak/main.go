@@ -14,7 +14,7 @@
 // With -wire two stacks talk to each other over a wire in memory that loses,
 // repeats, reorders and corrupts frames, from a seed. With -load each part of
 // the load goes at that share of the pace it had in the warm-up, which is as
-// fast as it can. Connections come and go a little slower than then in any case.
+// fast as it can. Connections come and go at less than a third of it in any case.
 //
 // What is compared is the stack at rest: after a short warm-up, and again after
 // the run, the load stops, and once the last connection has left TIME-WAIT the

@@ -98,6 +98,7 @@ func (w *load) rest(ctx context.Context) (sample, error) {
 		case <-tick.C:
 		}
 	}
+	forgetStopped()
 	// The first collection takes the pools down a step, the second empties them.
 	runtime.GC()
 	debug.FreeOSMemory()

@@ -39,6 +39,7 @@ func (h *flights) Push(x any) {
 func (h *flights) Pop() any {
 	old := *h
 	fl := old[len(old)-1]
+	old[len(old)-1] = nil
 	*h = old[:len(old)-1]
 	return fl
 }
@@ -67,6 +68,17 @@ func (l *link) copyLocked(frame []byte) *flight {
 	return fl
 }
 
+// mostFree is how many flights a link keeps for reuse. Under a heavy load thousands
+// wait now and then, which need not be held for good.
+const mostFree = 256
+
+// freeLocked keeps fl for another frame.
+func (l *link) freeLocked(fl *flight) {
+	if len(l.free) < mostFree {
+		l.free = append(l.free, fl)
+	}
+}
+
 // enqueueLocked sends fl off, or drops it because too much is waiting.
 func (l *link) enqueueLocked(fl *flight, f *Faults) {
 	if l.closed {
@@ -84,7 +96,7 @@ func (l *link) enqueueLocked(fl *flight, f *Faults) {
 		took := min(span(len(fl.data), f.Rate), math.MaxInt64/4)
 		if wait := start - now; wait > 0 && wait+took > span(queue, f.Rate) {
 			l.count.end(queueFull)
-			l.free = append(l.free, fl)
+			l.freeLocked(fl)
 			return
 		}
 		depart = min(start+took, math.MaxInt64/4)
@@ -181,7 +193,7 @@ func (l *link) run() {
 		l.mu.Unlock()
 		l.deliver(fl.data, fl.corrupt)
 		l.mu.Lock()
-		l.free = append(l.free, fl)
+		l.freeLocked(fl)
 		l.landedLocked()
 	}
 	l.running = false

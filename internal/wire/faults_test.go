@@ -271,3 +271,29 @@ func TestFaultsChange(t *testing.T) {
 		audit(t, s[0])
 	})
 }
+
+// TestHeldForReuse has many frames on their way at once: few are kept when they
+// have arrived.
+func TestHeldForReuse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWire(t, Config{Faults: [2]Faults{From0: {Delay: time.Millisecond}}})
+		for i := range 4 * mostFree {
+			w.Port(0).Send(numbered(uint64(i), 1000))
+		}
+		if err := w.WaitIdle(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		l := w.Port(0).out
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		held := len(l.free)
+		for _, fl := range l.due[:cap(l.due)] {
+			if fl != nil {
+				held++
+			}
+		}
+		if held == 0 || held > mostFree {
+			t.Errorf("%d frames are held, want 1 to %d", held, mostFree)
+		}
+	})
+}

@@ -26,7 +26,7 @@ type link struct {
 	seq      uint64        // of the next flight
 	due      flights       // heap
 	held     []*flight     // of these, those that wait for others to pass
-	free     []*flight     // for reuse
+	free     []*flight     // for reuse, at most mostFree
 	timer    *time.Timer
 	armed    time.Duration // when timer fires, or unarmed
 	running  bool          // the timer's goroutine is in run
@@ -109,7 +109,7 @@ func (l *link) sendFaulty(frame []byte, f *Faults) {
 		}
 		l.deliver(fl.data, fl.corrupt)
 		l.mu.Lock()
-		l.free = append(l.free, fl)
+		l.freeLocked(fl)
 		l.mu.Unlock()
 	}
 }
