@@ -55,6 +55,17 @@ func TestFloods(t *testing.T) {
 			binary.BigEndian.PutUint32(f[4:], uint32(i))
 			return frameOf(w.Port(0).MAC(), w.Port(1).MAC(), 0x86dd, ip6(b6, a6, 44, 1008, 64), f, make([]byte, 1000))
 		}},
+		{"datagrams in fragments", 1 << 20, func(w *wire.Wire, i int) []byte {
+			return frameOf(w.Port(0).MAC(), w.Port(1).MAC(), 0x0800, ip4(b4, a4, 17, uint16(i/2), 8*(i&1), 8, i&1 == 0), make([]byte, 8))
+		}},
+		{"datagrams in IPv6 fragments", 1 << 20, func(w *wire.Wire, i int) []byte {
+			f := []byte{17, 0, 0, 1, 0, 0, 0, 0}
+			if i&1 == 1 {
+				f[3] = 8
+			}
+			binary.BigEndian.PutUint32(f[4:], uint32(i/2))
+			return frameOf(w.Port(0).MAC(), w.Port(1).MAC(), 0x86dd, ip6(b6, a6, 44, 16, 64), f, make([]byte, 8))
+		}},
 		{"ARP requests", 16 << 20, func(w *wire.Wire, i int) []byte {
 			mac := net.HardwareAddr{2, 1, byte(i >> 24), byte(i >> 16), byte(i >> 8), byte(i)}
 			return frameOf(net.HardwareAddr{255, 255, 255, 255, 255, 255}, mac, 0x0806, []byte{0, 1, 8, 0, 6, 4, 0, 1}, mac, host(i), make([]byte, 6), a4)

@@ -72,11 +72,15 @@ type (
 		nic  gstack.NetworkInterface
 		fast *fastIP
 		ids  datagramIDs
+
+		unfinished *unfinished
 	}
 	ipv6Endpoint struct {
 		ipv6Inner
 		nic  gstack.NetworkInterface
 		fast *fastIP
+
+		unfinished *unfinished
 	}
 )
 
@@ -115,7 +119,7 @@ func wrapIPv6(factory gstack.NetworkProtocolFactory, verified bool, f *fastIP) g
 func (p *ipv4Protocol) NewEndpoint(nic gstack.NetworkInterface, d gstack.TransportDispatcher) gstack.NetworkEndpoint {
 	inner := p.ipv4InnerProtocol.NewEndpoint(nic, p.fast.guard.protect(d))
 	if e, ok := inner.(ipv4Inner); ok {
-		return &ipv4Endpoint{e, nic, p.fast, newDatagramIDs()}
+		return &ipv4Endpoint{e, nic, p.fast, newDatagramIDs(), newUnfinished()}
 	}
 	return inner
 }
@@ -124,7 +128,7 @@ func (p *ipv4Protocol) NewEndpoint(nic gstack.NetworkInterface, d gstack.Transpo
 func (p *ipv6Protocol) NewEndpoint(nic gstack.NetworkInterface, d gstack.TransportDispatcher) gstack.NetworkEndpoint {
 	inner := p.ipv6InnerProtocol.NewEndpoint(nic, p.fast.guard.protect(d))
 	if e, ok := inner.(ipv6Inner); ok {
-		return &ipv6Endpoint{e, nic, p.fast}
+		return &ipv6Endpoint{e, nic, p.fast, newUnfinished()}
 	}
 	return inner
 }
@@ -132,8 +136,12 @@ func (p *ipv6Protocol) NewEndpoint(nic gstack.NetworkInterface, d gstack.Transpo
 // HandlePacket implements gstack.NetworkEndpoint.
 func (e *ipv4Endpoint) HandlePacket(pkt *gstack.PacketBuffer) {
 	pkt.RXChecksumValidated = netdev.Verified(pkt)
-	if pkt.RXChecksumValidated && e.fast.receive4(pkt) {
-		return
+	if pkt.RXChecksumValidated {
+		if e.fast.receive4(pkt) {
+			return
+		}
+	} else if fragment4(pkt) {
+		e.keepUnfinished()
 	}
 	e.ipv4Inner.HandlePacket(pkt)
 }
@@ -141,8 +149,12 @@ func (e *ipv4Endpoint) HandlePacket(pkt *gstack.PacketBuffer) {
 // HandlePacket implements gstack.NetworkEndpoint.
 func (e *ipv6Endpoint) HandlePacket(pkt *gstack.PacketBuffer) {
 	pkt.RXChecksumValidated = netdev.Verified(pkt)
-	if pkt.RXChecksumValidated && e.fast.receive6(pkt) {
-		return
+	if pkt.RXChecksumValidated {
+		if e.fast.receive6(pkt) {
+			return
+		}
+	} else if fragment6(pkt) {
+		e.keepUnfinished()
 	}
 	e.ipv6Inner.HandlePacket(pkt)
 }

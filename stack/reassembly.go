@@ -1,0 +1,124 @@
+package stack
+
+import (
+	"encoding/binary"
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+
+	"gvisor.dev/gvisor/pkg/buffer"
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
+	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
+)
+
+// An unfinished keeps netstack from starting a timer for each datagram that comes
+// in fragments. Netstack starts one whenever a datagram's first fragment finds no
+// other datagram incomplete, and does not stop it when the datagram is whole
+// (pkg/tcpip/network/internal/fragmentation, Process): some 200 bytes for 30 s over
+// IPv4 and a minute over IPv6, as many as somebody likes to send. If a fragment is
+// lost meanwhile, they all fire in one moment, each with a goroutine, and the runtime
+// keeps those for good. So while fragments come there is always one datagram that
+// waits for the rest: a fragment from nobody, which is renewed before netstack gives
+// it up. Netstack's counters have it among the packets that were received.
+//
+// Any goroutine may call its methods.
+type unfinished struct {
+	start  time.Time
+	due    atomic.Int64 // when it is to be renewed, after start
+	source [8]byte      // of the fragment; nobody can guess it and send the rest
+}
+
+func newUnfinished() *unfinished {
+	u := &unfinished{start: time.Now()}
+	binary.NativeEndian.PutUint64(u.source[:], rand.Uint64())
+	return u
+}
+
+// renew reports whether it is time for the next fragment; netstack keeps each for
+// as long as timeout.
+func (u *unfinished) renew(timeout time.Duration) bool {
+	now, due := time.Since(u.start), u.due.Load()
+	return int64(now) >= due && u.due.CompareAndSwap(due, int64(now+timeout*2/3))
+}
+
+// fragment4 tells whether an IPv4 packet that netstack has not parsed is one.
+func fragment4(pkt *gstack.PacketBuffer) bool {
+	b, ok := pkt.Data().PullUp(header.IPv4MinimumSize)
+	return ok && (header.IPv4(b).More() || header.IPv4(b).FragmentOffset() != 0)
+}
+
+// fragment6 tells whether an IPv6 packet may be one: it has extension headers.
+func fragment6(pkt *gstack.PacketBuffer) bool {
+	b, ok := pkt.Data().PullUp(header.IPv6MinimumSize)
+	if !ok {
+		return false
+	}
+	switch tcpip.TransportProtocolNumber(header.IPv6(b).NextHeader()) {
+	case header.TCPProtocolNumber, header.UDPProtocolNumber, header.ICMPv6ProtocolNumber:
+		return false
+	}
+	return true
+}
+
+// laterPart is the length of the fragment's payload in bytes, and its offset.
+const laterPart = 8
+
+// packet4 returns a fragment that is not the first, to an address.
+func (u *unfinished) packet4(to uint32) *gstack.PacketBuffer {
+	b := make([]byte, header.IPv4MinimumSize+laterPart)
+	h := header.IPv4(b)
+	src, dst := [4]byte(u.source[:4]), [4]byte{}
+	src[0] = 240 // reserved: RFC 1112, 4
+	binary.BigEndian.PutUint32(dst[:], to)
+	h.Encode(&header.IPv4Fields{
+		TotalLength: uint16(len(b)), ID: uint16(rand.Uint32()), TTL: 64, Protocol: uint8(header.UDPProtocolNumber),
+		Flags: header.IPv4FlagMoreFragments, FragmentOffset: laterPart,
+		SrcAddr: tcpip.AddrFrom4(src), DstAddr: tcpip.AddrFrom4(dst),
+	})
+	h.SetChecksum(^h.CalculateChecksum())
+	return packetOf(b, ipv4.ProtocolNumber)
+}
+
+// packet6 returns a fragment that is not the first, to an address.
+func (u *unfinished) packet6(to [16]byte) *gstack.PacketBuffer {
+	b := make([]byte, header.IPv6MinimumSize+header.IPv6FragmentHeaderSize+laterPart)
+	src := [16]byte{0: 1} // 100::/64: RFC 6666
+	copy(src[8:], u.source[:])
+	header.IPv6(b).Encode(&header.IPv6Fields{
+		PayloadLength: uint16(len(b) - header.IPv6MinimumSize), HopLimit: 64,
+		SrcAddr: tcpip.AddrFrom16(src), DstAddr: tcpip.AddrFrom16(to),
+	})
+	b[6] = header.IPv6FragmentHeader
+	f := b[header.IPv6MinimumSize:]
+	f[0] = uint8(header.UDPProtocolNumber)
+	binary.BigEndian.PutUint16(f[2:], laterPart|1) // more follow
+	binary.BigEndian.PutUint32(f[4:], rand.Uint32())
+	return packetOf(b, ipv6.ProtocolNumber)
+}
+
+func packetOf(b []byte, proto tcpip.NetworkProtocolNumber) *gstack.PacketBuffer {
+	pkt := gstack.NewPacketBuffer(gstack.PacketBufferOptions{Payload: buffer.MakeWithData(b)})
+	pkt.NetworkProtocolNumber = proto
+	return pkt
+}
+
+// keepUnfinished is called before netstack gets a fragment.
+func (e *ipv4Endpoint) keepUnfinished() {
+	if o := e.fast.own.Load(); o != nil && len(o.v4) > 0 && e.unfinished.renew(ipv4.ReassembleTimeout) {
+		pkt := e.unfinished.packet4(o.v4[0])
+		e.ipv4Inner.HandlePacket(pkt)
+		pkt.DecRef()
+	}
+}
+
+// keepUnfinished is called before netstack gets a fragment.
+func (e *ipv6Endpoint) keepUnfinished() {
+	if o := e.fast.own.Load(); o != nil && len(o.v6) > 0 && e.unfinished.renew(ipv6.ReassembleTimeout) {
+		pkt := e.unfinished.packet6(o.v6[0])
+		e.ipv6Inner.HandlePacket(pkt)
+		pkt.DecRef()
+	}
+}
