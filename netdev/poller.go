@@ -30,8 +30,10 @@ import (
 //	caller  C1  TryLock; if it fails: missed = true, and TryLock again; if that
 //	            fails too, sleep if missed is still set: the holder will deliver;
 //	            otherwise C1
-//	        C2  disarm, poll for a bounded time, arm or start the minder, unlock
-//	        C3  if missed: TryLock; if it succeeds, clear missed, arm, unlock, C3
+//	        C2  disarm, poll for a bounded time, arm or start the minder, unlock;
+//	            or rest: arm if that was left to the minder, unlock
+//	        C3  if missed: TryLock; if it succeeds, clear missed, poll, arm,
+//	            unlock, C3
 //	minder  M1  after a while: TryLock; if it fails, M1
 //	        M2  with the lock: unlock, C3, and M1 if callers came since the last
 //	            time; otherwise note that it stops, arm, unlock, then C3
@@ -54,7 +56,19 @@ import (
 // to the minder counts on callers to come. It has to make sure that missed was not
 // cleared for somebody else before the holder came; the poller need not, since
 // with the minder's timer running a packet is not left to nobody.
-// TestPollProtocol walks through every interleaving of these steps.
+//
+// C3 polls before it arms: the poller was sent back to sleep, and what it was
+// woken for is still there. To arm with a packet in the ring would wake it at
+// once, in the middle of the system call if both are on one CPU; it would find
+// the lock taken, say so and sleep, the other would arm again, and so on for as
+// long as the kernel prefers the one that was woken, some milliseconds.
+//
+// Where spinning finds nothing, callers rest (payoff). A caller that rests must
+// not count as one that will poll: it arms what was left to the minder, and the
+// poller will not leave arming to it.
+//
+// TestPollProtocol walks through every interleaving of these steps, and looks for
+// packets that are left to nobody and for arming without end.
 
 // pollBudget is how many batches one hold of the poll lock may take before the
 // other goroutines of the processor get their turn.
@@ -173,15 +187,23 @@ func (d *Device) PollBeforePark(w interface{ Woken() bool }) {
 	d.callers.Add(-1)
 }
 
-// pollAsCaller is C1 to C3. It tells whether it polled.
+// pollAsCaller is C1 to C3. It tells whether it spun.
 func (q *queue) pollAsCaller(w interface{ Woken() bool }) bool {
 	for !q.lockPoll() {
 		if q.missed.Load() {
 			return false
 		}
 	}
+	if q.payoff.resting() {
+		q.polled = false
+		if q.late {
+			q.arming(false)
+		}
+		q.unlock()
+		return false
+	}
 	if !q.dead {
-		q.spin(w)
+		q.payoff.spun(q.spin(w) || w.Woken())
 	}
 	q.leaveTo(q.mayArmLate() && w.Woken())
 	return true
@@ -278,22 +300,35 @@ func (q *queue) leave() { q.leaveTo(false) }
 
 // leaveTo is leave, but leaves arming to the minder if late is true.
 func (q *queue) leaveTo(late bool) {
-	for {
-		switch {
-		case q.dead:
-		case late:
-			q.armLate()
-		default:
-			if err := q.arm(); err != nil {
-				q.sock.Interrupt() // the poller will see the same
-			}
+	q.arming(late)
+	q.unlock()
+}
+
+// arming arms, or leaves it to the minder. Precondition: pollMu held.
+func (q *queue) arming(late bool) {
+	switch {
+	case q.dead:
+	case late:
+		q.armLate()
+	default:
+		if err := q.arm(); err != nil {
+			q.sock.Interrupt() // the poller will see the same
 		}
+	}
+}
+
+// unlock gives the poll lock back, and is C3. Precondition: pollMu held.
+func (q *queue) unlock() {
+	for {
 		q.pollMu.Unlock()
 		if !q.missed.Load() || !q.pollMu.TryLock() {
 			return
 		}
 		q.missed.Store(false)
-		late = false
+		if !q.dead {
+			q.pollBatches()
+		}
+		q.arming(false)
 	}
 }
 
@@ -308,15 +343,25 @@ const (
 	// yieldCheck is how many it makes until it yields to the threads that wait
 	// for its CPU. The one that will send the packet may be among them: a peer
 	// on the same machine is often woken on the CPU of the packet that it was
-	// sent, and would wait there until Spin is over. Where goroutines of this
-	// process are at work meanwhile, it does not: it would yield to them.
+	// sent, and would wait there until Spin is over.
 	yieldCheck = 64
+
+	// yieldAfter is the part of Config.Spin after which it does so where it also
+	// lets goroutines run. The thread that the Go scheduler wakes for that is
+	// often on its CPU too. It is the one that asks the kernel which sockets are
+	// ready, for the scheduler itself does so only when it has no goroutine to
+	// run (Go 1.26), and the one that spins can always run: without it, goroutines
+	// that wait for kernel sockets wait until Spin is over. In a short exchange,
+	// though, there is nothing for that thread to do, and to let it run each time
+	// costs a fifth of the exchange.
+	yieldAfter = 4
 )
 
-// spin polls until w is woken or Config.Spin is over. Precondition: pollMu held.
-func (q *queue) spin(w interface{ Woken() bool }) {
+// spin polls until w is woken or Config.Spin is over. It tells whether it found
+// packets. Precondition: pollMu held.
+func (q *queue) spin(w interface{ Woken() bool }) (found bool) {
 	if q.sock.Disarm() != nil {
-		return
+		return false
 	}
 	start := time.Now()
 	alone := q.d.afterBatch.Load() != nil // what it delivers, it processes
@@ -324,6 +369,7 @@ func (q *queue) spin(w interface{ Woken() bool }) {
 	q.late, q.came, q.polled = false, true, true
 	for i := 1; !w.Woken(); i++ {
 		if n := q.poll(); n != 0 {
+			found = true
 			if !w.Woken() {
 				runtime.Gosched() // to netstack's goroutines, or others that were woken
 				if late && i == 1 && !w.Woken() && !q.onlyACKs(n) {
@@ -333,10 +379,11 @@ func (q *queue) spin(w interface{ Woken() bool }) {
 			continue
 		}
 		if i%spinCheck == 0 {
-			if time.Since(start) > q.d.cfg.Spin {
-				return
+			passed := time.Since(start)
+			if passed > q.d.cfg.Spin {
+				break
 			}
-			if i%yieldCheck == 0 && (alone || q.d.oneProc) {
+			if i%yieldCheck == 0 && (alone || q.d.oneProc || passed > q.d.cfg.Spin/yieldAfter) {
 				sys.YieldCPU()
 			}
 			if !alone || q.d.oneProc {
@@ -344,4 +391,5 @@ func (q *queue) spin(w interface{ Woken() bool }) {
 			}
 		}
 	}
+	return found
 }

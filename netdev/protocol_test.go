@@ -66,8 +66,9 @@ type protocol struct {
 	missed bool
 
 	minding bool // the minder's timer runs
+	late    bool // the last one who left has not armed
 	polled  bool // a caller has, since the poller has left arming to the minder
-	turned  bool // a caller could not get in, and nobody has armed or polled since
+	turned  bool // a caller did not get in, or rests, and nobody has armed or polled since
 }
 
 // flaw is a change of the protocol that the checker has to find.
@@ -89,6 +90,9 @@ type flaw struct {
 	callerNoMissed bool // callers do not say that they missed the lock
 	callerOnce     bool // nor see to it that it is not taken for what was said before
 	pollerNoLook   bool // the poller arms late and does not look at missed
+	restNoArm      bool // callers that rest do not arm what was left to the minder
+	restPolled     bool // the poller takes callers that rest for such as will poll
+	noPollAgain    bool // who finds missed set arms and does not poll
 }
 
 // kernel is how arming may behave: an event may be kept once it has happened,
@@ -96,7 +100,7 @@ type flaw struct {
 type kernel struct{ askAnew bool }
 
 func (s *protocol) arm() {
-	s.armed, s.turned = true, false
+	s.armed, s.turned, s.late = true, false, false
 	if s.ring > 0 {
 		s.armed, s.ready = false, true
 	}
@@ -173,7 +177,7 @@ func (s protocol) next(i int, f flaw, k kernel) (out []protocol) {
 		} else {
 			pick(f.armLate, pUnlock, pArm)
 			if s.polled { // or it leaves that to the minder, once
-				s.polled, s.minding = false, !f.noMinder
+				s.polled, s.minding, s.late = false, !f.noMinder, true
 				to(pLeave)
 			}
 		}
@@ -192,8 +196,13 @@ func (s protocol) next(i int, f flaw, k kernel) (out []protocol) {
 		pick(s.lock(i), pClear, pPark)
 	case pClear:
 		s.missed = false
-		s.arm()
-		to(pLeave)
+		if s.ring > 0 && !f.noPollAgain {
+			s.ring--
+			to(pClear)
+		} else {
+			s.arm()
+			to(pLeave)
+		}
 	case pPark:
 		if s.wakes(k) {
 			s.ready = false
@@ -226,13 +235,17 @@ func (s protocol) next(i int, f flaw, k kernel) (out []protocol) {
 		if f.disarmUnlocked {
 			s.armed = false
 		}
-		pick(s.lock(i), cDisarm, cMiss)
+		if s.lock(i) {
+			return s.in(i, f)
+		} else {
+			to(cMiss)
+		}
 	case cMiss:
 		s.missed = s.missed || !f.callerNoMissed
 		to(cTryOnce)
 	case cTryOnce:
 		if s.lock(i) {
-			to(cDisarm)
+			return s.in(i, f)
 		} else {
 			to(cSure)
 		}
@@ -244,7 +257,7 @@ func (s protocol) next(i int, f flaw, k kernel) (out []protocol) {
 			to(cMiss)
 		}
 	case cDisarm:
-		s.armed, s.turned = false, false
+		s.armed, s.turned, s.late = false, false, false
 		s.polled = !f.armLate
 		if k.askAnew {
 			s.ready = false
@@ -254,9 +267,9 @@ func (s protocol) next(i int, f flaw, k kernel) (out []protocol) {
 		pick(f.noArm || f.armLate, cUnlock, cArm) // its time is over
 		if !f.armLate {                           // or it has what it wanted
 			was := s.minding
-			s.minding = !f.noMinder
+			s.minding, s.late = !f.noMinder, true
 			to(cUnlock)
-			s.minding = was
+			s.minding, s.late = was, false
 		}
 		if s.ring > 0 {
 			s.ring--
@@ -285,9 +298,46 @@ func (s protocol) next(i int, f flaw, k kernel) (out []protocol) {
 		pick(s.lock(i), cClear, cAsleep)
 	case cClear:
 		s.missed = false
-		pick(f.noArmAgain, cUnlock, cArm)
+		if s.ring > 0 && !f.noPollAgain {
+			s.ring--
+			to(cClear)
+		} else {
+			pick(f.noArmAgain, cUnlock, cArm)
+		}
 	}
 	return out
+}
+
+// in returns what a caller that has the lock may do: poll, or rest.
+func (s protocol) in(i int, f flaw) []protocol {
+	spins, rests := s, s
+	spins.at[i] = cDisarm
+	rests.polled, rests.turned = s.polled && f.restPolled, true
+	rests.at[i] = cUnlock
+	if s.late && !f.restNoArm {
+		rests.at[i] = cArm
+	}
+	return []protocol{spins, rests}
+}
+
+// asleep is the state to begin with, and how many packets will come.
+func asleep(packets int) protocol {
+	s := protocol{holder: free, coming: uint8(packets)}
+	for i := 1; i < actors; i++ {
+		s.at[i], s.rounds[i] = cAsleep, 1
+	}
+	s.rounds[minder] = 0
+	return s
+}
+
+// arrive puts a packet into the ring.
+func (s protocol) arrive() protocol {
+	s.coming--
+	s.ring++
+	if s.armed {
+		s.armed, s.ready = false, true
+	}
+	return s
 }
 
 // walk visits every reachable state. It returns how many there are and the way
@@ -297,14 +347,11 @@ func walk(f flaw, k kernel) (states int, way []string) {
 		from  protocol
 		actor int8 // -1 is the source of packets
 	}
-	start := protocol{holder: free, coming: 2}
+	packets := 2
 	if raceEnabled {
-		start.coming = 1 // it takes ten times as long, and one goroutine races with none
+		packets = 1 // it takes ten times as long, and one goroutine races with none
 	}
-	for i := 1; i < actors; i++ {
-		start.at[i], start.rounds[i] = cAsleep, 1
-	}
-	start.rounds[minder] = 0
+	start := asleep(packets)
 	came := map[protocol]step{start: {}}
 	queue := []protocol{start}
 	for len(queue) > 0 {
@@ -333,13 +380,7 @@ func walk(f flaw, k kernel) (states int, way []string) {
 			}
 		}
 		if s.coming > 0 {
-			t := s
-			t.coming--
-			t.ring++
-			if t.armed {
-				t.armed, t.ready = false, true
-			}
-			visit(t, -1)
+			visit(s.arrive(), -1)
 		}
 	}
 	return len(came), nil
@@ -379,7 +420,12 @@ func TestPollProtocolFlaws(t *testing.T) {
 		"callers do not set missed":             {callerNoMissed: true},
 		"callers set missed once":               {callerOnce: true},
 		"the poller does not look at missed":    {pollerNoLook: true},
+		"callers rest and do not arm":           {restNoArm: true},
+		"callers rest and count as polling":     {restPolled: true},
 	} {
+		if f.restPolled && raceEnabled {
+			continue // it takes two packets, see walk
+		}
 		found := false
 		for _, k := range []kernel{{false}, {true}} {
 			_, way := walk(f, k)

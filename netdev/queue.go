@@ -41,6 +41,7 @@ type queue struct {
 	left    int           // how many have left without, since then
 	came    bool          // a caller has, since the minder looked
 	polled  bool          // a caller has, since the poller did
+	payoff  payoff        // of spinning
 	dead    bool          // closed: the socket must not be touched
 	rx      *xsk.RX
 	region  *umem.Region

@@ -133,8 +133,9 @@ func (q *queue) stats() (QueueStats, error) {
 }
 
 // Audit counts every queue's frames by who has them. It stops each queue for
-// the moment of its count. When no traffic is under way, Held and TX are 0 once
-// the completions are in, which Audit collects first.
+// the moment of its count, and may deliver a packet that came meanwhile: the
+// caller must hold no lock that this takes. When no traffic is under way, Held and
+// TX are 0 once the completions are in, which Audit collects first.
 func (d *Device) Audit() []umem.Audit {
 	var all []umem.Audit
 	for _, q := range d.queues {
