@@ -44,8 +44,9 @@ import (
 // that to the minder. What comes before anybody polls again waits for one period
 // of the minder's and lateArm at most, and if it was not for the one who comes
 // back first, or nobody came, the next callers arm at once for a while
-// (lateBackoff). The poller does the same, once after each caller: if it got the
-// packet of one that was on its way, and armed, it would get the next one too.
+// (lateBackoff, sharedFor). The poller does the same, once after each caller: if
+// it got the packet of one that was on its way, and armed, it would get the next
+// one too.
 //
 // An arming ends one Park only, and so the poller may use it up in P3 at a
 // moment when it cannot get the lock: a caller has armed and not yet unlocked,
@@ -252,7 +253,7 @@ func (q *queue) mayArmLate() bool {
 		q.noLate--
 		return false
 	}
-	return !q.d.cfg.NoLateArm && q.tx.stuck() == waitNothing && q.rx.Err() == nil
+	return !q.d.cfg.NoLateArm && q.shared == 0 && q.tx.stuck() == waitNothing && q.rx.Err() == nil
 }
 
 // armLate leaves arming to the minder. Precondition: pollMu held.
@@ -355,6 +356,16 @@ const (
 	// though, there is nothing for that thread to do, and to let it run each time
 	// costs a fifth of the exchange.
 	yieldAfter = 4
+
+	// sharedFor is how many callers in a row have to get what they came for
+	// until the queue counts as one caller's again, after a packet for somebody
+	// else. Until then it is disturbed by what otherwise helps: yielding, for
+	// that one was woken, most likely on another thread, which looks for more
+	// work when it is done and would be yielded to again and again; and late
+	// arming, for it may be the other one's packet that comes next, and he does
+	// not poll. So it is where one goroutine accepts and others serve. Where
+	// netstack's goroutines process what is delivered, nobody can tell.
+	sharedFor = 64
 )
 
 // spin polls until w is woken or Config.Spin is over. It tells whether it found
@@ -372,8 +383,13 @@ func (q *queue) spin(w interface{ Woken() bool }) (found bool) {
 			found = true
 			if !w.Woken() {
 				runtime.Gosched() // to netstack's goroutines, or others that were woken
-				if late && i == 1 && !w.Woken() && !q.onlyACKs(n) {
-					q.waited() // it was there before, and for somebody else
+				if !w.Woken() && !q.onlyACKs(n) {
+					if alone {
+						q.shared = sharedFor
+					}
+					if late && i == 1 {
+						q.waited() // it was there before, and for somebody else
+					}
 				}
 			}
 			continue
@@ -383,7 +399,7 @@ func (q *queue) spin(w interface{ Woken() bool }) (found bool) {
 			if passed > q.d.cfg.Spin {
 				break
 			}
-			if i%yieldCheck == 0 && (alone || q.d.oneProc || passed > q.d.cfg.Spin/yieldAfter) {
+			if i%yieldCheck == 0 && q.mayYield(alone, passed) {
 				sys.YieldCPU()
 			}
 			if !alone || q.d.oneProc {
@@ -391,5 +407,21 @@ func (q *queue) spin(w interface{ Woken() bool }) (found bool) {
 			}
 		}
 	}
+	if w.Woken() {
+		q.shared = max(q.shared-1, 0)
+	}
 	return found
+}
+
+// mayYield tells whether a caller that has polled for so long may yield the CPU.
+// alone says that what it delivers it processes itself: then no goroutine of this
+// process is at work meanwhile unless the queue is shared. Precondition: pollMu held.
+func (q *queue) mayYield(alone bool, passed time.Duration) bool {
+	switch {
+	case q.d.oneProc:
+		return true // it lets other goroutines run too
+	case alone:
+		return q.shared == 0
+	}
+	return passed > q.d.cfg.Spin/yieldAfter
 }

@@ -42,6 +42,7 @@ type queue struct {
 	came    bool          // a caller has, since the minder looked
 	polled  bool          // a caller has, since the poller did
 	payoff  payoff        // of spinning
+	shared  int           // so many callers more count as some of many
 	dead    bool          // closed: the socket must not be touched
 	rx      *xsk.RX
 	region  *umem.Region
