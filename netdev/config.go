@@ -82,8 +82,9 @@ type Config struct {
 	// same batch acknowledges more.
 	NoACKMerge bool
 
-	// NoGather sends what the function set with Device.AfterBatch writes packet
-	// by packet, rather than all at once when it returns.
+	// NoGather sends what the function set with Device.AfterBatch writes, and
+	// what is written between BeginBulk and EndBulk, packet by packet, rather
+	// than all at once at the end.
 	NoGather bool
 
 	// NoACKHold sends every pure ACK at once.

@@ -89,8 +89,8 @@ func (j *job) gather(n int) {
 }
 
 // work writes the current packet to frames as long as there is room, and tells
-// whether it is done, or there was none. Every burst of flushBurst frames goes
-// out at once, so that the kernel works on it while the next one is cut.
+// whether it is done, or there was none. Every burst goes out at once: what one
+// wakeup sends, or what a driver can work on while the next one is cut.
 func (t *txQueue) work() bool {
 	j := &t.current
 	for j.pkt != nil {
@@ -98,7 +98,7 @@ func (t *txQueue) work() bool {
 		if t.tx.Free(n) < n {
 			return false
 		}
-		if t.burst+n > flushBurst {
+		if t.burst+n > t.most {
 			t.flush()
 		}
 		ok := false
@@ -113,8 +113,8 @@ func (t *txQueue) work() bool {
 			t.finish()
 			continue
 		}
-		t.st.frames.Add(1)
-		if t.burst += n; t.burst == flushBurst {
+		t.cut++
+		if t.burst += n; t.burst >= t.most {
 			t.flush()
 		}
 		if j.cut && j.cutter.Segments() > 0 {
@@ -141,15 +141,13 @@ func (t *txQueue) put() bool {
 	return ok
 }
 
-// flushBurst is how many descriptors one sendto takes in copy mode, so that
-// flushing in such bursts costs no more system calls than flushing once
-// (TX_BATCH_SIZE in Linux net/xdp/xsk.c).
-const flushBurst = 32
-
 // flush publishes what is in the TX ring and wakes the kernel; it returns how
 // many packets the kernel has not taken.
 func (t *txQueue) flush() int {
-	t.burst = 0
+	// Not for each frame: an atomic addition waits until what was written to the
+	// frame before is in the cache, which takes as long as to cut it.
+	t.st.frames.Add(uint64(t.cut))
+	t.burst, t.cut = 0, 0
 	left := t.tx.Flush()
 	if err := t.tx.Err(); err != nil {
 		t.distrust(err)

@@ -322,15 +322,23 @@ func (q *queue) arming(late bool) {
 func (q *queue) unlock() {
 	for {
 		q.pollMu.Unlock()
-		if !q.missed.Load() || !q.pollMu.TryLock() {
+		if !q.mustRearm() {
 			return
 		}
-		q.missed.Store(false)
 		if !q.dead {
 			q.pollBatches()
 		}
 		q.arming(false)
 	}
+}
+
+// mustRearm is the condition of C3. If it is true, pollMu is held.
+func (q *queue) mustRearm() bool {
+	if !q.missed.Load() || !q.pollMu.TryLock() {
+		return false
+	}
+	q.missed.Store(false)
+	return true
 }
 
 const (
@@ -381,6 +389,9 @@ func (q *queue) spin(w interface{ Woken() bool }) (found bool) {
 	for i := 1; !w.Woken(); i++ {
 		if n := q.poll(); n != 0 {
 			found = true
+			if q.onlyACKs(n) {
+				start = time.Time{} // what a long write waits for: there will be more
+			}
 			if !w.Woken() {
 				runtime.Gosched() // to netstack's goroutines, or others that were woken
 				if !w.Woken() && !q.onlyACKs(n) {
@@ -395,7 +406,11 @@ func (q *queue) spin(w interface{ Woken() bool }) (found bool) {
 			continue
 		}
 		if i%spinCheck == 0 {
-			passed := time.Since(start)
+			now := time.Now()
+			if start.IsZero() {
+				start = now
+			}
+			passed := now.Sub(start)
 			if passed > q.d.cfg.Spin {
 				break
 			}

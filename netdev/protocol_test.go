@@ -38,12 +38,13 @@ const (
 	cMissed
 	cTryAgain
 	cClear
+	cPass // unlocks, leaving all to the poller
 )
 
 var placeNames = [...]string{
 	"TryLock", "set missed", "TryLock again", "poll", "arm", "unlock",
 	"unlock late", "look at missed", "TryLock for missed", "clear missed and arm", "park",
-	"asleep", "TryLock", "set missed", "TryLock once more", "look whether missed stays", "disarm", "poll", "arm", "unlock", "look at missed", "TryLock for missed", "clear missed",
+	"asleep", "TryLock", "set missed", "TryLock once more", "look whether missed stays", "disarm", "poll", "arm", "unlock", "look at missed", "TryLock for missed", "clear missed", "unlock in passing",
 }
 
 const (
@@ -93,6 +94,7 @@ type flaw struct {
 	restNoArm      bool // callers that rest do not arm what was left to the minder
 	restPolled     bool // the poller takes callers that rest for such as will poll
 	noPollAgain    bool // who finds missed set arms and does not poll
+	passerNoLook   bool // who leaves all to the poller does not look at missed
 }
 
 // kernel is how arming may behave: an event may be kept once it has happened,
@@ -232,11 +234,17 @@ func (s protocol) next(i int, f flaw, k kernel) (out []protocol) {
 			}
 			return out
 		}
+		if t := s; !t.lock(i) {
+			to(cAsleep) // it was in passing
+		} else if !t.minding {
+			t.at[i] = cPass
+			out = append(out, t)
+		}
 		if f.disarmUnlocked {
 			s.armed = false
 		}
 		if s.lock(i) {
-			return s.in(i, f)
+			return append(out, s.in(i, f)...)
 		} else {
 			to(cMiss)
 		}
@@ -281,6 +289,9 @@ func (s protocol) next(i int, f flaw, k kernel) (out []protocol) {
 	case cUnlock:
 		s.unlock(i)
 		pick(f.noLook || f.auditNoLook && i == auditor || f.minderNoLook && i == minder, cAsleep, cMissed)
+	case cPass:
+		s.unlock(i)
+		pick(f.passerNoLook, cAsleep, cMissed)
 	case cMissed:
 		if f.minderLate && i == minder {
 			s.minding = false
@@ -422,6 +433,7 @@ func TestPollProtocolFlaws(t *testing.T) {
 		"the poller does not look at missed":    {pollerNoLook: true},
 		"callers rest and do not arm":           {restNoArm: true},
 		"callers rest and count as polling":     {restPolled: true},
+		"nor who comes in passing":              {passerNoLook: true},
 	} {
 		if f.restPolled && raceEnabled {
 			continue // it takes two packets, see walk

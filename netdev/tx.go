@@ -26,14 +26,16 @@ type txQueue struct {
 	arriveMu sync.Mutex // held for an append only
 	arrivals []*gstack.PacketBuffer
 	arrived  atomic.Int32 // len(arrivals)
-	gathers  atomic.Bool  // whoever has set it will drain
+	gathers  atomic.Int32 // how many will drain what has arrived
 
 	mu      sync.Mutex // the transmit lock; owns all below and the TX half
 	tx      *xsk.TX
 	batch   []*gstack.PacketBuffer // arrivals being sorted
 	flows   flowTable
 	current job // the packet being cut; it may span many drains
+	most    int // descriptors of a burst
 	burst   int // descriptors queued since the last flush
+	cut     int // frames queued since the last flush
 	long    longFrame
 	acks    ackTable
 	dead    bool // closed: packets are dropped
@@ -58,6 +60,7 @@ const drainRounds = 8
 
 func (t *txQueue) init(d *Device, q *queue) {
 	t.d, t.q, t.tx = d, q, q.sock.TX()
+	t.most = t.tx.Burst()
 	t.long.init(t.tx.MaxPacket() / q.region.ChunkSize())
 	t.flows.init(d.cfg.QueueBytes)
 	t.acks.init(t)
@@ -72,10 +75,17 @@ func (t *txQueue) write(pkt *gstack.PacketBuffer) {
 	t.drain()
 }
 
-// drain sends what has arrived, unless another goroutine is at it.
+// drain sends what has arrived, unless another goroutine is at it or will be.
 func (t *txQueue) drain() {
+	if t.gathers.Load() == 0 {
+		t.drainNow()
+	}
+}
+
+// drainNow is drain, whoever gathers.
+func (t *txQueue) drainNow() {
 	for range drainRounds {
-		if t.arrived.Load() == 0 || t.gathers.Load() || !t.mu.TryLock() {
+		if t.arrived.Load() == 0 || !t.mu.TryLock() {
 			return
 		}
 		t.drainLocked()
@@ -89,18 +99,22 @@ func (t *txQueue) drain() {
 // gather lets packets pile up among the arrivals until release, which sends them
 // as one burst. In between, whoever holds the poll lock processes what a batch
 // has brought: each acknowledgement lets a few segments go, which would be a
-// wakeup each. Only the holder of the poll lock may call it.
+// wakeup each. Or a goroutine writes much, which netstack makes several segments
+// of. Any goroutine may call it; it must not wait before its release.
 func (t *txQueue) gather() {
 	if !t.d.cfg.NoGather {
-		t.gathers.Store(true)
+		t.gathers.Add(1)
 	}
 }
 
-// release ends gather. A writer that has seen gathers set has counted its packet
-// as arrived before, so it is seen here.
+// release ends one gather. A writer that has seen one going on has counted its
+// packet as arrived before, so it is seen here. Others that gather still do not
+// hold up what is there: each would wait for the next.
 func (t *txQueue) release() {
-	t.gathers.Store(false)
-	t.drain()
+	if !t.d.cfg.NoGather {
+		t.gathers.Add(-1)
+	}
+	t.drainNow()
 }
 
 // resume is the poller's part: packets left behind by a full ring or by a writer

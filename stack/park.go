@@ -25,6 +25,11 @@ const (
 // method of the socket.
 type idler interface {
 	PollBeforePark(w interface{ Woken() bool })
+
+	// BeginBulk and EndBulk enclose the sending of much at once. Between them
+	// the caller must not wait, and EndBulk polls, too.
+	BeginBulk()
+	EndBulk()
 }
 
 // A parker is where the goroutines of one side of a socket wait: readers (or

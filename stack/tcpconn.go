@@ -141,9 +141,7 @@ func (c *TCPConn) write(b []byte) (n int, err error) {
 				return n, err
 			}
 		}
-		c.out.b = b[n:]
-		m, terr := c.ep.Write(&c.out, tcpip.WriteOptions{})
-		c.out.b = nil // b is the caller's
+		m, terr := c.send(b[n:min(len(b), n+longWrite)])
 		n += int(m)
 		switch {
 		case terr == nil && n == len(b):
@@ -161,6 +159,31 @@ func (c *TCPConn) write(b []byte) (n int, err error) {
 			return n, c.fail("write", terr)
 		}
 	}
+}
+
+const (
+	// bulkWrite is how many bytes of a Write are worth a look at what has been
+	// received: some ten frames.
+	bulkWrite = 16 << 10
+
+	// longWrite is how many go out between two such looks. Segments are as long
+	// as netstack makes them, 64 KB, and the last of each piece is shorter.
+	longWrite = 256 << 10
+)
+
+// send hands b to the endpoint, which takes what it has room for.
+func (c *TCPConn) send(b []byte) (int64, tcpip.Error) {
+	bulk := len(b) >= bulkWrite && c.wr.idle != nil
+	if bulk {
+		c.wr.idle.BeginBulk()
+	}
+	c.out.b = b
+	n, terr := c.ep.Write(&c.out, tcpip.WriteOptions{})
+	c.out.b = nil // b is the caller's
+	if bulk {
+		c.wr.idle.EndBulk()
+	}
+	return n, terr
 }
 
 // Close ends the connection. What Write has queued is still sent, unless

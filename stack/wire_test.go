@@ -224,6 +224,9 @@ func (p parks) PollBeforePark(interface{ Woken() bool }) {
 	}
 }
 
+func (parks) BeginBulk() {}
+func (parks) EndBulk()   {}
+
 // wait returns after a goroutine that starts to wait after the last call of
 // drain has parked.
 func (p parks) wait(t testing.TB) {

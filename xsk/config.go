@@ -142,9 +142,10 @@ type Config struct {
 	NoNeedWakeup bool
 
 	// TXBudget is how many descriptors one wakeup sends in copy mode
-	// (XDP_MAX_TX_SKB_BUDGET, 6.17): from 32 to the TX ring's size. Zero
-	// leaves the kernel's 32. Where the kernel does not have the option, Open
-	// fails with errors.ErrUnsupported.
+	// (XDP_MAX_TX_SKB_BUDGET, 6.17): from 32 to the TX ring's size. Where the
+	// kernel does not have the option, Open fails with errors.ErrUnsupported.
+	// Zero means 128, or the TX ring's size if that is less, or the kernel's 32
+	// if it does not have the option; TX.Burst tells.
 	TXBudget uint32
 
 	// BusyTimeout bounds how long Open tries again while the queue is busy: a
@@ -173,8 +174,8 @@ func (c Config) withDefaults() (Config, error) {
 	if c.BusyTimeout == 0 {
 		c.BusyTimeout = defaultBusyTimeout
 	}
-	if c.TXBudget != 0 && (c.TXBudget < defaultTXBudget || c.TXBudget > c.Rings.TX) {
-		return c, fmt.Errorf("xsk: Config.TXBudget: %d packets: from %d to the TX ring's %d", c.TXBudget, defaultTXBudget, c.Rings.TX)
+	if c.TXBudget != 0 && (c.TXBudget < kernelTXBudget || c.TXBudget > c.Rings.TX) {
+		return c, fmt.Errorf("xsk: Config.TXBudget: %d packets: from %d to the TX ring's %d", c.TXBudget, kernelTXBudget, c.Rings.TX)
 	}
 	if c.UMEM.Chunks == 0 {
 		c.UMEM.Chunks = int(c.Rings.Fill + c.Rings.TX + spareChunks)

@@ -19,7 +19,8 @@ type kernelSocket struct {
 	rings    Rings
 	unmap    []func() error
 	zerocopy bool
-	parts    int // 1 without XDP_USE_SG
+	parts    int    // 1 without XDP_USE_SG
+	budget   uint32 // descriptors that one WakeTX sends in copy mode
 }
 
 // mapRings sets the ring sizes and maps the four rings; step names the one that

@@ -66,6 +66,9 @@ func Open(cfg Config) (_ *Socket, err error) {
 	s.kernel, s.fd = k, k.sock.FD()
 	s.rx.init(s.region, k)
 	s.tx.init(s.region, k)
+	if !k.zerocopy {
+		s.tx.burst = int(k.budget)
+	}
 	if most := s.MaxMTU(); dev.MTU > most {
 		err := s.opError("check mtu", fmt.Errorf("MTU %d: %w", dev.MTU, unix.EINVAL),
 			fmt.Sprintf("packets over several chunks of %d bytes with %d of headroom hold an MTU of %d: use larger chunks or rings, or set a smaller MTU", s.region.ChunkSize(), s.region.Headroom(), most))
@@ -118,13 +121,9 @@ func (s *Socket) openKernel(cfg Config, dev hostif.Interface, several bool) (k *
 	if step, err = k.mapRings(cfg.Rings); err != nil {
 		return k, err
 	}
-	if cfg.TXBudget != 0 {
-		step = "set transmit budget"
-		if err := sock.SetTXBudget(cfg.TXBudget); errors.Is(err, unix.ENOPROTOOPT) {
-			return k, &UnsupportedError{Feature: "XDP_MAX_TX_SKB_BUDGET", MinKernel: "6.17"}
-		} else if err != nil {
-			return k, err
-		}
+	step = "set transmit budget"
+	if k.budget, err = setTXBudget(sock, cfg.TXBudget, cfg.Rings.TX); err != nil {
+		return k, err
 	}
 	step = "bind"
 	if err := bind(sock, cfg, dev.Index, several); err != nil {
@@ -146,6 +145,28 @@ func (s *Socket) openKernel(cfg Config, dev hostif.Interface, several bool) (k *
 	step = "create waiter"
 	k.wait, err = sys.NewWaiter(sock)
 	return k, err
+}
+
+// setTXBudget sets how many descriptors one wakeup sends, and returns how many
+// that are. Zero is the default, which the kernel need not take.
+func setTXBudget(sock *sys.Socket, budget, ring uint32) (uint32, error) {
+	must := budget != 0
+	if !must {
+		budget = min(defaultTXBudget, ring)
+	}
+	if budget <= kernelTXBudget && !must {
+		return kernelTXBudget, nil
+	}
+	err := sock.SetTXBudget(budget)
+	switch {
+	case err == nil:
+		return budget, nil
+	case !errors.Is(err, unix.ENOPROTOOPT):
+		return 0, err
+	case must:
+		return 0, &UnsupportedError{Feature: "XDP_MAX_TX_SKB_BUDGET", MinKernel: "6.17"}
+	}
+	return kernelTXBudget, nil
 }
 
 // partsOf returns how many frames a sent packet may lie in, where it may in

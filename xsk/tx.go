@@ -25,6 +25,7 @@ type TX struct {
 	cache  *umem.Cache
 	lent   uint32 // frames in state TX; never more than the TX ring is long
 	parts  uint32 // how many frames a packet may lie in
+	burst  int    // see Burst
 	down   syscall.Errno
 	st     txCounters
 }
@@ -48,7 +49,7 @@ type txCounters struct {
 
 func (t *TX) init(region *umem.Region, k Kernel) {
 	m := k.Rings()
-	t.region, t.kernel = region, k
+	t.region, t.kernel, t.burst = region, k, kernelTXBudget
 	t.tx = ring.NewProducer(m.TX)
 	t.comp = ring.NewConsumer(m.Comp)
 	t.cache = region.NewCache()
@@ -139,6 +140,12 @@ func (t *TX) Reclaim() int {
 	}
 	return good
 }
+
+// Burst returns how many descriptors to queue before a Flush if there are more to
+// come: in copy mode as many as one system call sends, so that flushing in such
+// bursts costs no more calls than flushing once. A zero-copy driver works on them
+// while the next are queued.
+func (t *TX) Burst() int { return t.burst }
 
 // Lent returns the number of frames that are with the kernel for sending.
 func (t *TX) Lent() int { return int(t.lent) }

@@ -2,10 +2,15 @@ package xsk
 
 import "syscall"
 
-// defaultTXBudget is how many descriptors one sendto sends in copy mode:
+// kernelTXBudget is how many descriptors one sendto sends in copy mode:
 // TX_BATCH_SIZE in Linux net/xdp/xsk.c, until XDP_MAX_TX_SKB_BUDGET (6.17)
-// changes it.
-const defaultTXBudget = 32
+// changes it, to no less.
+const kernelTXBudget = 32
+
+// defaultTXBudget is what it is changed to where nobody says otherwise: three
+// segments of 64 KB in frames of an MTU of 1500. The system call lasts until all
+// are sent, and the goroutine scheduler does not know of it.
+const defaultTXBudget = 128
 
 // Flush publishes the queued packets and wakes the kernel if it asks for that.
 // It returns the number of descriptors still in the TX ring: 0 nearly always in
@@ -14,7 +19,7 @@ const defaultTXBudget = 32
 // while: there is no other wakeup.
 //
 // What one sendto does in copy mode (Linux 6.18 net/xdp/xsk.c,
-// __xsk_generic_xmit): it takes at most a budget of 32 descriptors and says
+// __xsk_generic_xmit): it takes at most a budget of descriptors and says
 // EAGAIN if there are more; EAGAIN too if the device's queue, the socket's send
 // buffer or the completion ring is full; EBUSY if the device dropped a packet,
 // whose frames it completes; and it stops at an invalid descriptor with 0. So
