@@ -61,7 +61,7 @@ func parse(args []string, out io.Writer) (o options, err error) {
 	var workloads, peerNames, match, pin, addr string
 	var ablation bool
 	f.StringVar(&workloads, "workloads", "", "workloads to run, separated by commas; all if empty")
-	f.StringVar(&peerNames, "peers", "", "peers to compare, separated by commas; all if empty, but for those of -ablation")
+	f.StringVar(&peerNames, "peers", "", "peers to compare, separated by commas; all if empty, but for those of -ablation and those for NICs")
 	f.StringVar(&match, "match", "", "run only the cases whose parameters match this regular expression, such as 'tcp 64 B'")
 	f.BoolVar(&ablation, "ablation", false, "compare ours with ours less one mechanism each: what each is worth")
 	f.IntVar(&o.rounds, "rounds", 10, "rounds that count; one more, discarded, goes before them")

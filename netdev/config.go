@@ -65,6 +65,12 @@ type Config struct {
 	// TXBudget is xsk.Config.TXBudget.
 	TXBudget uint32
 
+	// BusyPoll has whoever polls a queue run its NAPI, for NICs: see
+	// xsk.Config and the documentation of package xsk. Budget should be no less
+	// than its default, which is what one poll takes. The zero value leaves it
+	// to interrupts; Device.Info tells what it is.
+	BusyPoll xsk.BusyPoll
+
 	// Poll is the polling mode, Spin how long PollAdaptive polls before a
 	// goroutine sleeps. Zero Spin means 50 us; at most 10 ms.
 	Poll PollMode

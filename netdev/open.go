@@ -76,6 +76,7 @@ func Open(cfg Config) (_ *Device, err error) {
 		s, err := xsk.Open(xsk.Config{
 			Interface: cfg.Interface, Queue: queue, Bind: cfg.Bind,
 			MultiBuffer: cfg.MultiBuffer, Rings: cfg.Rings, UMEM: cfg.UMEM, TXBudget: cfg.TXBudget,
+			BusyPoll: cfg.BusyPoll,
 		})
 		if err != nil {
 			return nil, err
@@ -217,6 +218,10 @@ type Info struct {
 	// at an MTU above some 3,500 bytes.
 	MultiBuffer bool
 
+	// BusyPoll is what the sockets got of Config.BusyPoll, one for each of
+	// Queues; the zero value without it.
+	BusyPoll []xsk.BusyPolling
+
 	Attach xsk.AttachMode // AttachNative or AttachGeneric, as read back; AttachAuto over NewOn
 }
 
@@ -227,6 +232,7 @@ func (d *Device) Info() Info {
 		info.Queues = append(info.Queues, q.sock.Queue())
 		info.ZeroCopy = info.ZeroCopy && q.sock.ZeroCopy()
 		info.MultiBuffer = info.MultiBuffer && q.sock.MultiBuffer()
+		info.BusyPoll = append(info.BusyPoll, q.sock.BusyPoll())
 	}
 	if d.host != nil {
 		info.Driver = d.host.dev.Driver

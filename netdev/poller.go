@@ -346,7 +346,8 @@ const (
 	// makes between two looks at the clock. If it has the only processor, or
 	// netstack's goroutines have to process what it delivers, it lets other
 	// goroutines run then. Otherwise it does not: with a processor to spare,
-	// that wakes a thread to look for work each time.
+	// that wakes a thread to look for work each time. Where an empty poll is a
+	// system call that runs the NAPI, it looks after each.
 	spinCheck = 16
 
 	// yieldCheck is how many it makes until it yields to the threads that wait
@@ -405,7 +406,7 @@ func (q *queue) spin(w interface{ Woken() bool }) (found bool) {
 			}
 			continue
 		}
-		if i%spinCheck == 0 {
+		if i%spinCheck == 0 || q.busy {
 			now := time.Now()
 			if start.IsZero() {
 				start = now

@@ -28,6 +28,7 @@ type queue struct {
 	d     *Device
 	index uint32 // in Device.queues
 	sock  *xsk.Socket
+	busy  bool // an empty poll is a system call that runs the NAPI
 	tx    txQueue
 
 	missed  atomic.Bool   // the poller found the poll lock taken; see poller.go
@@ -57,6 +58,7 @@ type queue struct {
 
 func newQueue(d *Device, index int, s *xsk.Socket) *queue {
 	q := &queue{d: d, index: uint32(index), sock: s, rx: s.RX(), region: s.Region()}
+	q.busy = s.BusyPoll().On()
 	if d.cfg.AcceptPartialChecksums {
 		q.verify |= packet.AcceptPartial
 	}

@@ -148,6 +148,11 @@ type Config struct {
 	// if it does not have the option; TX.Burst tells.
 	TXBudget uint32
 
+	// BusyPoll lets system calls on the socket run the queue's NAPI (5.11). A
+	// missing capability, and a queue without a NAPI that the kernel knows of,
+	// is an error; Socket.BusyPoll tells what it got. Zero is off.
+	BusyPoll BusyPoll
+
 	// BusyTimeout bounds how long Open tries again while the queue is busy: a
 	// socket that was closed a moment ago lets go of its queue asynchronously.
 	// Zero means 2 s; negative means not at all.
@@ -170,6 +175,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.MultiBuffer > MultiBufferOff {
 		return c, fmt.Errorf("xsk: Config.MultiBuffer: %v: no such choice", c.MultiBuffer)
+	}
+	if c.BusyPoll, err = c.BusyPoll.withDefaults(); err != nil {
+		return c, err
 	}
 	if c.BusyTimeout == 0 {
 		c.BusyTimeout = defaultBusyTimeout

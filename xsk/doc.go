@@ -50,6 +50,33 @@
 // zero-copy driver asks when it has gone to sleep. It may ask for the fill ring
 // too, if that had run empty; Refill sees to it.
 //
+// # Busy polling
+//
+// With Config.BusyPoll (Linux 5.11) [RX.Receive] itself runs the driver's NAPI,
+// the part that takes packets from the device, when it finds the RX ring empty:
+// on the caller's CPU, and without the interrupt, softirq and cache misses of the
+// usual way. It is for NICs and for callers that poll all the time or nearly so:
+// each empty look at the ring is a system call then. With BusyPoll.Prefer the
+// interrupts can stay off as long as somebody polls. That is set on the device,
+// by its administrator; this package does not change it:
+//
+//	echo 2 > /sys/class/net/eth0/napi_defer_hard_irqs
+//	echo 200000 > /sys/class/net/eth0/gro_flush_timeout
+//
+// The second is how long, in nanoseconds, the device waits for the next call
+// until the kernel polls by itself again, which is also what a packet may wait
+// for if everybody has gone to sleep: longer than between two rounds of the
+// poller, and no longer than a packet may be late. Since Linux 6.13 both can be
+// set for one queue, by the NAPI id that [Socket.BusyPoll] tells (napi-set of the
+// netdev netlink family). While they are 0, as they usually are, the interrupt
+// comes back after each call that finds nothing.
+//
+// Whether a queue has a NAPI that a socket can run is the driver's choice; since
+// Linux 6.13 it has to link it to the queue (netif_queue_set_napi). veth does not
+// (6.18), virtio-net does. In copy mode a socket knows it when it is bound since
+// 6.15 only. Open refuses where there is none, since the calls would be for
+// nothing.
+//
 // # Steering
 //
 // [Program] is one XDP program per interface. It redirects frames that concern
@@ -60,8 +87,8 @@
 // # Privileges
 //
 // [Open] needs CAP_NET_RAW, and CAP_IPC_LOCK or enough RLIMIT_MEMLOCK for the
-// region. [LoadProgram] needs CAP_BPF and CAP_NET_ADMIN (before Linux 5.8,
-// CAP_SYS_ADMIN). Root has them.
+// region; with Config.BusyPoll also CAP_NET_ADMIN. [LoadProgram] needs CAP_BPF
+// and CAP_NET_ADMIN (before Linux 5.8, CAP_SYS_ADMIN). Root has them.
 //
 // # Copy and zero-copy
 //

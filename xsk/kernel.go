@@ -44,6 +44,10 @@ type Kernel interface {
 	// it may when it is received, too (XDP_USE_SG). It does not change.
 	MaxParts() int
 
+	// BusyPoll tells whether WakeRX and WakeTX run the queue's NAPI, as read
+	// back. It does not change.
+	BusyPoll() BusyPolling
+
 	// Statistics reads the kernel's own counters.
 	Statistics() (KernelStatistics, error)
 

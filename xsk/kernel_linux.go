@@ -21,6 +21,7 @@ type kernelSocket struct {
 	zerocopy bool
 	parts    int    // 1 without XDP_USE_SG
 	budget   uint32 // descriptors that one WakeTX sends in copy mode
+	busy     BusyPolling
 }
 
 // mapRings sets the ring sizes and maps the four rings; step names the one that
@@ -76,6 +77,7 @@ func (k *kernelSocket) Park(d time.Duration) error { return k.wait.Park(d) }
 func (k *kernelSocket) Interrupt()                 { k.wait.Interrupt() }
 func (k *kernelSocket) ZeroCopy() bool             { return k.zerocopy }
 func (k *kernelSocket) MaxParts() int              { return k.parts }
+func (k *kernelSocket) BusyPoll() BusyPolling      { return k.busy }
 
 func (k *kernelSocket) Statistics() (KernelStatistics, error) {
 	st, err := k.sock.Statistics()

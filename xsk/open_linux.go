@@ -125,6 +125,10 @@ func (s *Socket) openKernel(cfg Config, dev hostif.Interface, several bool) (k *
 	if k.budget, err = setTXBudget(sock, cfg.TXBudget, cfg.Rings.TX); err != nil {
 		return k, err
 	}
+	if err := k.setBusyPoll(cfg.BusyPoll); err != nil {
+		step = stepSetBusyPoll
+		return k, err
+	}
 	step = "bind"
 	if err := bind(sock, cfg, dev.Index, several); err != nil {
 		return k, err
@@ -141,6 +145,10 @@ func (s *Socket) openKernel(cfg Config, dev hostif.Interface, several bool) (k *
 		if k.parts, err = partsOf(k.zerocopy, dev.Index); err != nil {
 			return k, err
 		}
+	}
+	if err := k.readBusyPoll(cfg.BusyPoll); err != nil {
+		step = stepReadBusyPoll
+		return k, err
 	}
 	step = "create waiter"
 	k.wait, err = sys.NewWaiter(sock)
@@ -214,6 +222,8 @@ func (s *Socket) explain(step string, err error) error {
 	switch {
 	case errors.Is(err, unix.EAFNOSUPPORT):
 		err = errors.Join(&UnsupportedError{Feature: "AF_XDP (CONFIG_XDP_SOCKETS)", MinKernel: "4.18"}, err)
+	case step == stepSetBusyPoll || step == stepReadBusyPoll:
+		remedy = busyPollRemedy(err)
 	case errors.Is(err, os.ErrPermission):
 		remedy = "an AF_XDP socket needs CAP_NET_RAW: run as root, or with that capability"
 	case step == "register umem" && (errors.Is(err, unix.ENOBUFS) || errors.Is(err, unix.ENOMEM)):

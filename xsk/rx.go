@@ -24,6 +24,7 @@ type RX struct {
 	lent   int // frames in state Fill that are ours
 
 	several bool // packets may lie in several frames
+	busy    bool // recvfrom brings packets; see busypoll.go
 	chain   chain
 	st      rxCounters
 }
@@ -32,6 +33,7 @@ type RX struct {
 type rxCounters struct {
 	frames, bytes  atomic.Uint64
 	badDescs       atomic.Uint64
+	busyPolls      atomic.Uint64
 	wakeups        atomic.Uint64
 	wakeupErrors   atomic.Uint64
 	shortage       atomic.Uint64
@@ -45,6 +47,7 @@ func (r *RX) init(region *umem.Region, k Kernel) {
 	r.rx = ring.NewConsumer(m.RX)
 	r.cache = region.NewCache()
 	r.several = k.MaxParts() > 1
+	r.busy = k.BusyPoll().On()
 }
 
 // Receive takes up to len(dst) descriptors of received packets and returns how
@@ -53,7 +56,8 @@ func (r *RX) init(region *umem.Region, k Kernel) {
 // been checked: one that is outside the region, of length 0, or names a frame
 // that was not lent for receiving is counted and left out, its frame never used
 // again. 0 may mean that all there was had to be left out: ask Empty before
-// sleeping.
+// sleeping. If the socket busy polls, an empty ring costs a system call, in
+// which the driver may bring packets.
 //
 // Without multi-buffer each descriptor is a packet. With it, a packet over
 // several frames is several descriptors, all but the last of which Continue;
@@ -62,6 +66,9 @@ func (r *RX) init(region *umem.Region, k Kernel) {
 // counted and dropped whole. 64 descriptors are room for every packet.
 func (r *RX) Receive(dst []umem.Desc) int {
 	first, n := r.rx.Peek(uint32(len(dst)))
+	if n == 0 && r.busy {
+		first, n = r.peekBusy(len(dst))
+	}
 	if n == 0 {
 		return 0
 	}

@@ -11,7 +11,8 @@ type Statistics struct {
 	RXBadDescs        uint64 // RX descriptors refused: outside the region, or a frame not lent
 	RXContinued       uint64 // packets over several frames that were dropped: not asked for, without an end, with a refused part, or too long
 	RXWakeups         uint64 // recvfrom calls because the fill ring asked
-	RXWakeupErrors    uint64 // of these, failed
+	RXBusyPolls       uint64 // recvfrom calls because the RX ring was empty, to run the NAPI
+	RXWakeupErrors    uint64 // recvfrom calls that failed
 	FillShortage      uint64 // times Refill had fewer frames than room
 
 	TXFrames, TXBytes uint64        // packets published to the TX ring
@@ -35,6 +36,7 @@ func (s *Socket) Statistics() (Statistics, error) {
 		RXBadDescs:     r.badDescs.Load(),
 		RXContinued:    r.continuedDrops.Load(),
 		RXWakeups:      r.wakeups.Load(),
+		RXBusyPolls:    r.busyPolls.Load(),
 		RXWakeupErrors: r.wakeupErrors.Load(),
 		FillShortage:   r.shortage.Load(),
 

@@ -26,6 +26,7 @@ type TX struct {
 	lent   uint32 // frames in state TX; never more than the TX ring is long
 	parts  uint32 // how many frames a packet may lie in
 	burst  int    // see Burst
+	busy   bool   // sendto is what moves frames on; see busypoll.go
 	down   syscall.Errno
 	st     txCounters
 }
@@ -53,6 +54,7 @@ func (t *TX) init(region *umem.Region, k Kernel) {
 	t.tx = ring.NewProducer(m.TX)
 	t.comp = ring.NewConsumer(m.Comp)
 	t.cache = region.NewCache()
+	t.busy = k.BusyPoll().On() && k.BusyPoll().Prefer
 	t.parts = uint32(max(1, min(k.MaxParts(), maxTXParts, int(t.tx.Len()))))
 	if t.parts > 1 {
 		// A packet over several frames, of which one call has taken some and
@@ -70,7 +72,9 @@ func (t *TX) Free(want int) int {
 	if n := t.room(want); n >= want {
 		return n
 	}
-	t.Reclaim()
+	if t.Reclaim() == 0 && t.busy {
+		t.reclaimBusy()
+	}
 	return t.room(want)
 }
 

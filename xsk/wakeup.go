@@ -12,7 +12,8 @@ const kernelTXBudget = 32
 // are sent, and the goroutine scheduler does not know of it.
 const defaultTXBudget = 128
 
-// Flush publishes the queued packets and wakes the kernel if it asks for that.
+// Flush publishes the queued packets and wakes the kernel if it asks for that,
+// or if the socket prefers busy polling, by which the driver does its work then.
 // It returns the number of descriptors still in the TX ring: 0 nearly always in
 // copy mode; a zero-copy driver works on after Flush has returned. If some are
 // left and nothing else will be sent, call Flush again after Wait(tx) or a
@@ -41,29 +42,20 @@ func (t *TX) Flush() (left int) {
 	if pending == 0 {
 		return 0
 	}
-	if !t.tx.NeedsWakeup() {
+	if !t.tx.NeedsWakeup() && !t.busy {
 		t.st.wakeupsSpared.Add(1)
 		return int(pending)
 	}
 	// Each call that is followed by another has taken at least one packet.
 	for calls := pending; ; calls-- {
-		e := t.kernel.WakeTX()
-		t.st.wakeups.Add(1)
-		if !transient(e) {
-			t.st.wakeupErrors.Add(1)
-			t.st.lastWakeupErrn.Store(uint32(e))
-			t.down = e
+		e := t.wake()
+		if t.down != 0 {
 			return int(t.tx.Pending())
 		}
-		t.down = 0
 		now := t.tx.Pending()
-		progress := now < pending
-		if e == syscall.EBUSY {
-			// One packet is gone, though the consumer index may not say so
-			// yet: it is published with the next packet that is sent.
-			t.st.deviceDrops.Add(1)
-			progress = true
-		}
+		// After EBUSY one packet is gone, though the consumer index may not
+		// say so yet: it is published with the next packet that is sent.
+		progress := now < pending || e == syscall.EBUSY
 		if now == 0 || calls == 0 || !t.tx.NeedsWakeup() {
 			return int(now)
 		}

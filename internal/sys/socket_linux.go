@@ -73,7 +73,8 @@ func (s *Socket) WakeTX() syscall.Errno {
 	return e
 }
 
-// WakeRX is the recvfrom that makes a zero-copy driver look at the fill ring.
+// WakeRX is the recvfrom that makes a zero-copy driver look at the fill ring and,
+// on a socket that busy polls, take packets from the device.
 func (s *Socket) WakeRX() syscall.Errno {
 	_, _, e := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(s.fd), 0, 0, unix.MSG_DONTWAIT, 0, 0)
 	return e

@@ -40,6 +40,8 @@ func TestErrors(t *testing.T) {
 		"RegisterUMEM": s.RegisterUMEM(make([]byte, 8192), 4096, 0),
 		"SetRingSize":  s.SetRingSize(unix.XDP_RX_RING, 64),
 		"SetTXBudget":  s.SetTXBudget(64),
+		"SetBusyPoll":  s.SetBusyPoll(-1),
+		"NAPI":         second((&Socket{fd: -1}).NAPI()),
 		"Bind":         s.Bind(1, 0, 0),
 		"Offsets":      second(s.Offsets()),
 		"Statistics":   second(s.Statistics()),

@@ -90,6 +90,9 @@ func (q *Queue) ZeroCopy() bool { return false }
 // MaxParts implements xsk.Kernel.
 func (q *Queue) MaxParts() int { return q.port.parts }
 
+// BusyPoll implements xsk.Kernel: there is no NAPI, frames come by themselves.
+func (q *Queue) BusyPoll() xsk.BusyPolling { return xsk.BusyPolling{} }
+
 // Statistics implements xsk.Kernel; it goes on working after Close.
 func (q *Queue) Statistics() (xsk.KernelStatistics, error) {
 	s := &q.stats

@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"net/netip"
 	"strconv"
+	"time"
 
 	"github.com/afxnet/afxnet/bench/internal/peer"
 	"github.com/afxnet/afxnet/internal/without"
 	"github.com/afxnet/afxnet/netdev"
 	"github.com/afxnet/afxnet/stack"
 	_ "github.com/afxnet/afxnet/stack/inline" // unless it is switched off
+	"github.com/afxnet/afxnet/xsk"
 )
 
 // Peer is a stack. Its sockets are those of the embedded Stack.
@@ -28,6 +30,9 @@ var modes = map[string]netdev.PollMode{
 	"block":    netdev.PollBlock,
 	"spin":     netdev.PollSpin,
 }
+
+// busyTime is SO_BUSY_POLL of a peer that busy polls. Any value does the same.
+const busyTime = 20 * time.Microsecond
 
 // Open starts a stack on the device of cfg. It takes the network for local
 // (stack.ProfileLAN) and does not look for other hosts with its addresses.
@@ -46,6 +51,9 @@ func Open(cfg peer.Config) (peer.Peer, error) {
 		if a.IsValid() {
 			sc.Addresses = append(sc.Addresses, a)
 		}
+	}
+	if cfg.BusyPoll {
+		sc.Device.BusyPoll = xsk.BusyPoll{Time: busyTime, Prefer: true}
 	}
 	for i := range uint32(max(cfg.Queues, 1)) {
 		sc.Device.Queues = append(sc.Device.Queues, i)
@@ -77,6 +85,7 @@ func (p *Peer) Counters() map[string]uint64 {
 		c["poller sleeps"] += q.Sleeps
 		c["tx packets"] += q.TXPackets
 		c["tx frames"] += q.TXFrames
+		c["rx busy polls"] += q.Socket.RXBusyPolls
 		c["tx wakeups"] += q.Socket.TXWakeups
 		c["tx acks spared"] += q.TXACKsSpared
 		c["tx acks late"] += q.TXACKsLate
@@ -97,6 +106,6 @@ func (p *Peer) Info() map[string]string {
 	}
 	return map[string]string{
 		"bind": bind, "attach": i.Attach.String(), "driver": i.Driver, "mtu": strconv.Itoa(i.MTU), "queues": strconv.Itoa(len(i.Queues)), "multi-buffer": strconv.FormatBool(i.MultiBuffer),
-		"fastip": strconv.FormatBool(up.FastIP), "inline": strconv.FormatBool(up.Inline),
+		"busy-poll": strconv.FormatBool(i.BusyPoll[0].On()), "fastip": strconv.FormatBool(up.FastIP), "inline": strconv.FormatBool(up.Inline),
 	}
 }

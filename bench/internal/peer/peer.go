@@ -53,6 +53,9 @@ type Config struct {
 	// Polling is "block", "adaptive" or "spin"; "" means "adaptive". The
 	// floor takes "block" and spins otherwise; peers not of ours ignore it.
 	Polling string
+	// BusyPoll has the queues' NAPI run by whoever polls. Only the afxnet peers
+	// read it.
+	BusyPoll bool
 	// Off names mechanisms that are switched off, for the ablation. Only the
 	// afxnet peers read it.
 	Off []string

@@ -34,8 +34,8 @@ type Entry struct {
 	// Offloads is what both ends of the link run with.
 	Offloads offload.Profile
 
-	// Ablation says that the peer is one of ours without one mechanism: it is
-	// left out unless it is asked for.
+	// Ablation says that the peer is one of ours with one mechanism less, or
+	// with one that needs a NIC: it is left out unless it is asked for.
 	Ablation bool
 
 	Open    func(peer.Config) (peer.Peer, error)
@@ -68,6 +68,8 @@ var All = []Entry{
 		Offloads: offload.Complete, Open: ours("block")},
 	{Name: "inline-spin", About: "the same, polls always",
 		Offloads: offload.Complete, Open: ours("spin")},
+	{Name: "inline-busypoll", About: "inline, and polling runs the NAPI of a NIC", Ablation: true,
+		Offloads: offload.Complete, Open: busyPolling},
 	lacking(without.FastIP), lacking(without.GRO), lacking(without.ACKMerge),
 	lacking(without.ACKHold), lacking(without.Gather), lacking(without.LateArm),
 }
@@ -78,6 +80,12 @@ func ours(mode string, off ...string) func(peer.Config) (peer.Peer, error) {
 		cfg.Polling, cfg.Off = mode, off
 		return afxpeer.Open(cfg)
 	}
+}
+
+// busyPolling opens the peer inline with preferred busy polling.
+func busyPolling(cfg peer.Config) (peer.Peer, error) {
+	cfg.BusyPoll = true
+	return ours("adaptive")(cfg)
 }
 
 // lacking is the peer inline less one mechanism.
