@@ -150,7 +150,7 @@ func (d *Device) SetLink(err error) {
 		if err != nil {
 			q.tx.discard()
 		}
-		q.interrupt()
+		q.sock.Interrupt()
 	}
 	if d.closing.Load() {
 		return
@@ -210,7 +210,7 @@ func (d *Device) Close() error {
 			errs = append(errs, d.host.detach())
 		}
 		for _, q := range d.queues {
-			q.interrupt()
+			q.sock.Interrupt()
 		}
 		d.workers.Wait()
 		for _, q := range d.queues {
