@@ -219,15 +219,15 @@ func (f *fastIP) deliver(net tcpip.NetworkProtocolNumber, proto tcpip.TransportP
 		if headerLen = int(h[12]>>4) * 4; headerLen < header.TCPMinimumSize || headerLen > room {
 			return false
 		}
-		if opens(header.TCP(h)) {
-			if whole, ok := pkt.Data().PullUp(ipLen + headerLen); ok {
-				f.guard.makeWay(net, id, header.TCP(whole[ipLen:]))
-			}
-		}
 	} else if int(binary.BigEndian.Uint16(h[4:])) != room {
 		return false // what is behind the datagram has to be cut off
 	}
 	ep := f.ns.FindTransportEndpoint(net, proto, id, nicID)
+	if proto == header.TCPProtocolNumber && opens(header.TCP(h)) {
+		if whole, ok := pkt.Data().PullUp(ipLen + headerLen); ok && f.guard.makeWay(net, id, ep, header.TCP(whole[ipLen:])) {
+			ep = f.ns.FindTransportEndpoint(net, proto, id, nicID)
+		}
+	}
 	if ep == nil {
 		return false
 	}

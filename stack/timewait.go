@@ -20,14 +20,15 @@ func (g *guard) reopen(pkt *gstack.PacketBuffer) {
 	if len(h) < header.TCPMinimumSize || !opens(h) || !sound(h, pkt) {
 		return
 	}
-	ip := pkt.Network()
-	g.makeWay(pkt.NetworkProtocolNumber, gstack.TransportEndpointID{
+	ip, net := pkt.Network(), pkt.NetworkProtocolNumber
+	id := gstack.TransportEndpointID{
 		LocalAddress: ip.DestinationAddress(), LocalPort: h.DestinationPort(),
 		RemoteAddress: ip.SourceAddress(), RemotePort: h.SourcePort(),
-	}, h)
+	}
+	g.makeWay(net, id, g.ns.FindTransportEndpoint(net, tcp.ProtocolNumber, id, nicID), h)
 }
 
-// makeWay lets a SYN, which has come for id, begin a connection between the ends
+// makeWay lets a SYN, which has come for id and so for held, begin a connection between the ends
 // of an earlier one that is in TIME-WAIT here, if its timestamp proves that it is
 // newer (RFC 6191, 2, as Linux does in net/ipv4/tcp_minisocks.c). Netstack itself
 // asks for a sequence number above the last of the earlier connection and ignores
@@ -37,31 +38,33 @@ func (g *guard) reopen(pkt *gstack.PacketBuffer) {
 //
 // The earlier connection's endpoint is only taken out of the demultiplexer. Its
 // owner, if it still has one, reads what it has received, and it ends as it would
-// have. Without a listener, nothing is done.
-func (g *guard) makeWay(net tcpip.NetworkProtocolNumber, id gstack.TransportEndpointID, h header.TCP) {
-	ep, ok := g.ns.FindTransportEndpoint(net, tcp.ProtocolNumber, id, nicID).(*tcp.Endpoint)
+// have. Without a listener, nothing is done. makeWay tells whether it was: the SYN
+// is for another endpoint then.
+func (g *guard) makeWay(net tcpip.NetworkProtocolNumber, id gstack.TransportEndpointID, held gstack.TransportEndpoint, h header.TCP) bool {
+	ep, ok := held.(*tcp.Endpoint)
 	if !ok || ep.EndpointState() != tcp.StateTimeWait {
-		return
+		return false
 	}
 	opts := header.ParseSynOptions(h[header.TCPMinimumSize:], false)
 	if !opts.TS {
-		return
+		return false
 	}
 	at := gstack.TransportEndpointID{LocalAddress: id.LocalAddress, LocalPort: id.LocalPort}
 	ln, ok := g.ns.FindTransportEndpoint(net, tcp.ProtocolNumber, at, nicID).(*tcp.Endpoint)
 	if !ok || ln.EndpointState() != tcp.StateListen {
-		return
+		return false
 	}
 	ep.LockUser()
 	defer ep.UnlockUser()
 	// With the lock held, an endpoint in this state is still registered.
 	if ep.EndpointState() != tcp.StateTimeWait || ep.SendTSOk && int32(opts.TSVal-ep.RecentTS) <= 0 {
-		return
+		return false
 	}
 	// It has the flags of the listener it came from, and the port manager lets
 	// those share the port (SO_REUSEADDR).
 	nets := []tcpip.NetworkProtocolNumber{net}
 	g.ns.StartTransportEndpointCleanup(nets, tcp.ProtocolNumber, id, ep, ports.Flags{TupleOnly: true}, 0)
+	return true
 }
 
 // endTimeWaits ends the connections in TIME-WAIT that have made way: netstack,
