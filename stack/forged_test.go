@@ -2,7 +2,6 @@ package stack
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -82,12 +81,11 @@ func (f *forger) frames(seq, ackno uint32, flags header.TCPFlags, data []byte, p
 	header.TCP(s).Encode(&header.TCPFields{SrcPort: f.flow.Src.Port(), DstPort: f.flow.Dst.Port(), SeqNum: seq, AckNum: ackno,
 		DataOffset: 20, Flags: flags, WindowSize: 4000})
 	copy(s[20:], data)
-	pseudo := append(append(append([]byte(nil), src...), dst...), 0, 6, byte(len(s)>>8), byte(len(s)))
-	binary.BigEndian.PutUint16(s[16:], ^sumOf(append(pseudo, s...)))
-	ours, theirs := f.w.Port(0).MAC(), f.w.Port(1).MAC()
+	putSum(src, dst, 6, s, 16)
 	if len(src) == 16 {
-		return [][]byte{frameOf(ours, theirs, 0x86dd, ip6(src, dst, 6, len(s), 64), s)}
+		return [][]byte{ipFrame(f.w, src, dst, 6, s)}
 	}
+	ours, theirs := f.w.Port(0).MAC(), f.w.Port(1).MAC()
 	f.id++
 	size := (len(s)/pieces + 7) &^ 7
 	for at := 0; at < len(s); at += size {

@@ -22,8 +22,7 @@ func tcp4(src, dst []byte, sport, dport uint16, seq uint32, flags uint8) []byte 
 	binary.BigEndian.PutUint32(h[4:], seq)
 	h[12], h[13] = 5<<4, flags
 	binary.BigEndian.PutUint16(h[14:], 1<<15)
-	pseudo := append(append(append([]byte(nil), src...), dst...), 0, 6, 0, 20)
-	binary.BigEndian.PutUint16(h[16:], ^sumOf(append(pseudo, h...)))
+	putSum(src, dst, 6, h, 16)
 	return append(ip4(src, dst, 6, 1, 0, len(h), false), h...)
 }
 
@@ -224,9 +223,8 @@ func TestTrailingBytes(t *testing.T) {
 	c := listenUDP(t, ow.s[0], "udp", addrA+":53")
 	a, b := netip.MustParseAddr(addrA).AsSlice(), netip.MustParseAddr(addrB).AsSlice()
 	u := append([]byte{3, 232, 0, 53, 0, 12, 0, 0}, "datatrailer"...)
-	pseudo := append(append(append([]byte(nil), b...), a...), 0, 17, 0, 12)
-	binary.BigEndian.PutUint16(u[6:], ^sumOf(append(pseudo, u[:12]...)))
-	ow.w.Port(0).Inject(frameOf(ow.w.Port(0).MAC(), ow.w.Port(1).MAC(), 0x0800, ip4(b, a, 17, 1, 0, len(u), false), u))
+	putSum(b, a, 17, u[:12], 6)
+	ow.w.Port(0).Inject(ipFrame(ow.w, b, a, 17, u))
 	c.SetReadDeadline(time.Now().Add(10 * time.Second)) //nolint:errcheck // it is open
 	buf := make([]byte, 100)
 	n, _, err := c.ReadFromUDPAddrPort(buf)

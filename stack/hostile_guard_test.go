@@ -75,9 +75,9 @@ func TestSmallPathMTU(t *testing.T) {
 func TestEmptyDatagrams(t *testing.T) {
 	ow := newOverWire(t, overWireOptions{alone: true})
 	for _, v6 := range []bool{false, true} {
-		a, b, host, proto := netip.MustParseAddr(addrA).AsSlice(), netip.MustParseAddr(addrB).AsSlice(), addrA, uint16(0x0800)
+		a, b, host := netip.MustParseAddr(addrA).AsSlice(), netip.MustParseAddr(addrB).AsSlice(), addrA
 		if v6 {
-			a, b, host, proto = netip.MustParseAddr(addrA6).AsSlice(), netip.MustParseAddr(addrB6).AsSlice(), addrA6, 0x86dd
+			a, b, host = netip.MustParseAddr(addrA6).AsSlice(), netip.MustParseAddr(addrB6).AsSlice(), addrA6
 		}
 		s := ow.s[0]
 		c := listenUDP(t, s, "udp", netip.AddrPortFrom(netip.MustParseAddr(host), 53).String())
@@ -86,13 +86,8 @@ func TestEmptyDatagrams(t *testing.T) {
 			binary.BigEndian.PutUint16(u[0:], 1000)
 			binary.BigEndian.PutUint16(u[2:], 53)
 			binary.BigEndian.PutUint16(u[4:], uint16(len(u)))
-			pseudo := append(append(append([]byte(nil), b...), a...), 0, 17, 0, byte(len(u)))
-			binary.BigEndian.PutUint16(u[6:], ^sumOf(append(pseudo, u...)))
-			ip := ip4(b, a, 17, 1, 0, len(u), false)
-			if v6 {
-				ip = ip6(b, a, 17, len(u), 64)
-			}
-			return frameOf(ow.w.Port(0).MAC(), ow.w.Port(1).MAC(), proto, ip, u)
+			putSum(b, a, 17, u, 6)
+			return ipFrame(ow.w, b, a, 17, u)
 		}
 		flood := func(n int) {
 			want := received(s) + uint64(n)

@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -349,10 +350,24 @@ func icmp4(typ uint8, rest []byte) []byte {
 
 func icmp6(src, dst []byte, typ uint8, rest []byte) []byte {
 	m := append([]byte{typ, 0, 0, 0}, rest...)
-	pseudo := append(append(append([]byte(nil), src...), dst...), 0, 0, byte(len(m)>>8), byte(len(m)), 0, 0, 0, 58)
-	sum := sumOf(append(pseudo, m...))
-	binary.BigEndian.PutUint16(m[2:], ^sum)
+	putSum(src, dst, 58, m, 2)
 	return m
+}
+
+// putSum writes the checksum of a packet of proto between two addresses of one
+// family to b[at:], which is 0.
+func putSum(src, dst []byte, proto uint8, b []byte, at int) {
+	pseudo := slices.Concat(src, dst, []byte{0, proto, byte(len(b) >> 8), byte(len(b))})
+	binary.BigEndian.PutUint16(b[at:], ^sumOf(append(pseudo, b...)))
+}
+
+// ipFrame is b in a frame of IPv4 or IPv6 from port 1 of a wire to port 0.
+func ipFrame(w *wire.Wire, src, dst []byte, proto uint8, b []byte) []byte {
+	ours, theirs := w.Port(0).MAC(), w.Port(1).MAC()
+	if len(src) == header.IPv6AddressSize {
+		return frameOf(ours, theirs, 0x86dd, ip6(src, dst, proto, len(b), 64), b)
+	}
+	return frameOf(ours, theirs, 0x0800, ip4(src, dst, proto, 1, 0, len(b), false), b)
 }
 
 func sumOf(b []byte) uint16 {

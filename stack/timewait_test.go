@@ -22,7 +22,9 @@ import (
 // again.
 type comeback struct {
 	*overWire
-	v6   bool
+	net  tcpip.NetworkProtocolNumber
+	from []byte          // its address
+	to   []byte          // the stack's
 	got  chan header.TCP // what the stack has sent to its port
 	seq  uint32          // its next
 	ack  uint32          // the stack's next
@@ -37,16 +39,17 @@ const (
 )
 
 func newComeback(t *testing.T, v6 bool, config Config) *comeback {
-	c := &comeback{v6: v6, got: make(chan header.TCP, 64), seq: 1 << 30, time: 1 << 30, port: servicePort}
+	c := &comeback{got: make(chan header.TCP, 64), seq: 1 << 30, time: 1 << 30, port: servicePort}
+	a, b, at := addrA, addrB, 14+header.IPv4MinimumSize
+	if c.net = ipv4.ProtocolNumber; v6 {
+		c.net, a, b, at = ipv6.ProtocolNumber, addrA6, addrB6, 14+header.IPv6MinimumSize
+	}
+	c.from, c.to = netip.MustParseAddr(b).AsSlice(), netip.MustParseAddr(a).AsSlice()
 	o := overWireOptions{alone: true}
 	o.config[0] = config
 	o.neighbor[0] = net.HardwareAddr{2, 0, 0, 0, 0, 2}
 	c.overWire = newOverWire(t, o)
 	c.w.Port(1).OnReceive(func(f []byte) {
-		at := 14 + header.IPv4MinimumSize
-		if v6 {
-			at = 14 + header.IPv6MinimumSize
-		}
 		if f[12] != 0x08 && f[12] != 0x86 || len(f) < at+header.TCPMinimumSize {
 			return
 		}
@@ -59,11 +62,6 @@ func newComeback(t *testing.T, v6 bool, config Config) *comeback {
 
 // send sends a segment with the next numbers.
 func (c *comeback) send(flags header.TCPFlags, stamp bool, data string) {
-	src, dst, proto := addrB, addrA, uint16(0x0800)
-	if c.v6 {
-		src, dst, proto = addrB6, addrA6, 0x86dd
-	}
-	from, to := netip.MustParseAddr(src).AsSlice(), netip.MustParseAddr(dst).AsSlice()
 	n := header.TCPMinimumSize
 	if stamp {
 		n += 12
@@ -77,13 +75,8 @@ func (c *comeback) send(flags header.TCPFlags, stamp bool, data string) {
 		binary.BigEndian.PutUint32(s[28:], c.echo)
 	}
 	s = append(s, data...)
-	pseudo := append(append(append([]byte(nil), from...), to...), 0, 6, byte(len(s)>>8), byte(len(s)))
-	binary.BigEndian.PutUint16(s[16:], ^sumOf(append(pseudo, s...)))
-	ip := ip4(from, to, 6, 1, 0, len(s), false)
-	if c.v6 {
-		ip = ip6(from, to, 6, len(s), 64)
-	}
-	c.w.Port(1).Send(frameOf(c.w.Port(0).MAC(), c.w.Port(1).MAC(), proto, ip, s))
+	putSum(c.from, c.to, 6, s, 16)
+	c.w.Port(1).Send(ipFrame(c.w, c.from, c.to, 6, s))
 	c.seq += uint32(len(data))
 	if flags&(header.TCPFlagSyn|header.TCPFlagFin) != 0 {
 		c.seq++
@@ -172,12 +165,8 @@ func (c *comeback) settled(t *testing.T) {
 
 // holder returns who gets segments of the connection.
 func (c *comeback) holder() gstack.TransportEndpoint {
-	net, a, b := ipv4.ProtocolNumber, tcpip.AddrFromSlice(netip.MustParseAddr(addrA).AsSlice()), tcpip.AddrFromSlice(netip.MustParseAddr(addrB).AsSlice())
-	if c.v6 {
-		net, a, b = ipv6.ProtocolNumber, tcpip.AddrFromSlice(netip.MustParseAddr(addrA6).AsSlice()), tcpip.AddrFromSlice(netip.MustParseAddr(addrB6).AsSlice())
-	}
-	return c.s[0].ns.FindTransportEndpoint(net, tcp.ProtocolNumber, gstack.TransportEndpointID{
-		LocalAddress: a, LocalPort: servicePort, RemoteAddress: b, RemotePort: comebackPort,
+	return c.s[0].ns.FindTransportEndpoint(c.net, tcp.ProtocolNumber, gstack.TransportEndpointID{
+		LocalAddress: tcpip.AddrFromSlice(c.to), LocalPort: servicePort, RemoteAddress: tcpip.AddrFromSlice(c.from), RemotePort: comebackPort,
 	}, nicID)
 }
 

@@ -2,7 +2,6 @@ package xsk
 
 import (
 	"fmt"
-	"syscall"
 	"time"
 )
 
@@ -102,22 +101,4 @@ func (t *TX) reclaimBusy() {
 		t.wake()
 		t.Reclaim()
 	}
-}
-
-// wake makes the kernel look at the TX ring and notes what came of it: after it,
-// t.down is set if it failed for good.
-func (t *TX) wake() syscall.Errno {
-	e := t.kernel.WakeTX()
-	t.st.wakeups.Add(1)
-	if !transient(e) {
-		t.st.wakeupErrors.Add(1)
-		t.st.lastWakeupErrn.Store(uint32(e))
-		t.down = e
-		return e
-	}
-	t.down = 0
-	if e == syscall.EBUSY {
-		t.st.deviceDrops.Add(1)
-	}
-	return e
 }
