@@ -176,7 +176,7 @@ func TestReceivePartial(t *testing.T) {
 	}
 	r = newRig(t, rigConfig{idle: true})
 	got = r.inject(4, frames...)
-	if st := r.stats(); len(got) != 0 || st.RXPartial != 0 || st.Drops["rx bad TCP checksum"] != 2 || st.Drops["rx bad UDP checksum"] != 2 {
+	if st := r.stats(); len(got) != 0 || st.RXPartial != 0 || st.Drops["rx "+packet.PartialTCPChecksum.String()] != 2 || st.Drops["rx "+packet.PartialUDPChecksum.String()] != 2 {
 		t.Errorf("%d delivered, %+v", len(got), st)
 	}
 }

@@ -270,7 +270,10 @@ func TestVerify(t *testing.T) {
 		{"tcp6", s6.frame(), AcceptPartial, OK, Summed},
 		{"tcp4 partial", partial(s4), AcceptPartial, OK, Partial},
 		{"tcp6 partial", partial(s6), AcceptPartial, OK, Partial},
-		{"tcp4 partial refused", partial(s4), 0, BadTCPChecksum, 0},
+		{"tcp4 partial refused", partial(s4), 0, PartialTCPChecksum, 0},
+		{"tcp6 partial refused", partial(s6), 0, PartialTCPChecksum, 0},
+		{"tcp4 partial, payload damaged", flip(partial(s4), 100), 0, PartialTCPChecksum, 0},
+		{"tcp4 partial, field damaged", flip(partial(s4), 51), AcceptPartial, BadTCPChecksum, 0},
 		{"ip options", options.frame(), 0, OK, Summed},
 		{"ip options damaged", flip(options.frame(), 36), 0, BadIPv4Checksum, 0},
 		{"ipv4 ttl", flip(s4.frame(), 22), 0, BadIPv4Checksum, 0},
@@ -303,16 +306,33 @@ func TestVerify(t *testing.T) {
 }
 
 func TestVerifyUDPPartial(t *testing.T) {
-	f := udp(true, 60, 60)
-	binary.BigEndian.PutUint16(f[60:], Fold(PseudoHeader6((*[32]byte)(f[22:]), ProtoUDP, 60)))
-	var info Info
-	Parse(f, &info)
-	if r := Verify(f, &info, AcceptPartial); r != OK || info.Marks&Partial == 0 {
-		t.Errorf("verify = %v, marks %b", r, info.Marks)
-	}
-	Parse(f, &info)
-	if r := Verify(f, &info, 0); r != BadUDPChecksum {
-		t.Errorf("without the option = %v", r)
+	for _, v6 := range []bool{false, true} {
+		f := udp(v6, 60, 60)
+		field := f[len(f)-60+6:]
+		if v6 {
+			binary.BigEndian.PutUint16(field, Fold(PseudoHeader6((*[32]byte)(f[22:]), ProtoUDP, 60)))
+		} else {
+			binary.BigEndian.PutUint16(field, Fold(PseudoHeader4((*[8]byte)(f[26:]), ProtoUDP, 60)))
+		}
+		var info Info
+		Parse(f, &info)
+		if r := Verify(f, &info, AcceptPartial); r != OK || info.Marks&Partial == 0 {
+			t.Errorf("v6 %t: verify = %v, marks %b", v6, r, info.Marks)
+		}
+		Parse(f, &info)
+		if r := Verify(f, &info, 0); r != PartialUDPChecksum || info.Marks&Partial != 0 {
+			t.Errorf("v6 %t: without the option = %v, marks %b", v6, r, info.Marks)
+		}
+		for n := len(f) - 60 + UDPLen; n < len(f); n += 7 {
+			if _, r := parsed(0, len(f), f[:n], f[n:]); r != PartialUDPChecksum {
+				t.Errorf("v6 %t: in parts = %v", v6, r)
+			}
+		}
+		field[0] ^= 0x10
+		Parse(f, &info)
+		if r := Verify(f, &info, AcceptPartial); r != BadUDPChecksum {
+			t.Errorf("v6 %t: damaged = %v", v6, r)
+		}
 	}
 }
 

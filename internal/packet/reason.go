@@ -20,6 +20,11 @@ const (
 	BadUDPChecksum
 	MissingUDPChecksum // zero over IPv6, where there must be one (RFC 8200, 8.1)
 
+	// Reasons of Verify: the sender has left the sum to a network card that was
+	// not there, and AcceptPartial is not set. Nothing was damaged.
+	PartialTCPChecksum
+	PartialUDPChecksum
+
 	// Reasons of Cutter.Init: the caller's headers and payload do not fit.
 	BadHeader // not the headers of one TCP segment at the given offsets
 	BadMSS    // negative
@@ -40,6 +45,8 @@ var reasonNames = [Reasons]string{
 	BadTCPChecksum:      "bad TCP checksum",
 	BadUDPChecksum:      "bad UDP checksum",
 	MissingUDPChecksum:  "missing UDP checksum",
+	PartialTCPChecksum:  "partial TCP checksum, see AcceptPartialChecksums",
+	PartialUDPChecksum:  "partial UDP checksum, see AcceptPartialChecksums",
 	BadHeader:           "bad header",
 	BadMSS:              "bad MSS",
 }

@@ -48,9 +48,9 @@ func Verify(frame []byte, info *Info, opts VerifyOptions, more ...[]byte) Reason
 // verifyParts is verifyTCP and verifyUDP for a packet of which first is a part
 // that has its header, and the next n bytes are in more.
 func verifyParts(first []byte, more [][]byte, n int, pseudo uint32, info *Info, opts VerifyOptions) Reason {
-	field, bad := binary.BigEndian.Uint16(first[6:]), BadUDPChecksum
+	field := binary.BigEndian.Uint16(first[6:])
 	if info.Kind.IsTCP() {
-		field, bad = binary.BigEndian.Uint16(first[16:]), BadTCPChecksum
+		field = binary.BigEndian.Uint16(first[16:])
 	}
 	switch {
 	case opts&AcceptPartial != 0 && field == Fold(pseudo):
@@ -62,7 +62,7 @@ func verifyParts(first []byte, more [][]byte, n int, pseudo uint32, info *Info, 
 	header := int(info.Payload - info.L4) // of even length
 	payload := sumParts(Sum(first[header:], 0), len(first)&1 != 0, more, n, sumOf)
 	if Fold(Sum(first[:header], pseudo)+payload) != 0xffff {
-		return bad
+		return refuse(field, pseudo, info)
 	}
 	if info.Kind.IsTCP() {
 		info.PayloadSum = uint16(payload)
@@ -84,14 +84,15 @@ func valid4(h []byte) bool {
 }
 
 func verifyTCP(seg []byte, pseudo uint32, info *Info, opts VerifyOptions) Reason {
-	if opts&AcceptPartial != 0 && binary.BigEndian.Uint16(seg[16:]) == Fold(pseudo) {
+	field := binary.BigEndian.Uint16(seg[16:])
+	if opts&AcceptPartial != 0 && field == Fold(pseudo) {
 		info.Marks |= Partial
 		return OK
 	}
 	n := int(info.Payload - info.L4)
 	payload := Sum(seg[n:], 0) // starts at a multiple of 4: no Swap
 	if Fold(Sum(seg[:n], pseudo)+payload) != 0xffff {
-		return BadTCPChecksum
+		return refuse(field, pseudo, info)
 	}
 	info.PayloadSum = uint16(payload)
 	info.Marks |= Summed
@@ -112,7 +113,22 @@ func verifyUDP(dgram []byte, pseudo uint32, info *Info, opts VerifyOptions) Reas
 		return OK
 	}
 	if Fold(Sum(dgram, pseudo)) != 0xffff {
-		return BadUDPChecksum
+		return refuse(field, pseudo, info)
 	}
 	return OK
+}
+
+// refuse tells damage from a sum that is not there yet: what AcceptPartial would
+// have taken. Damage looks like that once in 65536 packets.
+func refuse(field uint16, pseudo uint32, info *Info) Reason {
+	partial := field == Fold(pseudo)
+	switch {
+	case info.Kind.IsTCP() && partial:
+		return PartialTCPChecksum
+	case info.Kind.IsTCP():
+		return BadTCPChecksum
+	case partial:
+		return PartialUDPChecksum
+	}
+	return BadUDPChecksum
 }
