@@ -221,6 +221,32 @@ func (a *ackTable) release(s *ackSlot) {
 	a.t.enqueue(pkt)
 }
 
+// ACKHold tells for whoever drives a TCP how many bytes of data it may leave
+// unacknowledged for up to 500 us, in wait of a segment that acknowledges them:
+// less than this, two full segments. 0 with Config.NoACKHold.
+func (d *Device) ACKHold() int {
+	if d.cfg.NoACKHold {
+		return 0
+	}
+	return 2 * (d.MTU() - header.IPv6MinimumSize - header.TCPHeaderMaximumSize)
+}
+
+// SendACKs sends the pure ACKs that one of the Info().Queues holds, for whoever
+// has waited for long enough before it made one of them.
+func (d *Device) SendACKs(queue int) {
+	t := &d.queues[queue].tx
+	t.mu.Lock()
+	defer t.unlock()
+	if t.dead || len(t.acks.held) == 0 {
+		return
+	}
+	for k := len(t.acks.held) - 1; k >= 0; k-- {
+		t.acks.release(&t.acks.slots[t.acks.held[k]])
+		t.st.acksLate.Add(1)
+	}
+	t.send()
+}
+
 // fire sends the ACKs that the timer has seen before.
 func (a *ackTable) fire() {
 	t := a.t

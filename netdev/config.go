@@ -16,7 +16,9 @@ const (
 	// the queue itself for up to Config.Spin before it sleeps; the poller
 	// sleeps when the queue is empty. Idle costs no CPU.
 	PollAdaptive PollMode = iota
-	// PollBlock sleeps at once, everybody. Idle costs no CPU.
+	// PollBlock sleeps at once, everybody; where it can be, on the socket itself,
+	// so that a packet wakes the goroutine that it is for and nobody else. Idle
+	// costs no CPU.
 	PollBlock
 	// PollSpin never sleeps: one CPU per queue.
 	PollSpin
@@ -93,17 +95,21 @@ type Config struct {
 	// than all at once at the end.
 	NoGather bool
 
-	// NoACKHold sends every pure ACK at once.
+	// NoACKHold sends every pure ACK at once, and has package stack/inline make
+	// each that is due at once.
 	NoACKHold bool
 
 	// NoLateArm has a goroutine that polled ask for the next packet's wakeup
 	// each time it leaves, two system calls a round, although it is likely to
-	// be back before the packet.
+	// be back before the packet. With PollBlock it has every packet wake the
+	// poller, which wakes the goroutine that waits.
 	NoLateArm bool
 
 	// AcceptPartialChecksums accepts a TCP or UDP checksum that is only the
 	// pseudo-header's sum, as a peer leaves it that counts on its NIC: other
-	// containers behind veth, guests behind virtio. Counted.
+	// containers behind veth, guests behind virtio. Counted. Without it such
+	// frames are dropped, under a name of their own; the remedy at the peer's end
+	// is to have it sum itself (ethtool -K DEVICE tx off).
 	AcceptPartialChecksums bool
 
 	// OnLink is called when the link goes down (err wraps ENETDOWN, or ENODEV

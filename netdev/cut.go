@@ -159,7 +159,7 @@ func (t *txQueue) flush() int {
 // All else is a ring that cannot be trusted: the poller takes the device down.
 func (t *txQueue) distrust(err error) {
 	if _, ok := err.(syscall.Errno); !ok && t.broken.CompareAndSwap(nil, &err) {
-		t.q.sock.Interrupt()
+		t.q.interrupt()
 	}
 }
 

@@ -87,8 +87,22 @@ func NewOn(sockets []*xsk.Socket, link Link, cfg Config) (*Device, error) {
 // AfterBatch sets a function that the goroutine which polls a queue calls when
 // it has handed up a batch of packets, with the queue's index in Info().Queues:
 // at most one call at a time for each queue. It must not wait for anything. Set
-// it before the endpoint is attached.
-func (d *Device) AfterBatch(f func(queue int)) { d.afterBatch.Store(&f) }
+// it before the endpoint is attached. That there is one tells the device that
+// what a batch brings has been processed when the call returns: callers rely on
+// that under PollBlock, see PollBeforePark.
+//
+// Nil takes the function away, at any time. It is still called once for a batch
+// that is being handed up.
+func (d *Device) AfterBatch(f func(queue int)) {
+	if f != nil {
+		d.afterBatch.Store(&f)
+		return
+	}
+	d.afterBatch.Store(nil)
+	for _, q := range d.queues {
+		q.interrupt() // a caller in the poller's place leaves it
+	}
+}
 
 // QueueCount returns the number of queues.
 func (d *Device) QueueCount() int { return len(d.queues) }
@@ -150,7 +164,7 @@ func (d *Device) SetLink(err error) {
 		if err != nil {
 			q.tx.discard()
 		}
-		q.sock.Interrupt()
+		q.interrupt()
 	}
 	if d.closing.Load() {
 		return
@@ -210,7 +224,7 @@ func (d *Device) Close() error {
 			errs = append(errs, d.host.detach())
 		}
 		for _, q := range d.queues {
-			q.sock.Interrupt()
+			q.interrupt()
 		}
 		d.workers.Wait()
 		for _, q := range d.queues {

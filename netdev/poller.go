@@ -68,6 +68,8 @@ import (
 // not count as one that will poll: it arms what was left to the minder, and the
 // poller will not leave arming to it.
 //
+// Under PollBlock callers may sleep in the poller's place; see doze.go.
+//
 // TestPollProtocol walks through every interleaving of these steps, and looks for
 // packets that are left to nobody and for arming without end.
 
@@ -84,7 +86,14 @@ const txRetry = 500 * time.Microsecond
 // from a link change, from a sender that left packets behind), and, while
 // packets wait for room, by room in the TX ring or after txRetry.
 func (q *queue) run() {
-	for !q.d.closing.Load() {
+	for {
+		select {
+		case <-q.kicked: // for what is done from here on
+		default:
+		}
+		if q.d.closing.Load() {
+			return
+		}
 		up := q.d.LinkErr() == nil
 		if up {
 			q.tx.resume()
@@ -92,16 +101,22 @@ func (q *queue) run() {
 		more := false
 		if q.lockPoll() {
 			more = q.pollBatches() || up && q.d.cfg.Poll == PollSpin
-			late := !more && q.polled && q.mayArmLate()
+			late := !more && q.polled && (!q.d.callersDoze() || q.comes()) && q.mayArmLate()
 			q.polled = q.polled && more
 			var err error
-			if !more && !late {
-				err = q.arm()
-			}
-			if late {
-				q.leaveTo(true)
-			} else {
+			switch {
+			case more:
 				q.pollMu.Unlock()
+			case late:
+				if q.d.callersDoze() {
+					q.parks.CompareAndSwap(pollerParks, nobodyParks)
+				}
+				q.leaveTo(true)
+			case q.parks.CompareAndSwap(nobodyParks, pollerParks) || q.parks.Load() == pollerParks:
+				err = q.arm()
+				q.pollMu.Unlock()
+			default:
+				q.leave()
 			}
 			if err != nil {
 				q.fail(err)
@@ -113,6 +128,10 @@ func (q *queue) run() {
 			continue
 		}
 		q.st.sleeps.Add(1)
+		if q.parks.Load() != pollerParks {
+			<-q.kicked
+			continue
+		}
 		if err := q.sock.Park(q.patience()); err != nil {
 			q.fail(err)
 			return
@@ -133,9 +152,11 @@ func (q *queue) lockPoll() bool {
 // Precondition: pollMu held.
 func (q *queue) pollBatches() bool {
 	for range pollBudget {
-		if q.poll() == 0 {
+		n := q.poll()
+		if n == 0 {
 			return false
 		}
+		q.crowded(n)
 	}
 	return true
 }
@@ -172,10 +193,16 @@ func (q *queue) fail(err error) {
 
 // PollBeforePark polls for a goroutine that is about to sleep until a packet
 // comes, for as long as Config.Spin and until w is woken. It returns at once if
-// somebody else polls, and in modes other than PollAdaptive. The caller must
-// hold no lock that the delivery of a packet takes.
+// somebody else polls, and in modes other than PollAdaptive; but under PollBlock
+// it may sleep in the poller's place until there is a packet, if w can be woken
+// there: w then has a method SetAlarm(f *func()), after which whatever makes
+// Woken true calls *f, until SetAlarm(nil). The caller must hold no lock that the
+// delivery of a packet takes.
 func (d *Device) PollBeforePark(w interface{ Woken() bool }) {
 	if d.cfg.Poll != PollAdaptive {
+		if d.callersDoze() {
+			d.queues[0].dozeAsCaller(w)
+		}
 		return
 	}
 	if d.callers.Add(1) <= d.maxCallers {
@@ -276,7 +303,7 @@ func (q *queue) mind() {
 	}
 	came := q.came
 	q.came = false
-	if q.late && !q.dead {
+	if !q.dead && (q.late || q.parks.Load() == callerParks) {
 		if came {
 			if q.rx.Empty() {
 				q.period = min(2*q.period, lateArmMost)
@@ -284,10 +311,10 @@ func (q *queue) mind() {
 			} else {
 				q.minder.Reset(lateArm) // whoever left last may not be coming back
 			}
-			q.leaveTo(true)
+			q.unlock() // as it was found: armed, or late
 			return
 		}
-		if !q.rx.Empty() {
+		if q.late && !q.rx.Empty() {
 			q.waited()
 		}
 	}
@@ -305,15 +332,18 @@ func (q *queue) leaveTo(late bool) {
 	q.unlock()
 }
 
-// arming arms, or leaves it to the minder. Precondition: pollMu held.
+// arming arms, or leaves it to the minder, or to the poller if nobody parks.
+// Precondition: pollMu held.
 func (q *queue) arming(late bool) {
 	switch {
 	case q.dead:
 	case late:
 		q.armLate()
+	case q.parks.Load() == nobodyParks:
+		q.late, q.polled, q.calls = false, false, true // the poller arms, and not late
 	default:
 		if err := q.arm(); err != nil {
-			q.sock.Interrupt() // the poller will see the same
+			q.interrupt() // the poller will see the same
 		}
 	}
 }
@@ -321,7 +351,12 @@ func (q *queue) arming(late bool) {
 // unlock gives the poll lock back, and is C3. Precondition: pollMu held.
 func (q *queue) unlock() {
 	for {
+		kick := q.calls
+		q.calls = false
 		q.pollMu.Unlock()
+		if kick {
+			q.kick()
+		}
 		if !q.mustRearm() {
 			return
 		}

@@ -1,11 +1,5 @@
 package netdev
 
-import (
-	"fmt"
-	"strings"
-	"testing"
-)
-
 // The poll protocol as a machine of small states: the steps documented in
 // poller.go, each an atomic action of one of its actors. The checker walks
 // through every interleaving.
@@ -25,6 +19,7 @@ const (
 	pTryMissed
 	pClear
 	pPark
+	pKicked
 
 	cAsleep // or about other things
 	cTry
@@ -39,16 +34,26 @@ const (
 	cTryAgain
 	cClear
 	cPass // unlocks, leaving all to the poller
+
+	dLook // what callers do who may doze
+	dArm
+	dUnlock
+	dPark
+	dRise
+
+	xKick // after an unlock
 )
 
 var placeNames = [...]string{
 	"TryLock", "set missed", "TryLock again", "poll", "arm", "unlock",
-	"unlock late", "look at missed", "TryLock for missed", "clear missed and arm", "park",
+	"unlock late", "look at missed", "TryLock for missed", "clear missed and arm", "park", "wait to be kicked",
 	"asleep", "TryLock", "set missed", "TryLock once more", "look whether missed stays", "disarm", "poll", "arm", "unlock", "look at missed", "TryLock for missed", "clear missed", "unlock in passing",
+	"look", "arm to doze", "unlock to doze", "park", "give the place up",
+	"kick",
 }
 
 const (
-	poller  = 0 // actors[0]
+	polling = 0 // actors[0]: the poller
 	auditor = 3 // actors[3]: takes the lock as Audit does, to receive nothing
 	minder  = 4
 	actors  = 5
@@ -67,9 +72,14 @@ type protocol struct {
 	missed bool
 
 	minding bool // the minder's timer runs
-	late    bool // the last one who left has not armed
+	late    bool // the last one who left has not armed; not kept where callers doze
 	polled  bool // a caller has, since the poller has left arming to the minder
 	turned  bool // a caller did not get in, or rests, and nobody has armed or polled since
+
+	parks  uint8        // queue.parks
+	kicked bool         // the poller need not wait to be
+	kicks  [actors]bool // who has to kick it after unlock
+	dozed  [actors]bool // the caller has, and leaves
 }
 
 // flaw is a change of the protocol that the checker has to find.
@@ -95,16 +105,41 @@ type flaw struct {
 	restPolled     bool // the poller takes callers that rest for such as will poll
 	noPollAgain    bool // who finds missed set arms and does not poll
 	passerNoLook   bool // who leaves all to the poller does not look at missed
+
+	kickedLate  bool // the poller that was kicked may leave arming to the minder
+	noKick      bool // who has to arm while nobody parks arms, and does not kick the poller
+	parkAnyhow  bool // the poller parks although a caller does
+	parkMissed  bool // the poller parks when it cannot lock, although the place is not its own
+	riseLate    bool // who has dozed gives the place up when he has the lock
+	riseAway    bool // who has dozed goes away if he was woken by other means
+	foundNoLook bool // callers who leave all as they found it do not look at missed
+}
+
+// dozes tells whether the flaw is of callers that doze.
+func (f flaw) dozes() bool {
+	return f.kickedLate || f.noKick || f.parkAnyhow || f.parkMissed || f.riseLate || f.riseAway || f.foundNoLook
 }
 
 // kernel is how arming may behave: an event may be kept once it has happened,
 // or be asked for anew when the poller gets to it (as epoll and wire do).
-type kernel struct{ askAnew bool }
+type kernel struct {
+	askAnew bool
+	doze    bool // callers may sleep in the poller's place
+}
 
 func (s *protocol) arm() {
 	s.armed, s.turned, s.late = true, false, false
 	if s.ring > 0 {
 		s.armed, s.ready = false, true
+	}
+}
+
+// settle arms for actor i, or has it kick the poller if nobody parks.
+func (s *protocol) settle(i int, f flaw) {
+	if s.parks != uint8(nobodyParks) || f.noKick {
+		s.arm()
+	} else {
+		s.kicks[i], s.polled = true, f.kickedLate && s.polled
 	}
 }
 
@@ -129,11 +164,23 @@ func (s *protocol) wakes(k kernel) bool { return s.ready && (!k.askAnew || s.rin
 // stranded tells whether a packet is in the ring, everybody sleeps, and nothing
 // will wake the poller, or only the minder although a caller would have polled.
 func (s *protocol) stranded(k kernel) bool {
-	if s.ring == 0 || s.at[poller] != pPark || s.wakes(k) || s.minding && s.at[minder] == cAsleep && !s.turned {
+	parked := 0
+	for _, at := range s.at {
+		if at == pPark || at == dPark {
+			parked++
+		}
+	}
+	if parked > 1 {
+		return true // only one may
+	}
+	if parked == 1 && s.wakes(k) || s.at[polling] == pKicked && s.kicked {
+		return false
+	}
+	if s.ring == 0 || s.at[polling] != pPark && s.at[polling] != pKicked || s.minding && s.at[minder] == cAsleep && !s.turned {
 		return false
 	}
 	for _, at := range s.at[1:] {
-		if at != cAsleep {
+		if at != cAsleep && at != dPark {
 			return false
 		}
 	}
@@ -150,6 +197,14 @@ func (s protocol) next(i int, f flaw, k kernel) (out []protocol) {
 			to(b)
 		}
 	}
+	away := cAsleep // where a caller goes without the lock
+	if s.dozed[i] {
+		away = dPark
+	}
+	rest := pPark // where the poller sleeps
+	if s.parks != uint8(pollerParks) && !f.parkMissed {
+		rest = pKicked
+	}
 	switch s.at[i] {
 	case pTry:
 		miss := pMiss
@@ -160,12 +215,12 @@ func (s protocol) next(i int, f flaw, k kernel) (out []protocol) {
 	case pMiss:
 		s.missed = !f.noMissed
 		if f.missedLate || f.noTryAgain {
-			to(pPark)
+			to(rest)
 		} else {
 			to(pTryAgain)
 		}
 	case pTryAgain:
-		fail := pPark
+		fail := rest
 		if f.missedLate {
 			fail = pMiss
 		}
@@ -177,9 +232,20 @@ func (s protocol) next(i int, f flaw, k kernel) (out []protocol) {
 			s.unlock(i) // the budget is over
 			to(pTry)
 		} else {
-			pick(f.armLate, pUnlock, pArm)
-			if s.polled { // or it leaves that to the minder, once
-				s.polled, s.minding, s.late = false, !f.noMinder, true
+			was := s
+			switch {
+			case s.parks == uint8(callerParks) && !f.parkAnyhow:
+				s.arm()
+				to(pLeave)
+			default:
+				s.parks = uint8(pollerParks)
+				pick(f.armLate, pUnlock, pArm)
+			}
+			if s = was; s.polled { // or it leaves that to the minder, once
+				s.polled, s.minding, s.late = false, !f.noMinder, !k.doze
+				if k.doze && s.parks == uint8(pollerParks) {
+					s.parks = uint8(nobodyParks)
+				}
 				to(pLeave)
 			}
 		}
@@ -191,23 +257,32 @@ func (s protocol) next(i int, f flaw, k kernel) (out []protocol) {
 		pick(f.armLate, pArm, pPark)
 	case pLeave:
 		s.unlock(i)
-		pick(f.pollerNoLook, pPark, pMissed)
+		if s.kicks[i] {
+			to(xKick)
+		} else {
+			pick(f.pollerNoLook, rest, pMissed)
+		}
 	case pMissed:
-		pick(s.missed, pTryMissed, pPark)
+		pick(s.missed, pTryMissed, rest)
 	case pTryMissed:
-		pick(s.lock(i), pClear, pPark)
+		pick(s.lock(i), pClear, rest)
 	case pClear:
 		s.missed = false
 		if s.ring > 0 && !f.noPollAgain {
 			s.ring--
 			to(pClear)
 		} else {
-			s.arm()
+			s.settle(i, f)
 			to(pLeave)
 		}
 	case pPark:
 		if s.wakes(k) {
-			s.ready = false
+			s.ready, s.kicked = false, false
+			to(pTry)
+		}
+	case pKicked:
+		if s.kicked {
+			s.kicked = false
 			to(pTry)
 		}
 
@@ -234,7 +309,9 @@ func (s protocol) next(i int, f flaw, k kernel) (out []protocol) {
 			}
 			return out
 		}
-		if t := s; !t.lock(i) {
+		if t := s; k.doze {
+			// nobody polls in passing
+		} else if !t.lock(i) {
 			to(cAsleep) // it was in passing
 		} else if !t.minding {
 			t.at[i] = cPass
@@ -244,22 +321,21 @@ func (s protocol) next(i int, f flaw, k kernel) (out []protocol) {
 			s.armed = false
 		}
 		if s.lock(i) {
-			return append(out, s.in(i, f)...)
-		} else {
-			to(cMiss)
+			return append(out, s.in(i, f, k)...)
 		}
+		to(cMiss)
 	case cMiss:
 		s.missed = s.missed || !f.callerNoMissed
 		to(cTryOnce)
 	case cTryOnce:
 		if s.lock(i) {
-			return s.in(i, f)
+			return s.in(i, f, k)
 		} else {
 			to(cSure)
 		}
 	case cSure:
 		if s.missed || f.callerNoMissed || f.callerOnce {
-			s.turned = true
+			s.turned, s.dozed[i] = true, false
 			to(cAsleep)
 		} else {
 			to(cMiss)
@@ -284,10 +360,14 @@ func (s protocol) next(i int, f flaw, k kernel) (out []protocol) {
 			to(cPoll)
 		}
 	case cArm:
-		s.arm()
+		s.settle(i, f)
 		pick(f.armLate, cAsleep, cUnlock)
 	case cUnlock:
 		s.unlock(i)
+		if s.kicks[i] {
+			to(xKick)
+			return out
+		}
 		pick(f.noLook || f.auditNoLook && i == auditor || f.minderNoLook && i == minder, cAsleep, cMissed)
 	case cPass:
 		s.unlock(i)
@@ -300,13 +380,13 @@ func (s protocol) next(i int, f flaw, k kernel) (out []protocol) {
 		if f.clearFirst {
 			s.missed = false
 		}
-		rest := cAsleep
+		rest := away
 		if f.armLate {
 			rest = cArm
 		}
 		pick(was, cTryAgain, rest)
 	case cTryAgain:
-		pick(s.lock(i), cClear, cAsleep)
+		pick(s.lock(i), cClear, away)
 	case cClear:
 		s.missed = false
 		if s.ring > 0 && !f.noPollAgain {
@@ -315,12 +395,67 @@ func (s protocol) next(i int, f flaw, k kernel) (out []protocol) {
 		} else {
 			pick(f.noArmAgain, cUnlock, cArm)
 		}
+
+	case dLook:
+		if s.polled = true; !s.dozed[i] && s.parks != uint8(nobodyParks) {
+			pick(f.foundNoLook, dUnlock, cUnlock)
+			return out
+		}
+		s.turned = false
+		if f.riseLate && s.dozed[i] {
+			s.parks = uint8(nobodyParks)
+		}
+		if s.ring > 0 {
+			t := s
+			s.ring--
+			to(dLook)
+			s = t
+		}
+		dozed := s.dozed[i]
+		s.dozed[i] = false
+		to(cArm) // it may not leave that to the minder
+		t := s
+		s.minding = true
+		to(cUnlock) // it has what it wanted
+		s = t
+		if s.ring == 0 && !dozed {
+			s.dozed[i], s.parks = true, uint8(callerParks)
+			to(dArm)
+		}
+	case dArm:
+		s.arm()
+		to(cUnlock)
+	case dUnlock: // without a look at missed, which is wrong
+		s.unlock(i)
+		to(cAsleep)
+	case dPark:
+		was := s.wakes(k)
+		s.ready = s.ready && !was
+		to(dRise) // by a packet, or because he was woken otherwise
+	case dRise:
+		if !f.riseLate {
+			s.parks = uint8(nobodyParks)
+		}
+		to(cTry)
+		if f.riseAway {
+			s.dozed[i] = false
+			to(cAsleep)
+		}
+
+	case xKick:
+		s.kicks[i], s.kicked = false, true
+		pick(i == polling, pMissed, cMissed)
 	}
 	return out
 }
 
-// in returns what a caller that has the lock may do: poll, or rest.
-func (s protocol) in(i int, f flaw) []protocol {
+// in returns what a caller that has the lock may do: poll, or rest; or, where
+// callers doze, look.
+func (s protocol) in(i int, f flaw, k kernel) []protocol {
+	if k.doze {
+		s.at[i] = dLook
+		return []protocol{s}
+	}
 	spins, rests := s, s
 	spins.at[i] = cDisarm
 	rests.polled, rests.turned = s.polled && f.restPolled, true
@@ -329,122 +464,4 @@ func (s protocol) in(i int, f flaw) []protocol {
 		rests.at[i] = cArm
 	}
 	return []protocol{spins, rests}
-}
-
-// asleep is the state to begin with, and how many packets will come.
-func asleep(packets int) protocol {
-	s := protocol{holder: free, coming: uint8(packets)}
-	for i := 1; i < actors; i++ {
-		s.at[i], s.rounds[i] = cAsleep, 1
-	}
-	s.rounds[minder] = 0
-	return s
-}
-
-// arrive puts a packet into the ring.
-func (s protocol) arrive() protocol {
-	s.coming--
-	s.ring++
-	if s.armed {
-		s.armed, s.ready = false, true
-	}
-	return s
-}
-
-// walk visits every reachable state. It returns how many there are and the way
-// to a stranded one, empty if there is none.
-func walk(f flaw, k kernel) (states int, way []string) {
-	type step struct {
-		from  protocol
-		actor int8 // -1 is the source of packets
-	}
-	packets := 2
-	if raceEnabled {
-		packets = 1 // it takes ten times as long, and one goroutine races with none
-	}
-	start := asleep(packets)
-	came := map[protocol]step{start: {}}
-	queue := []protocol{start}
-	for len(queue) > 0 {
-		s := queue[0]
-		queue = queue[1:]
-		if s.stranded(k) {
-			for s != start {
-				c := came[s]
-				if s = c.from; c.actor < 0 {
-					way = append(way, "a packet arrives")
-				} else {
-					way = append(way, fmt.Sprintf("actor %d: %s", c.actor, placeNames[s.at[c.actor]]))
-				}
-			}
-			return len(came), way
-		}
-		visit := func(t protocol, actor int8) {
-			if _, seen := came[t]; !seen {
-				came[t] = step{s, actor}
-				queue = append(queue, t)
-			}
-		}
-		for i := range actors {
-			for _, t := range s.next(i, f, k) {
-				visit(t, int8(i))
-			}
-		}
-		if s.coming > 0 {
-			visit(s.arrive(), -1)
-		}
-	}
-	return len(came), nil
-}
-
-// TestPollProtocol finds no state in which a packet is left to nobody, whatever
-// the order of steps.
-func TestPollProtocol(t *testing.T) {
-	for _, k := range []kernel{{false}, {true}} {
-		n, way := walk(flaw{}, k)
-		if way != nil {
-			t.Errorf("%+v: stranded after (last step first)\n%s", k, strings.Join(way, "\n"))
-		}
-		if n < 10000 {
-			t.Errorf("%+v: only %d states", k, n)
-		}
-	}
-}
-
-// TestPollProtocolFlaws shows that the checker finds what the protocol is for.
-func TestPollProtocolFlaws(t *testing.T) {
-	for name, f := range map[string]flaw{
-		"the poller does not set missed":        {noMissed: true},
-		"callers do not look at missed":         {noLook: true},
-		"no second try after missed":            {noTryAgain: true},
-		"missed after the last try":             {missedLate: true},
-		"arm after unlock":                      {armLate: true},
-		"callers do not arm":                    {noArm: true},
-		"callers do not arm for missed":         {noArmAgain: true},
-		"Audit unlocks without looking at that": {auditNoLook: true},
-		"missed is cleared without the lock":    {clearFirst: true},
-		"disarm without the lock":               {disarmUnlocked: true},
-		"late without a minder":                 {noMinder: true},
-		"the minder does not arm":               {minderNoArm: true},
-		"the minder stops too late":             {minderLate: true},
-		"the minder does not look at missed":    {minderNoLook: true},
-		"callers do not set missed":             {callerNoMissed: true},
-		"callers set missed once":               {callerOnce: true},
-		"the poller does not look at missed":    {pollerNoLook: true},
-		"callers rest and do not arm":           {restNoArm: true},
-		"callers rest and count as polling":     {restPolled: true},
-		"nor who comes in passing":              {passerNoLook: true},
-	} {
-		if f.restPolled && raceEnabled {
-			continue // it takes two packets, see walk
-		}
-		found := false
-		for _, k := range []kernel{{false}, {true}} {
-			_, way := walk(f, k)
-			found = found || way != nil
-		}
-		if !found {
-			t.Errorf("%s: not found", name)
-		}
-	}
 }

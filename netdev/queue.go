@@ -32,9 +32,15 @@ type queue struct {
 	tx    txQueue
 
 	missed  atomic.Bool   // the poller found the poll lock taken; see poller.go
+	parks   atomic.Int32  // who is in the socket's Park, or about to be; see doze.go
+	kicked  chan struct{} // wakes the poller when it is not the one who parks; 1 slot
+	rouse   func()        // ends Park
+	woke    atomic.Bool   // set by wakes: a caller who found the place in Park taken was woken
+	wakes   func()
 	minder  *time.Timer   // runs mind while minding
 	pollMu  sync.Mutex    // the poll lock: who holds it owns all below
 	minding bool          // the minder will arm
+	calls   bool          // the poller is to be kicked after the unlock
 	period  time.Duration // of the minder
 	late    bool          // the last one who left has not armed
 	noLate  int           // how many more have to
@@ -63,6 +69,9 @@ func newQueue(d *Device, index int, s *xsk.Socket) *queue {
 		q.verify |= packet.AcceptPartial
 	}
 	q.gro.KeepACKs = d.cfg.NoACKMerge
+	q.parks.Store(pollerParks)
+	q.kicked, q.rouse = make(chan struct{}, 1), s.Interrupt
+	q.wakes = func() { q.woke.Store(true) }
 	q.tx.init(d, q)
 	q.minder = time.AfterFunc(time.Hour, q.mind)
 	q.minder.Stop()
@@ -80,12 +89,13 @@ func (q *queue) poll() int {
 		q.rx.Refill()
 		return 0
 	}
+	f := q.d.afterBatch.Load() // as the batch begins: it has to be told of its end
 	nd := q.d.dispatcher.Load()
 	if nd == nil {
 		q.st.notAttached.Add(q.packets(n))
 	} else {
 		q.receive(*nd, n)
-		if f := q.d.afterBatch.Load(); f != nil {
+		if f != nil {
 			q.tx.gather()
 			(*f)(int(q.index))
 			q.tx.release()

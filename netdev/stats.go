@@ -40,11 +40,11 @@ type QueueStats struct {
 	RXPackets   uint64 // packets that they were merged into
 	RXPartial   uint64 // of the frames, with a partial checksum that was accepted
 	RXACKs      uint64 // of the frames, pure ACKs that a later one made needless
-	Sleeps      uint64 // times the poller went to sleep
+	Sleeps      uint64 // times the poller, or a goroutine in its place, went to sleep
 
 	TXPackets    uint64 // packets from netstack that were done with
 	TXFrames     uint64 // frames that they were cut into
-	TXACKsSpared uint64 // pure ACKs that another segment made needless
+	TXACKsSpared uint64 // pure ACKs that another segment made needless; package stack/inline does not make most of them
 	TXACKsLate   uint64 // pure ACKs that were held and sent all the same
 
 	// Drops counts frames (rx) and packets (tx) by the reason why they were

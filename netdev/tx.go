@@ -92,7 +92,7 @@ func (t *txQueue) drainNow() {
 		t.mu.Unlock()
 	}
 	if t.arrived.Load() != 0 {
-		t.q.sock.Interrupt()
+		t.q.interrupt()
 	}
 }
 
@@ -231,7 +231,7 @@ func (t *txQueue) park(full bool, left int) {
 		w = waitRing
 	}
 	if old := wait(t.stuckOn.Swap(uint32(w))); w != waitNothing && old != w {
-		t.q.sock.Interrupt()
+		t.q.interrupt()
 	}
 }
 

@@ -110,6 +110,7 @@ func (f *fastIP) retire() {
 	if f.retired.Swap(true) {
 		return
 	}
+	f.inline.stop()
 	for _, net := range []tcpip.NetworkProtocolNumber{ipv4.ProtocolNumber, ipv6.ProtocolNumber} {
 		c := f.counts(net)
 		in, out := c.received.Load(), c.sent.Load()

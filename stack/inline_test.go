@@ -43,12 +43,13 @@ func TestInlineHeld(t *testing.T) {
 	in := &ow.s[1].fast.inline
 	processed := make(chan struct{}, 1)
 	inner := *in.p
-	in.p = &segments.Processor{Queue: inner.Queue, Process: func(ep gstack.TransportEndpoint, spawn func(func())) {
-		inner.Process(ep, spawn)
+	in.p = &segments.Processor{Queue: inner.Queue, Acknowledge: inner.Acknowledge, Process: func(ep gstack.TransportEndpoint, d segments.Data, spawn func(func())) bool {
+		owes := inner.Process(ep, d, spawn)
 		select {
 		case processed <- struct{}{}:
 		default:
 		}
+		return owes
 	}}
 	c, s := ow.tcpPair(t, addrB)
 	ep := s.ep.(*tcp.Endpoint)

@@ -1,9 +1,9 @@
 package stack
 
 import (
-	"slices"
 	"sync"
 
+	"gvisor.dev/gvisor/pkg/tcpip/header"
 	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
 
 	"github.com/afxnet/afxnet/netdev"
@@ -15,10 +15,14 @@ import (
 // program imports package stack/inline; the zero inliner does nothing.
 type inliner struct {
 	p *segments.Processor
+	d batcher
 
-	// dirty are, by queue, the endpoints that have segments of the batch that
-	// is being handed up. Whoever polls the queue owns its element.
-	dirty [][]gstack.TransportEndpoint
+	// queues are, by queue, what is under way there.
+	queues []inlineQueue
+
+	// most is how many bytes of data a connection may leave unacknowledged for a
+	// moment: less than that; 0 if it may not.
+	most int
 
 	// spawned are goroutines that wait for an endpoint somebody holds, to hand
 	// its segments over. Netstack must not be closed before they have.
@@ -26,40 +30,96 @@ type inliner struct {
 	spawn   func(func()) // spawned.Go, made once
 }
 
+// An inlineQueue belongs to whoever polls the queue.
+type inlineQueue struct {
+	// dirty are the endpoints that have segments of the batch that is being
+	// handed up.
+	dirty []dirtyEndpoint
+	owed  owed
+}
+
+type dirtyEndpoint struct {
+	ep   gstack.TransportEndpoint
+	data segments.Data // its only segment; Size is 0 if that has to be acknowledged at once
+}
+
 // batcher is the part of netdev.Device that the inliner needs.
 type batcher interface {
 	AfterBatch(func(queue int))
 	QueueCount() int
+	ACKHold() int
+	SendACKs(queue int)
 }
 
 // start makes the inliner work on a device, before the first packet.
 func (in *inliner) start(p *segments.Processor, d batcher) {
-	in.p, in.spawn = p, in.spawned.Go
-	in.dirty = make([][]gstack.TransportEndpoint, d.QueueCount())
+	in.p, in.d, in.spawn, in.most = p, d, in.spawned.Go, d.ACKHold()
+	in.queues = make([]inlineQueue, d.QueueCount())
+	for i := range in.queues {
+		in.queues[i].owed.init(p.Acknowledge, func() { d.SendACKs(i) })
+	}
 	d.AfterBatch(in.finish)
+}
+
+// close ends what the inliner has under way. The device is closed.
+func (in *inliner) close() {
+	for i := range in.queues {
+		in.queues[i].owed.close()
+	}
+	in.spawned.Wait()
+}
+
+// stop tells the device that nothing will be queued from the next batch on. What
+// is in the present one is still processed. Precondition: queue is called no more
+// but for a batch that had begun before.
+func (in *inliner) stop() {
+	if in.d != nil {
+		in.d.AfterBatch(nil)
+	}
 }
 
 // queue gives a segment to its endpoint, to be processed at the end of the
 // batch. It reports false if the segment has to take the common way.
 func (in *inliner) queue(ns *gstack.Stack, ep gstack.TransportEndpoint, id gstack.TransportEndpointID, pkt *gstack.PacketBuffer) bool {
-	if in.p == nil || !in.p.Queue(ns, ep, id, pkt) {
+	if in.p == nil {
+		return false
+	}
+	data := in.late(pkt) // netstack may use the packet up
+	if !in.p.Queue(ns, ep, id, pkt) {
 		return false
 	}
 	// A batch has few connections, or few segments of each: either way the list
 	// is short.
-	d := &in.dirty[netdev.Queue(pkt)]
-	if !slices.Contains(*d, ep) {
-		*d = append(*d, ep)
+	q := &in.queues[netdev.Queue(pkt)]
+	for i := range q.dirty {
+		if q.dirty[i].ep == ep {
+			q.dirty[i].data.Size = 0 // one of several
+			return true
+		}
 	}
+	q.dirty = append(q.dirty, dirtyEndpoint{ep, data})
 	return true
+}
+
+// late returns what a segment brings whose acknowledgement may wait, if no other
+// comes with it: data, less than two full segments, and no flag that says more.
+func (in *inliner) late(pkt *gstack.PacketBuffer) segments.Data {
+	n := pkt.Data().Size()
+	h := header.TCP(pkt.TransportHeader().Slice())
+	if n >= in.most || h.Flags()&^header.TCPFlagPsh != header.TCPFlagAck {
+		return segments.Data{}
+	}
+	return segments.Data{Seq: h.SequenceNumber(), Size: n}
 }
 
 // finish processes what was queued in a batch.
 func (in *inliner) finish(queue int) {
-	d := in.dirty[queue]
-	for i, ep := range d {
-		in.p.Process(ep, in.spawn)
-		d[i] = nil // it may be closed by now
+	q := &in.queues[queue]
+	for _, e := range q.dirty {
+		if in.p.Process(e.ep, e.data, in.spawn) {
+			q.owed.add(e.ep)
+		}
 	}
-	in.dirty[queue] = d[:0]
+	clear(q.dirty) // they may be closed by now
+	q.dirty = q.dirty[:0]
 }

@@ -22,7 +22,7 @@ const (
 // PollBeforePark is called by a goroutine about to sleep, with no lock of
 // gVisor held but with the lock of its side of one socket. It returns when
 // w.Woken reports true or when it has polled long enough; it may call no
-// method of the socket.
+// method of the socket. It may sleep too, if it has set w's alarm.
 type idler interface {
 	PollBeforePark(w interface{ Woken() bool })
 
@@ -46,6 +46,7 @@ type parker struct {
 	idle  idler         // nil: sleep at once
 	sem   chan struct{} // 1 slot
 	entry waiter.Entry  // registered with the endpoint for the socket's life
+	alarm atomic.Pointer[func()]
 
 	mu    sync.Mutex // guards the deadline; a leaf
 	due   time.Time  // when stopExpired is to be set; zero if never
@@ -67,7 +68,14 @@ func (p *parker) wake() {
 	case p.sem <- struct{}{}:
 	default: // a wakeup is waiting already
 	}
+	if f := p.alarm.Load(); f != nil {
+		(*f)()
+	}
 }
+
+// SetAlarm has every wakeup from now on call f, which wakes the idler; nil ends
+// that. Woken has to be asked once more between SetAlarm and going to sleep.
+func (p *parker) SetAlarm(f *func()) { p.alarm.Store(f) }
 
 // Woken reports whether park would return at once.
 func (p *parker) Woken() bool { return len(p.sem) != 0 }

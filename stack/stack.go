@@ -81,7 +81,8 @@ func newBare(cfg Config, link gstack.LinkEndpoint, qdisc gstack.QueueingDiscipli
 	s.udp = s.ns.Stats().UDP
 	if d, ok := idle.(batcher); ok && verified && !cfg.NoInline {
 		var p *segments.Processor
-		if p, s.inlineErr = segments.Offered(); p != nil {
+		// Only what takes the short way is processed inline.
+		if p, s.inlineErr = segments.Offered(); p != nil && !s.fast.off.Load() {
 			s.fast.inline.start(p, d)
 		}
 	}
@@ -214,7 +215,7 @@ func (s *Stack) shutdown() {
 	if s.closeLink != nil {
 		s.closeErr = s.closeLink()
 	}
-	s.fast.inline.spawned.Wait()
+	s.fast.inline.close()
 	endTimeWaits(s.ns)
 	s.ns.Close()
 	s.ns.Wait()

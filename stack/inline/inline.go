@@ -45,11 +45,11 @@ func init() {
 		info = nil
 	}
 	err := supported(info)
-	if !queueKnown {
-		segments.Offer(nil, fmt.Errorf("stack/inline: tcp.Endpoint of %s has no segmentQueue: %w", module, errors.ErrUnsupported))
+	if shapeErr != nil {
+		segments.Offer(nil, fmt.Errorf("stack/inline: %s: %w: %w", module, shapeErr, errors.ErrUnsupported))
 		return
 	}
-	segments.Offer(&segments.Processor{Queue: queue, Process: process}, err)
+	segments.Offer(&segments.Processor{Queue: queue, Process: process, Acknowledge: acknowledge}, err)
 }
 
 // supported returns why the gVisor of a build cannot be used. The answer wraps
@@ -117,21 +117,27 @@ const steps = 2
 // were too many, the connection is over, or somebody else holds the endpoint. A
 // user looks at the queue when he lets go, and netstack's goroutine does; a timer
 // does not, so then somebody has to wait for it and act as a user.
-func process(tep gstack.TransportEndpoint, spawn func(func())) {
+func process(tep gstack.TransportEndpoint, d segments.Data, spawn func(func())) (owes bool) {
 	ep, ok := tep.(*tcp.Endpoint)
 	if !ok {
-		return
+		return false
+	}
+	done := false
+	if d.Size != 0 {
+		owes, done = processData(ep, d)
 	}
 	for range steps {
-		if step := stepFor(ep.EndpointState()); step != nil {
+		if step := stepFor(ep.EndpointState()); step != nil && !done {
 			step(ep)
 		}
 		if queueEmpty(ep) || isOwnedByUser(ep) {
-			return
+			return owes
 		}
+		done = false
 	}
 	spawn(func() {
 		ep.LockUser()
 		ep.UnlockUser()
 	})
+	return owes
 }

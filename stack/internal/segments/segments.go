@@ -20,7 +20,22 @@ type Processor struct {
 	// Process lets an endpoint do what its queued segments ask for. It does not
 	// wait for anything: what has to wait it gives to spawn, which runs it on a
 	// goroutine of its own.
-	Process func(ep gstack.TransportEndpoint, spawn func(func()))
+	//
+	// If d.Size is not 0, the endpoint was given one segment since the last call,
+	// and its acknowledgement may wait. Process then may tell that it does: it is
+	// owed until the endpoint sends anything, and the caller has to see to it by
+	// Acknowledge.
+	Process func(ep gstack.TransportEndpoint, d Data, spawn func(func())) (owes bool)
+
+	// Acknowledge sends the acknowledgement that an endpoint owes, if it still
+	// does, and tells whether. It may wait for a user of the endpoint.
+	Acknowledge func(ep gstack.TransportEndpoint) bool
+}
+
+// Data is what a segment with no flags but ACK and PSH brings.
+type Data struct {
+	Seq  uint32 // of its first byte
+	Size int    // bytes
 }
 
 var state struct {

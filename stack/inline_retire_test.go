@@ -1,0 +1,103 @@
+package stack
+
+import (
+	"io"
+	"runtime"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/afxnet/afxnet/netdev"
+)
+
+// batches stands for a device that the inliner may work on.
+type batches struct {
+	parks
+	set []bool // of each call of AfterBatch: there is a function
+}
+
+func (b *batches) AfterBatch(f func(int)) { b.set = append(b.set, f != nil) }
+func (*batches) QueueCount() int          { return 1 }
+func (*batches) ACKHold() int             { return 0 }
+func (*batches) SendACKs(int)             {}
+
+// TestInlineAfterBatch wants the device to count on what a batch brings being
+// processed at its end only while it is.
+func TestInlineAfterBatch(t *testing.T) {
+	for _, c := range []struct {
+		name             string
+		noFast, noInline bool
+		retire           bool
+		want             []bool
+	}{
+		{name: "inline", want: []bool{true}},
+		{name: "after Netstack", retire: true, want: []bool{true, false}},
+		{name: "NoInline", noInline: true, retire: true},
+		{name: "NoFastIP", noFast: true, retire: true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			cfg := testConfig(addrA)
+			cfg.NoFastIP, cfg.NoInline = c.noFast, c.noInline
+			link, far := newWire(true)
+			defer far.Close()
+			d := &batches{parks: make(parks, 1)}
+			s, err := newStack(cfg, link, link, true, d)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			if c.retire {
+				s.Netstack()
+				s.Netstack()
+			}
+			if !slices.Equal(d.set, c.want) {
+				t.Errorf("AfterBatch with a function: %v, want %v", d.set, c.want)
+			}
+			if i := s.Info(); i.InlineErr != nil || i.Inline != (len(c.want) == 1) {
+				t.Errorf("%+v", i)
+			}
+		})
+	}
+}
+
+// TestRetireDozing calls Netstack while a goroutine sleeps in the poller's place:
+// it gives the place up, nobody takes it any more, and traffic goes on.
+func TestRetireDozing(t *testing.T) {
+	o := overWireOptions{chosen: true}
+	o.config[0].Device.Poll, o.config[1].Device.Poll = netdev.PollBlock, netdev.PollBlock
+	ow := newOverWire(t, o)
+	c, s := ow.tcpPair(t, addrB)
+	go io.Copy(s, s) //nolint:errcheck // ends with the connection
+	exchange := func() {
+		t.Helper()
+		b := []byte("there and back")
+		if _, err := c.Write(b); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(c, b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	dozing := func() int { return len(goroutinesOf("netdev.(*queue).doze(")) }
+	within := func(what string, ok func() bool) {
+		t.Helper()
+		for end := time.Now().Add(20 * time.Second); !ok(); runtime.Gosched() {
+			if time.Now().After(end) {
+				t.Fatalf("%s: not within 20 s", what)
+			}
+		}
+	}
+	within("the echo sleeps in the poller's place", func() bool { exchange(); return dozing() == 1 })
+	ow.s[1].Netstack()
+	within("it leaves", func() bool { return dozing() == 0 })
+	for range 200 {
+		exchange()
+	}
+	if n := dozing(); n != 0 {
+		t.Errorf("%d goroutines sleep in the poller's place", n)
+	}
+	ow.s[0].Netstack()
+	for range 200 {
+		exchange()
+	}
+}
