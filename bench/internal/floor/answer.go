@@ -40,14 +40,16 @@ func newAnswerer(mac [6]byte, v4, v6 netip.Addr, mtu int) *answerer {
 	}
 }
 
-// answer makes the reply to the first n bytes of buf in buf, and returns its
-// length; 0 is none. buf must have slack bytes or more, and at least n. Nothing
-// in it is trusted.
-func (a *answerer) answer(buf []byte, n int) (reply int) {
+// answer makes the reply to a packet of total bytes, of which the first n are in
+// buf, in buf, and returns its length; 0 is none. A packet that lies in one frame
+// has n = total; of any other, all headers have to be in buf, and if its reply is
+// longer than n, then that has the packet's length and goes on as the packet does.
+// buf must have slack bytes or more, and at least n. Nothing in it is trusted.
+func (a *answerer) answer(buf []byte, n, total int) (reply int) {
 	a.later, a.patient = false, false
 	a.count[framesIn]++
-	a.count[bytesIn] += uint64(n)
-	if n < 0 || n > len(buf) || len(buf) < slack || packet.Parse(buf[:n], &a.info) != packet.OK {
+	a.count[bytesIn] += uint64(total)
+	if n < 0 || n > len(buf) || len(buf) < slack || packet.ParseFirst(buf[:n], total, &a.info) != packet.OK {
 		a.count[badFrames]++
 		return 0
 	}

@@ -90,7 +90,7 @@ func exchange(tb testing.TB, a *answerer, frame []byte) ([]byte, packet.Info) {
 	tb.Helper()
 	buf := make([]byte, max(len(frame), slack))
 	copy(buf, frame)
-	n := a.answer(buf, len(frame))
+	n := a.answer(buf, len(frame), len(frame))
 	var info packet.Info
 	if n == 0 {
 		return nil, info
@@ -188,7 +188,7 @@ func TestDamage(t *testing.T) {
 	f := segment{port: 9, seq: isn, ack: isn, flags: ack, data: []byte("some bytes")}.frame()
 	f[len(f)-1] ^= 1
 	buf := append(f, make([]byte, slack)...)
-	n := newTestAnswerer().answer(buf, len(f))
+	n := newTestAnswerer().answer(buf, len(f), len(f))
 	var info packet.Info
 	if r := packet.Parse(buf[:n], &info); r != packet.OK {
 		t.Fatal(r)
@@ -375,13 +375,17 @@ func TestHostile(t *testing.T) {
 	g := hostile.New(1, hostile.Link{Target: ourMAC, Peer: peerMAC, MTU: 1500, Listen: 7000}, flows)
 	a := newTestAnswerer()
 	replies := 0
-	for range 200_000 {
+	for i := range 200_000 {
 		f := g.Next()
 		buf := make([]byte, max(len(f.Data), slack))
 		copy(buf, f.Data)
 		var info packet.Info
 		intact := packet.Parse(f.Data, &info) == packet.OK && packet.Verify(f.Data, &info, 0) == packet.OK
-		n := a.answer(buf, len(f.Data))
+		first := len(f.Data)
+		if i%2 != 0 && first > 2*slack {
+			first -= slack // the rest is in another frame
+		}
+		n := a.answer(buf[:max(first, slack):max(first, slack)], first, len(f.Data))
 		if n == 0 {
 			continue
 		}
@@ -403,6 +407,40 @@ func TestHostile(t *testing.T) {
 	}
 }
 
+// TestParts echoes packets of which only the beginning is in the first frame.
+func TestParts(t *testing.T) {
+	data := bytes.Repeat([]byte("parts"), 1000)
+	for family := range 2 {
+		s := segment{family: family, port: 9, seq: isn, ack: isn, flags: ack, data: data}
+		for name, f := range map[string][]byte{"tcp": s.frame(), "udp": udpFrame(family, data, false)} {
+			for _, first := range []int{100, slack, 3840} {
+				a := newTestAnswerer()
+				buf := make([]byte, max(first, slack))
+				copy(buf, f[:first])
+				n := a.answer(buf, first, len(f))
+				if n != len(f) {
+					t.Fatalf("%s: a reply of %d bytes to %d", name, n, len(f))
+				}
+				reply := append(buf[:first], f[first:]...)
+				var info packet.Info
+				r := packet.Parse(reply, &info)
+				if r == packet.OK {
+					r = packet.Verify(reply, &info, 0)
+				}
+				if r != packet.OK || info.DstPort != 9 || !bytes.Equal(reply[len(reply)-len(data):], data) {
+					t.Errorf("%s, %d bytes in the first frame: %v, %+v", name, first, r, info)
+				}
+			}
+		}
+		// One whose sum is left to hardware cannot be made whole.
+		s.partial = true
+		a := newTestAnswerer()
+		if n := a.answer(s.frame()[:slack:slack], slack, len(s.frame())); n != 0 || a.count[badFrames] != 1 {
+			t.Errorf("a reply of %d bytes, counted %v", n, a.count)
+		}
+	}
+}
+
 func BenchmarkAnswer(b *testing.B) {
 	for _, n := range []int{64, 1448} {
 		f := segment{port: 9, seq: isn, ack: isn, flags: ack | psh, data: make([]byte, n)}.frame()
@@ -412,7 +450,7 @@ func BenchmarkAnswer(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				copy(buf, f)
-				a.answer(buf, len(f))
+				a.answer(buf, len(f), len(f))
 			}
 		})
 	}

@@ -9,7 +9,9 @@
 // and wakes the kernel once per batch. Checksums of requests are not verified:
 // that of an echo is updated and not computed anew, so that the client finds
 // what was damaged on the way here. An idle queue that spins yields its CPU now
-// and then: these sched_yield calls are the only others it makes.
+// and then: these sched_yield calls are the only others it makes. Of a packet that
+// lies in several frames (XDP_USE_SG) the first, which has the headers, is looked
+// at and changed; the others are sent back as they came.
 //
 // # TCP without connections
 //

@@ -69,9 +69,6 @@ func open(cfg peer.Config) (_ *Floor, err error) {
 	if cfg.MTU == 0 {
 		cfg.MTU = dev.MTU
 	}
-	if cfg.MTU > maxMTU {
-		return nil, fmt.Errorf("floor: MTU of %d bytes, at most %d, since a packet has to be one frame here: %w", cfg.MTU, maxMTU, errors.ErrUnsupported)
-	}
 	if cfg.MTU > dev.MTU {
 		return nil, fmt.Errorf("floor: Config.MTU: %d bytes, %s has %d: %w", cfg.MTU, cfg.Interface, dev.MTU, syscall.EINVAL)
 	}
@@ -127,14 +124,9 @@ func check(cfg peer.Config) error {
 // minMTU is what every IPv4 host must take (RFC 791), in bytes.
 const minMTU = 576
 
-// maxMTU is what drivers take with an XDP program that wants each packet in one
-// frame, in bytes: a page less what the kernel keeps of it (veth_xdp_set,
-// drivers/net/veth.c).
-const maxMTU = 3500
-
 func (f *Floor) addQueue(id uint32, dev hostif.Interface, cfg peer.Config) error {
 	// A batch of replies in one system call, where the kernel can (6.17).
-	s, err := xsk.Open(xsk.Config{Interface: dev.Name, Queue: id, TXBudget: batch})
+	s, err := xsk.Open(xsk.Config{Interface: dev.Name, Queue: id, TXBudget: uint32(batch * chunksOf(f.mtu))})
 	if errors.Is(err, errors.ErrUnsupported) {
 		s, err = xsk.Open(xsk.Config{Interface: dev.Name, Queue: id})
 	}

@@ -108,9 +108,9 @@ var sizes = []int{1, 2, 63, 64, 65, 1023, 1024, 1447, 1448, 1449, 1460, 1461, 14
 
 func TestLabEcho(t *testing.T) {
 	for _, polling := range []string{"", "block"} {
-		for _, offloads := range []bool{false, true} {
-			t.Run(fmt.Sprintf("polling=%s/offloads=%v", polling, offloads), func(t *testing.T) {
-				l, f := serve(t, lab.Config{Offloads: offloads}, peer.Config{Polling: polling})
+		for _, c := range []lab.Config{{}, {Offloads: true}, {MTU: 9000}} {
+			t.Run(fmt.Sprintf("polling=%s/offloads=%v/mtu=%d", polling, c.Offloads, c.MTU), func(t *testing.T) {
+				l, f := serve(t, c, peer.Config{Polling: polling})
 				for _, network := range []string{"tcp", "udp"} {
 					for _, to := range []netip.Prefix{l.StackV4, l.StackV6} {
 						c := dial(t, l, network, to)
@@ -294,9 +294,12 @@ func TestLabRefused(t *testing.T) {
 // TestLabBulk has the kernel send to the sink and read from the source.
 func TestLabBulk(t *testing.T) {
 	const most = 8 << 20
-	for _, polling := range []string{"", "block"} {
-		t.Run("polling="+polling, func(t *testing.T) {
-			l, f := serve(t, lab.Config{}, peer.Config{Polling: polling})
+	for _, tc := range []struct {
+		polling string
+		mtu     int
+	}{{"", 1500}, {"block", 1500}, {"", 9000}, {"block", 9000}} {
+		t.Run(fmt.Sprintf("polling=%s/mtu=%d", tc.polling, tc.mtu), func(t *testing.T) {
+			l, f := serve(t, lab.Config{MTU: tc.mtu}, peer.Config{Polling: tc.polling})
 			for _, to := range []netip.Prefix{l.StackV4, l.StackV6} {
 				for _, n := range []int{0, 1, 1460, 1461, most - 1} {
 					if err := sendAll(dialPort(t, l, to, peer.SinkPort), n); err != nil {
@@ -322,7 +325,7 @@ func TestLabBulk(t *testing.T) {
 				t.Fatal(err)
 			}
 			m := f.Counters()
-			if m["bad_frames"] != 0 || m["unsent"] != 0 || m["tcp_resets"] == 0 || m["tcp_sent"] < 3*most/1460 {
+			if m["bad_frames"] != 0 || m["unsent"] != 0 || m["tcp_resets"] == 0 || m["tcp_sent"] < uint64(3*most/tc.mtu) {
 				t.Errorf("%v", m)
 			}
 		})

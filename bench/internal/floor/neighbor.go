@@ -62,7 +62,7 @@ const (
 func (a *answerer) solicitation(buf []byte) int {
 	const ip = packet.EthernetLen
 	l4, end := int(a.info.L4), int(a.info.End)
-	if l4 != ndAt || end < ndOption || buf[ndAt] != ndSolicitation || buf[ndAt+1] != 0 || buf[ip+7] != ndHopLimit {
+	if l4 != ndAt || end < ndOption || end > len(buf) || buf[ndAt] != ndSolicitation || buf[ndAt+1] != 0 || buf[ip+7] != ndHopLimit {
 		a.count[otherFrames]++
 		return 0
 	}

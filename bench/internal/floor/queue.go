@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/afxnet/afxnet/internal/packet"
 	"github.com/afxnet/afxnet/umem"
 	"github.com/afxnet/afxnet/xsk"
 )
@@ -35,7 +36,9 @@ type queue struct {
 	totals *totals
 
 	descs [batch]umem.Desc
-	held  reply // an ACK that the next frame of its flow may replace
+	parts []umem.Desc // of a frame that is being written, or sent back
+	bytes [][]byte    // the chunks of parts
+	held  reply       // an ACK that the next frame of its flow may replace
 }
 
 // reply is a frame to send.
@@ -44,6 +47,14 @@ type reply struct {
 	n    int // bytes; 0 is none
 	hash uint32
 }
+
+// chunksOf returns how many chunks a frame takes at an MTU.
+func chunksOf(mtu int) int {
+	return (packet.EthernetLen + mtu + defaultChunk - 1) / defaultChunk
+}
+
+// defaultChunk is the size in bytes of the chunks that xsk.Open makes.
+const defaultChunk = 4096
 
 func newQueue(s *xsk.Socket, a *answerer, block bool, t *totals) *queue {
 	q := &queue{answerer: a, sock: s, rx: s.RX(), tx: s.TX(), region: s.Region(), block: block, totals: t}
@@ -104,8 +115,8 @@ func (q *queue) poll() int {
 	n := q.rx.Receive(q.descs[:])
 	if n != 0 {
 		q.count[batches]++
-		for _, d := range q.descs[:n] {
-			q.frame(d)
+		for parts := range umem.Packets(q.descs[:n]) {
+			q.frame(parts)
 		}
 		if !q.patient {
 			q.sendHeld()
@@ -130,14 +141,10 @@ func (q *queue) pump() (n int) {
 	if f == nil {
 		return 0
 	}
-	for room := q.tx.Free(batch); n < min(room, batch) && f.ready(); n++ {
-		addr, chunk, ok := q.tx.Frame()
+	per := (len(f.frame) + q.region.ChunkSize() - 1) / q.region.ChunkSize()
+	for room := q.tx.Free(batch*per) / per; n < min(room, batch) && f.ready(); n++ {
+		length, ok := q.put(f, per)
 		if !ok {
-			break
-		}
-		length := f.next(chunk)
-		if !q.tx.Queue(addr, length) {
-			q.tx.Cancel(addr)
 			q.count[unsent]++
 			break
 		}
@@ -148,11 +155,50 @@ func (q *queue) pump() (n int) {
 	return n
 }
 
-// frame answers one received frame.
-func (q *queue) frame(d umem.Desc) {
-	n := int(d.Len)
+// put queues the next frame of a flow, which may take so many chunks; there is
+// room. It returns the frame's length.
+func (q *queue) put(f *flow, chunks int) (length int, ok bool) {
+	q.parts, q.bytes = q.parts[:0], q.bytes[:0]
+	for range chunks {
+		addr, chunk, ok := q.tx.Frame()
+		if !ok {
+			break
+		}
+		q.parts, q.bytes = append(q.parts, umem.Desc{Addr: addr}), append(q.bytes, chunk)
+	}
+	used := 0
+	if len(q.parts) == chunks {
+		length = f.next(q.bytes[0], q.bytes[1:]...)
+		for left := length; left > 0; used++ {
+			q.parts[used].Len = uint32(min(left, len(q.bytes[used])))
+			left -= int(q.parts[used].Len)
+		}
+		if ok = q.tx.QueueParts(q.parts[:used]); !ok {
+			used = 0
+		}
+	}
+	for _, d := range q.parts[used:] {
+		q.tx.Cancel(d.Addr)
+	}
+	return length, ok
+}
+
+// frame answers one received packet, which lies in one frame or several.
+func (q *queue) frame(parts []umem.Desc) {
+	d, total := parts[0], 0
+	for _, p := range parts {
+		total += int(p.Len)
+	}
 	buf := q.region.Bytes(umem.Desc{Addr: d.Addr, Len: max(d.Len, slack)})
-	r := reply{addr: d.Addr, n: q.answer(buf, n), hash: q.info.Hash}
+	r := reply{addr: d.Addr, n: q.answer(buf, int(d.Len), total), hash: q.info.Hash}
+	if r.n > len(buf) {
+		q.sendHeld()
+		q.sendBack(parts, r.n)
+		return
+	}
+	for _, p := range parts[1:] {
+		q.free(p.Addr)
+	}
 	if q.held.n != 0 && r.n != 0 && r.hash == q.held.hash {
 		q.count[tcpAcks]--
 		q.free(q.held.addr)
@@ -166,6 +212,32 @@ func (q *queue) frame(d umem.Desc) {
 		q.held = r
 	default:
 		q.send(r)
+	}
+}
+
+// sendBack queues the first n bytes of a packet in several frames, which lie in
+// more than one. Without room it is dropped, as by send.
+func (q *queue) sendBack(parts []umem.Desc, n int) {
+	used := 0
+	for left := n; left > 0; used++ {
+		parts[used].Len = min(parts[used].Len, uint32(left))
+		left -= int(parts[used].Len)
+	}
+	ok := q.tx.QueueParts(parts[:used])
+	if !ok {
+		q.tx.Flush()
+		q.tx.Reclaim()
+		ok = q.tx.QueueParts(parts[:used])
+	}
+	if ok {
+		q.count[framesOut]++
+		q.count[bytesOut] += uint64(n)
+	} else {
+		q.count[unsent]++
+		used = 0
+	}
+	for _, p := range parts[used:] {
+		q.free(p.Addr)
 	}
 }
 

@@ -158,7 +158,8 @@ func (a *answerer) header(buf []byte, seq, ack uint32, flags uint8, n int) int {
 func (a *answerer) segment(buf []byte, seq, ack uint32, flags uint8, n, data int) int {
 	be := binary.BigEndian
 	a.swapAddresses(buf)
-	t := setLength(buf, int(a.info.L3), int(a.info.L4), n+data)
+	setLength(buf, int(a.info.L3), int(a.info.L4), n+data)
+	t := buf[a.info.L4:][:n+data]
 	swapPorts(t)
 	be.PutUint32(t[tcpSeq:], seq)
 	be.PutUint32(t[tcpAck:], ack)
@@ -170,9 +171,8 @@ func (a *answerer) segment(buf []byte, seq, ack uint32, flags uint8, n, data int
 	return int(a.info.L4) + len(t)
 }
 
-// setLength makes the IP header at l3 say that n bytes follow from l4 on, and
-// returns these.
-func setLength(frame []byte, l3, l4, n int) []byte {
+// setLength makes the IP header at l3 say that n bytes follow from l4 on.
+func setLength(frame []byte, l3, l4, n int) {
 	be := binary.BigEndian
 	end := l4 + n
 	if frame[l3]>>4 == 4 {
@@ -182,7 +182,6 @@ func setLength(frame []byte, l3, l4, n int) []byte {
 	} else {
 		be.PutUint16(frame[l3+4:], uint16(end-l3-packet.IPv6Len))
 	}
-	return frame[l4:end]
 }
 
 // echo sends the segment in hand back with its data and sequence number. The
@@ -192,9 +191,14 @@ func setLength(frame []byte, l3, l4, n int) []byte {
 func (a *answerer) echo(buf []byte, ack uint32, flags uint8) int {
 	be := binary.BigEndian
 	l4, end := int(a.info.L4), int(a.info.End)
-	t := buf[l4:end]
+	t := buf[l4:a.info.Payload] // the header
 	field := be.Uint16(t[tcpChecksum:])
-	pseudo := a.pseudo(buf, len(t))
+	pseudo := a.pseudo(buf, end-l4)
+	partial := field == packet.Fold(pseudo)
+	if partial && end > len(buf) {
+		a.count[badFrames]++ // the rest is in other frames
+		return 0
+	}
 	changed := func() uint32 { // the words of the header that do
 		return uint32(be.Uint16(t[tcpAck:])) + uint32(be.Uint16(t[tcpAck+2:])) +
 			uint32(be.Uint16(t[tcpOffset:])) + uint32(be.Uint16(t[tcpWindow:])) + uint32(be.Uint16(t[tcpUrgent:]))
@@ -213,9 +217,9 @@ func (a *answerer) echo(buf []byte, ack uint32, flags uint8) int {
 	t[tcpOffset] &= 0xf0
 	be.PutUint16(t[tcpWindow:], window)
 	be.PutUint16(t[tcpUrgent:], 0)
-	if field == packet.Fold(pseudo) {
+	if partial {
 		be.PutUint16(t[tcpChecksum:], 0)
-		be.PutUint16(t[tcpChecksum:], ^packet.Fold(packet.Sum(t, pseudo)))
+		be.PutUint16(t[tcpChecksum:], ^packet.Fold(packet.Sum(buf[l4:end], pseudo)))
 	} else {
 		sum := uint32(^field) + uint32(^packet.Fold(before)) + changed()
 		be.PutUint16(t[tcpChecksum:], ^packet.Fold(sum))

@@ -12,18 +12,23 @@ import (
 func (a *answerer) udp(buf []byte) int {
 	l4, end := int(a.info.L4), int(a.info.End)
 	be := binary.BigEndian
-	dgram := buf[l4 : l4+int(be.Uint16(buf[l4+4:]))] // packet.Parse has checked it
-	pseudo := a.pseudo(buf, len(dgram))
-	if field := be.Uint16(dgram[6:]); field != 0 && field == packet.Fold(pseudo) {
-		be.PutUint16(dgram[6:], 0)
-		sum := ^packet.Fold(packet.Sum(dgram, pseudo))
+	h := buf[l4 : l4+packet.UDPLen]
+	length := int(be.Uint16(h[4:])) // packet.ParseFirst has checked it
+	pseudo := a.pseudo(buf, length)
+	if field := be.Uint16(h[6:]); field != 0 && field == packet.Fold(pseudo) {
+		if l4+length > len(buf) {
+			a.count[badFrames]++ // the rest is in other frames
+			return 0
+		}
+		be.PutUint16(h[6:], 0)
+		sum := ^packet.Fold(packet.Sum(buf[l4:l4+length], pseudo))
 		if sum == 0 {
 			sum = 0xffff // zero says that there is none (RFC 768)
 		}
-		be.PutUint16(dgram[6:], sum)
+		be.PutUint16(h[6:], sum)
 	}
 	a.swapAddresses(buf)
-	swapPorts(dgram)
+	swapPorts(h)
 	a.count[udpEchoes]++
 	return end
 }
