@@ -45,11 +45,7 @@ func (t *txQueue) begin(pkt *gstack.PacketBuffer) {
 		j.gather(headers)
 		if j.cut {
 			l4 := ethernetLen + int(pkt.GSOOptions.L3HdrLen)
-			mss := int(pkt.GSOOptions.MSS)
-			if pkt.GSOOptions.Type == gstack.GSONone {
-				mss = 0
-			}
-			r = j.cutter.Init(j.header[:headers], ethernetLen, l4, j.all, mss)
+			r = j.cutter.Init(j.header[:headers], ethernetLen, l4, j.all, frameData(pkt, headers-l4))
 		}
 	}
 	if r == packet.OK && j.size() > t.tx.MaxPacket() {

@@ -46,24 +46,15 @@ func (e *endpoint) Capabilities() gstack.LinkEndpointCapabilities {
 	return gstack.CapabilityResolutionRequired
 }
 
-// GSOMaxSize is the largest IP packet that netstack may hand over, in bytes. It
-// is such that the segments of a long write are whole frames, on IPv4: each that
-// is not ends with a short frame, which costs the kernel as much as a full one.
-// netstack leaves room for all TCP options in every frame.
+// GSOMaxSize is the largest IP packet that netstack may hand over, in bytes: see
+// [GSOSize]. This one is for IPv4 and for frames in which netstack leaves room for
+// all TCP options.
 func (e *endpoint) GSOMaxSize() uint32 {
-	mss := e.MTU() - header.IPv4MinimumSize - header.TCPHeaderMaximumSize
-	return (maxGSO-gsoReserve)/mss*mss + gsoReserve
+	return uint32(GSOSize(int(e.MTU()) - header.IPv4MinimumSize - header.TCPHeaderMaximumSize))
 }
 
 // SupportedGSO asks for large segments: the transmit path cuts them.
 func (e *endpoint) SupportedGSO() gstack.SupportedGSO { return gstack.HostGSOSupported }
-
-// maxGSO is the largest IP packet that can name its own length.
-const maxGSO = 65535
-
-// gsoReserve is how many bytes netstack's TCP leaves for headers, whatever they
-// need (sender.sendData in pkg/tcpip/transport/tcp/snd.go).
-const gsoReserve = header.TCPTotalHeaderMaximumSize + 1
 
 // Attach starts the pollers with the first dispatcher; nil detaches. It comes
 // under netstack's locks, which a poller may want, so it does not wait.

@@ -43,7 +43,7 @@ func TestInlineHeld(t *testing.T) {
 	in := &ow.s[1].fast.inline
 	processed := make(chan struct{}, 1)
 	inner := *in.p
-	in.p = &segments.Processor{Queue: inner.Queue, Acknowledge: inner.Acknowledge, Process: func(ep gstack.TransportEndpoint, d segments.Data, spawn func(func())) bool {
+	in.p = &segments.Processor{Queue: inner.Queue, Acknowledge: inner.Acknowledge, Fill: inner.Fill, Process: func(ep gstack.TransportEndpoint, d segments.Data, spawn func(func())) bool {
 		owes := inner.Process(ep, d, spawn)
 		select {
 		case processed <- struct{}{}:

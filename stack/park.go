@@ -51,6 +51,11 @@ type parker struct {
 	mu    sync.Mutex // guards the deadline; a leaf
 	due   time.Time  // when stopExpired is to be set; zero if never
 	timer *time.Timer
+
+	// dry says that the endpoint had nothing left when it was last asked, since
+	// the last park: to ask it again before the next wakeup is of no use.
+	// Guarded by the side's lock.
+	dry bool
 }
 
 func (p *parker) init(idle idler, mask waiter.EventMask) {
@@ -86,6 +91,7 @@ func (p *parker) park() {
 		p.idle.PollBeforePark(p)
 	}
 	<-p.sem
+	p.dry = false
 }
 
 // halt gives the waiting goroutine, and all that come later, a reason to give

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 )
 
 // moderateEvery is how many bytes are read between two looks at the size of
@@ -40,6 +41,7 @@ func (c *TCPConn) established(laddr, raddr net.Addr) {
 	_ = c.ep.SetSockOpt(&interval)
 	_ = c.ep.SetSockOptInt(tcpip.KeepaliveCountOption, keepAliveCount)
 	c.ep.SocketOptions().SetKeepAlive(true)
+	c.fillFrames()
 }
 
 // Read reads what has arrived, and waits if there is nothing. At the end of
@@ -70,11 +72,16 @@ func (c *TCPConn) read(b []byte) (int, error) {
 				return 0, err
 			}
 		}
+		if c.rd.dry && !c.rd.Woken() {
+			c.rd.park()
+			continue
+		}
 		c.in = sink{b: b}
 		_, terr := c.ep.Read(&c.in, tcpip.ReadOptions{})
 		n := c.in.n
 		c.in.b = nil // b is the caller's
 		if terr == nil {
+			c.rd.dry = n < len(b) && tcp.EndpointState(c.ep.State()) == tcp.StateEstablished
 			c.moderate(n)
 			return n, nil
 		}
@@ -178,7 +185,8 @@ func (c *TCPConn) send(b []byte) (int64, tcpip.Error) {
 		c.wr.idle.BeginBulk()
 	}
 	c.out.b = b
-	n, terr := c.ep.Write(&c.out, tcpip.WriteOptions{})
+	// If not atomic, netstack lets go of the endpoint while it copies.
+	n, terr := c.ep.Write(&c.out, tcpip.WriteOptions{Atomic: !bulk})
 	c.out.b = nil // b is the caller's
 	if bulk {
 		c.wr.idle.EndBulk()

@@ -4,6 +4,8 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/waiter"
+
+	"github.com/afxnet/afxnet/netdev"
 )
 
 // A tcpSocket is a socket over an endpoint of netstack.
@@ -36,6 +38,22 @@ func (k *tcpSocket) adopt(s *Stack, network string, ep tcpip.Endpoint, wq *waite
 	wq.EventRegister(&k.rd.entry)
 	wq.EventRegister(&k.wr.entry)
 	return nil
+}
+
+// fillFrames has netstack use, for data, the room that it leaves in every frame
+// for options that few have, if package stack/inline is there to do it. The
+// handshake must be over: it says which options there may be.
+func (k *tcpSocket) fillFrames() {
+	ep, ok := k.ep.(*tcp.Endpoint)
+	p := k.stack.fast.inline.p
+	if !ok || p == nil {
+		return
+	}
+	ep.LockUser()
+	if room, ok := p.Fill(ep, netdev.GSOSize); ok {
+		ep.SetOwner(netdev.OptionRoom(room))
+	}
+	ep.UnlockUser()
 }
 
 // end implements ender.

@@ -49,7 +49,7 @@ func init() {
 		segments.Offer(nil, fmt.Errorf("stack/inline: %s: %w: %w", module, shapeErr, errors.ErrUnsupported))
 		return
 	}
-	segments.Offer(&segments.Processor{Queue: queue, Process: process, Acknowledge: acknowledge}, err)
+	segments.Offer(&segments.Processor{Queue: queue, Process: process, Acknowledge: acknowledge, Fill: fill}, err)
 }
 
 // supported returns why the gVisor of a build cannot be used. The answer wraps

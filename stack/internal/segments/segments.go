@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 )
 
 // A Processor processes TCP segments on the goroutine that received them.
@@ -30,6 +31,13 @@ type Processor struct {
 	// Acknowledge sends the acknowledgement that an endpoint owes, if it still
 	// does, and tells whether. It may wait for a user of the endpoint.
 	Acknowledge func(ep gstack.TransportEndpoint) bool
+
+	// Fill makes the frames of a connection, whose endpoint the caller has
+	// locked, hold as much data as they can with the options that it has agreed
+	// to and that nearly all segments have. It tells for how many bytes of
+	// options they have room then, or that it has changed nothing. size returns
+	// the largest packet, in bytes, of a connection with such an MSS.
+	Fill func(ep *tcp.Endpoint, size func(mss int) int) (room int, ok bool)
 }
 
 // Data is what a segment with no flags but ACK and PSH brings.
