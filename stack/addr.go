@@ -1,7 +1,6 @@
 package stack
 
 import (
-	"context"
 	"net"
 	"net/netip"
 
@@ -30,43 +29,17 @@ func parseNetwork(name string) (network, error) {
 	return network{}, net.UnknownNetworkError(name)
 }
 
+// addr returns net's form of an address of the network's protocol.
+func (n network) addr(ap netip.AddrPort) net.Addr {
+	if n.proto == "tcp" {
+		return tcpAddr(ap)
+	}
+	return udpAddr(ap)
+}
+
 // admits reports whether a may be used with the network.
 func (n network) admits(a netip.Addr) bool {
 	return n.family == 0 || (n.family == '4') == a.Is4()
-}
-
-// resolve returns the address that a string means. The address of the result
-// is invalid if the string has no host, which is the wildcard for listening.
-// The errors are those of package net's resolver.
-func (s *Stack) resolve(ctx context.Context, n network, address string) (netip.AddrPort, error) {
-	host, service, err := net.SplitHostPort(address)
-	if err != nil {
-		return netip.AddrPort{}, err
-	}
-	port, err := net.DefaultResolver.LookupPort(ctx, n.name, service)
-	if err != nil {
-		return netip.AddrPort{}, err
-	}
-	var addr netip.Addr
-	switch host {
-	case "":
-		return netip.AddrPortFrom(addr, uint16(port)), nil
-	case "localhost":
-		addr = s.own(n.family, '4')
-		if !addr.IsValid() {
-			return netip.AddrPort{}, &net.AddrError{Err: errNoSuitable, Addr: host}
-		}
-	default:
-		addr, err = netip.ParseAddr(host)
-		if err != nil {
-			return netip.AddrPort{}, &net.DNSError{Err: "no resolver", Name: host}
-		}
-		addr = addr.Unmap()
-	}
-	if !n.admits(addr) {
-		return netip.AddrPort{}, &net.AddrError{Err: errNoSuitable, Addr: host}
-	}
-	return netip.AddrPortFrom(addr, uint16(port)), nil
 }
 
 // own returns the stack's first address of a family: that one, or if family is
@@ -116,8 +89,10 @@ func (s *Stack) listenable(n network, a netip.Addr) error {
 	switch {
 	case !a.IsValid():
 		return nil
-	case !n.admits(a):
-		return &net.AddrError{Err: errNoSuitable, Addr: a.String()}
+	case n.family == '4' && a.Is6():
+		return &net.AddrError{Err: errNotIPv4, Addr: a.String()}
+	case n.family == '6' && a.Is4() && !a.IsUnspecified():
+		return sysError("bind", &tcpip.ErrInvalidOptionValue{})
 	case a.Zone() != "" && a.Zone() != s.cfg.Interface:
 		return sysError("bind", &tcpip.ErrUnknownDevice{})
 	}

@@ -41,6 +41,20 @@ type Config struct {
 	// expire. None is usual.
 	Neighbors []Neighbor
 
+	// Nameservers are asked for names in place of those of the host's
+	// resolv.conf. At most 16; none is usual. Port 0 means 53.
+	//
+	// The stack asks by its own sockets: a nameserver on the host's loopback
+	// interface, such as 127.0.0.53 of systemd-resolved, is out of its reach, and
+	// if resolv.conf names that one and there are no Nameservers, look-ups fail
+	// and say so. (The nameservers that systemd-resolved asks are in
+	// /run/systemd/resolve/resolv.conf.)
+	//
+	// The first is asked until it fails, then the next, in a circle. A look-up
+	// asks as often as resolv.conf has nameservers, times its attempts: twice if
+	// it says nothing.
+	Nameservers []netip.AddrPort
+
 	// NoDuplicateCheck starts at once, without asking the link whether another
 	// host has one of the Addresses. The check takes 200 ms, see Open.
 	NoDuplicateCheck bool
@@ -114,6 +128,8 @@ func (p Profile) String() string {
 // Linux's if.h, less the final zero.
 const maxInterfaceName = 15
 
+const maxNameservers = 16
+
 // validate returns what is wrong with c: the field, its value and the rule.
 func (c *Config) validate() error {
 	if len(c.Interface) > maxInterfaceName {
@@ -154,6 +170,18 @@ func (c *Config) validate() error {
 		}
 		if len(n.HardwareAddr) != 6 || n.HardwareAddr[0]&1 != 0 {
 			return fmt.Errorf("stack: Config.Neighbors[%d].HardwareAddr: %v: not a unicast address of 6 bytes", i, n.HardwareAddr)
+		}
+	}
+	if len(c.Nameservers) > maxNameservers {
+		return fmt.Errorf("stack: Config.Nameservers: %d of them: at most %d", len(c.Nameservers), maxNameservers)
+	}
+	for i, n := range c.Nameservers {
+		why := wrongUnicast(n.Addr())
+		if zone := n.Addr().Zone(); why == "" && zone != "" && zone != c.Interface {
+			why = "its zone is not Interface"
+		}
+		if why != "" {
+			return fmt.Errorf("stack: Config.Nameservers[%d]: %v: %s", i, n, why)
 		}
 	}
 	if c.Profile != ProfileWAN && c.Profile != ProfileLAN {

@@ -3,6 +3,7 @@ package stack
 import (
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -16,6 +17,12 @@ func TestConfigErrors(t *testing.T) {
 		return Config{Interface: "eth0", Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.0.1/24")}}
 	}
 	addr, prefix := netip.MustParseAddr, netip.MustParsePrefix
+	nameservers := func(all ...string) (parsed []netip.AddrPort) {
+		for _, a := range all {
+			parsed = append(parsed, netip.MustParseAddrPort(a))
+		}
+		return parsed
+	}
 	mac := net.HardwareAddr{2, 0, 0, 0, 0, 1}
 	for _, tc := range []struct {
 		change func(*Config)
@@ -54,6 +61,11 @@ func TestConfigErrors(t *testing.T) {
 		{func(c *Config) { c.Neighbors = []Neighbor{{addr("10.0.0.2"), mac}} }, ""},
 		{func(c *Config) { c.Neighbors = []Neighbor{{addr("10.0.0.2"), mac[:5]}} }, "stack: Config.Neighbors[0].HardwareAddr"},
 		{func(c *Config) { c.Neighbors = []Neighbor{{netip.Addr{}, mac}} }, "stack: Config.Neighbors[0].Addr"},
+		{func(c *Config) { c.Nameservers = nameservers("10.0.0.2:53", "[fe80::1%eth0]:0") }, ""},
+		{func(c *Config) { c.Nameservers = nameservers("10.0.0.2:53", "127.0.0.53:53") }, "stack: Config.Nameservers[1]: 127.0.0.53:53: loopback address"},
+		{func(c *Config) { c.Nameservers = nameservers("[fe80::1%eth1]:53") }, "its zone"},
+		{func(c *Config) { c.Nameservers = make([]netip.AddrPort, 1) }, "not an address"},
+		{func(c *Config) { c.Nameservers = slices.Repeat(nameservers("10.0.0.2:53"), 17) }, "stack: Config.Nameservers: 17 of them: at most 16"},
 		{func(c *Config) { c.Profile = 7 }, "stack: Config.Profile: Profile(7)"},
 	} {
 		c := good()

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"sync/atomic"
+	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
@@ -15,80 +16,28 @@ func (s *Stack) Dial(network, address string) (net.Conn, error) {
 	return s.DialContext(context.Background(), network, address)
 }
 
-// DialContext connects to an address, as net.Dialer.DialContext does. The
-// network is "tcp", "tcp4", "tcp6", "udp", "udp4" or "udp6". The host of the
-// address is a literal; "localhost", none, and the wildcard mean the stack
-// itself. Other names are not resolved.
-//
-// The connection is a *TCPConn or a *UDPConn. The error is a *net.OpError:
-// errors.Is tells ECONNREFUSED, ECONNRESET, ENETUNREACH, EHOSTUNREACH,
-// ETIMEDOUT, EADDRNOTAVAIL, ENETDOWN, context.Canceled,
-// context.DeadlineExceeded and net.ErrClosed (the stack was closed) apart.
+// DialTimeout acts like Dial, and gives up after a time that is not zero, which
+// includes the look-up of a name.
+func (s *Stack) DialTimeout(network, address string, timeout time.Duration) (net.Conn, error) {
+	return (&Dialer{Stack: s, Timeout: timeout}).Dial(network, address)
+}
+
+// DialContext connects to an address, as a Dialer without settings does: see
+// Dialer.DialContext.
 func (s *Stack) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
-	n, err := parseNetwork(network)
-	if err == nil && address == "" {
-		err = errMissingAddress
-	}
-	var to netip.AddrPort
-	if err == nil {
-		to, err = s.resolve(ctx, n, address)
-	}
-	if err != nil {
-		return nil, opError("dial", network, nil, nil, err)
-	}
-	// A nil *TCPConn must not become a net.Conn.
-	if n.proto == "tcp" {
-		if c, err := s.dialTCP(ctx, n, netip.AddrPort{}, to); err == nil {
-			return c, nil
-		} else {
-			return nil, err
-		}
-	}
-	if c, err := s.dialUDP(n, netip.AddrPort{}, to); err == nil {
-		return c, nil
-	} else {
-		return nil, err
-	}
+	return (&Dialer{Stack: s}).DialContext(ctx, network, address)
 }
 
 // DialTCP acts like DialContext for TCP networks, from a local address if
 // laddr is not nil.
 func (s *Stack) DialTCP(ctx context.Context, network string, laddr, raddr *net.TCPAddr) (*TCPConn, error) {
-	n, err := parseNetwork(network)
-	switch {
-	case err == nil && n.proto != "tcp":
-		err = net.UnknownNetworkError(network)
-	case err == nil && raddr == nil:
-		err = errMissingAddress
-	}
-	if err != nil {
-		return nil, opError("dial", network, opAddr(laddr), opAddr(raddr), err)
-	}
-	var from netip.AddrPort
-	if laddr != nil {
-		from = laddr.AddrPort()
-	}
-	return s.dialTCP(ctx, n, from, raddr.AddrPort())
+	return (&Dialer{Stack: s}).dialTCP(ctx, network, laddr, raddr)
 }
 
 // DialUDP acts like DialContext for UDP networks, from a local address if
 // laddr is not nil.
 func (s *Stack) DialUDP(network string, laddr, raddr *net.UDPAddr) (*UDPConn, error) {
-	n, err := parseNetwork(network)
-	switch {
-	case err == nil && n.proto != "udp":
-		err = net.UnknownNetworkError(network)
-	case err == nil && raddr == nil:
-		err = errMissingAddress
-	}
-	if err != nil {
-		return nil, opError("dial", network, opAddr(laddr), opAddr(raddr), err)
-	}
-	var from netip.AddrPort
-	if laddr != nil {
-		from = laddr.AddrPort()
-	}
-	return s.dialUDP(n, from, raddr.AddrPort())
+	return (&Dialer{Stack: s}).dialUDP(context.Background(), network, laddr, raddr)
 }
 
 // opAddr returns a as an interface that is nil if a is.
@@ -102,44 +51,62 @@ func opAddr[T any, P interface {
 	return a
 }
 
-func (s *Stack) dialTCP(ctx context.Context, n network, from, to netip.AddrPort) (*TCPConn, error) {
-	c := &TCPConn{}
-	var source net.Addr
-	if from.IsValid() {
-		source = tcpAddr(from)
-	}
-	to, err := s.destination(n, to)
-	raddr := net.Addr(tcpAddr(to))
-	fail := func(err error) (*TCPConn, error) {
-		return nil, opError("dial", n.name, source, raddr, err)
-	}
+// dialTCP connects two addresses. The error is what an OpError is to be put
+// around.
+func (s *Stack) dialTCP(ctx context.Context, n network, from, to netip.AddrPort, probe net.KeepAliveConfig) (*TCPConn, error) {
+	to, err := s.peer(n, from, to)
 	if err != nil {
-		return fail(err)
+		return nil, err
 	}
 	if err := ctx.Err(); err != nil {
-		return fail(contextError(err))
+		return nil, contextError(err)
 	}
+	c := &TCPConn{}
 	proto := familyOf(to.Addr())
 	if err := c.open(s, n.name, proto, true); err != nil {
-		return fail(err)
+		return nil, err
 	}
 	if err := c.connect(ctx, from, to); err != nil {
 		c.close()
-		return fail(err)
+		return nil, err
 	}
-	c.established(tcpAddr(s.localAddr(c.ep, proto)), tcpAddr(to))
+	c.established(tcpAddr(s.localAddr(c.ep, proto)), tcpAddr(to), probe)
 	return c, nil
+}
+
+// peer returns where to connect to. The errors for addresses that do not go with
+// each other are those of Linux, where package net asks it: there an IPv4 address
+// is mapped if the other is not IPv4.
+func (s *Stack) peer(n network, from, to netip.AddrPort) (netip.AddrPort, error) {
+	f, t := from.Addr().Unmap(), to.Addr().Unmap()
+	for _, a := range []netip.Addr{f, t} {
+		if n.family == '4' && a.Is6() {
+			return to, &net.AddrError{Err: errNotIPv4, Addr: a.String()}
+		}
+	}
+	switch anyFrom, anyTo := wildcard(f), wildcard(t); {
+	case n.family == '6' && f.Is4() && !anyFrom:
+		return to, sysError("bind", &tcpip.ErrInvalidOptionValue{})
+	case n.family == '6' && t.Is4() && !anyTo:
+		return to, sysError("connect", &tcpip.ErrNetworkUnreachable{})
+	case anyFrom: // goes with everything
+	case anyTo && f.Is4():
+		n.family = '4'
+	case anyTo:
+		n.family = '6'
+	case f.Is4() && t.Is6():
+		return to, sysError("connect", &tcpip.ErrAddressFamilyNotSupported{})
+	case f.Is6() && t.Is4():
+		return to, sysError("connect", &tcpip.ErrNetworkUnreachable{})
+	}
+	return s.destination(n, to)
 }
 
 // dialFrom returns the local address to bind to before a socket connects, if
 // from says one.
-func dialFrom(from, to netip.AddrPort) (local netip.AddrPort, bound bool, err error) {
+func dialFrom(from netip.AddrPort) (local netip.AddrPort, bound bool) {
 	local = netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
-	a := local.Addr()
-	if a.IsValid() && !a.IsUnspecified() && a.Is4() != to.Addr().Is4() {
-		return local, false, &net.AddrError{Err: "mismatched local address type", Addr: a.String()}
-	}
-	return local, a.IsValid() || local.Port() != 0, nil
+	return local, local.IsValid() || local.Port() != 0
 }
 
 // connect starts the handshake and waits for its end. It holds the lock of
@@ -147,11 +114,7 @@ func dialFrom(from, to netip.AddrPort) (local netip.AddrPort, bound bool, err er
 func (k *tcpSocket) connect(ctx context.Context, from, to netip.AddrPort) error {
 	k.wr.mu.Lock()
 	defer k.wr.mu.Unlock()
-	local, bound, err := dialFrom(from, to)
-	if err != nil {
-		return err
-	}
-	if bound {
+	if local, bound := dialFrom(from); bound {
 		if terr := k.ep.Bind(fullAddress(local)); terr != nil {
 			return k.callErr(&k.wr.parker, "bind", terr)
 		}
@@ -204,30 +167,26 @@ func (k *tcpSocket) handshake(to tcpip.FullAddress, quit func() error) error {
 	}
 }
 
-func (s *Stack) dialUDP(n network, from, to netip.AddrPort) (*UDPConn, error) {
-	c := &UDPConn{}
-	var source net.Addr
-	if from.IsValid() {
-		source = udpAddr(from)
-	}
-	to, err := s.destination(n, to)
-	raddr := udpAddr(to)
-	fail := func(err error) (*UDPConn, error) {
-		return nil, opError("dial", n.name, source, raddr, err)
-	}
+// dialUDP does for UDP what dialTCP does for TCP. It does not wait.
+func (s *Stack) dialUDP(ctx context.Context, n network, from, to netip.AddrPort) (*UDPConn, error) {
+	to, err := s.peer(n, from, to)
 	if err != nil {
-		return fail(err)
+		return nil, err
 	}
+	if err := ctx.Err(); err != nil {
+		return nil, contextError(err)
+	}
+	c := &UDPConn{}
 	c.family = familyOf(to.Addr())
 	if err := c.open(s, n.name); err != nil {
-		return fail(err)
+		return nil, err
 	}
 	if err := c.connect(from, to); err != nil {
 		c.close()
-		return fail(err)
+		return nil, err
 	}
 	c.connected = true
-	c.laddr, c.raddr = udpAddr(c.udp.localAddr(c.family)), raddr
+	c.laddr, c.raddr = udpAddr(c.udp.localAddr(c.family)), udpAddr(to)
 	return c, nil
 }
 
@@ -238,11 +197,7 @@ func (c *UDPConn) connect(from, to netip.AddrPort) error {
 	if err := c.why(&c.wr.parker); err != nil {
 		return err
 	}
-	local, bound, err := dialFrom(from, to)
-	if err != nil {
-		return err
-	}
-	if bound {
+	if local, bound := dialFrom(from); bound {
 		if terr := c.udp.bind(fullAddress(local), c.family); terr != nil {
 			return c.callErr(&c.wr.parker, "bind", terr)
 		}

@@ -1,7 +1,8 @@
 // Package stack is a TCP/IP stack of the program's own on a network interface,
 // with the sockets of package net: Dial, Listen and ListenPacket give net.Conn,
-// net.Listener and net.PacketConn, and code that takes those needs no change.
-// Packets do not pass through the kernel's stack.
+// net.Listener and net.PacketConn, and code that takes those needs no change. A
+// Dialer and a ListenConfig have the fields of net's, and a Stack besides. Packets
+// do not pass through the kernel's stack.
 //
 //	application goroutines        TCPConn, TCPListener, UDPConn
 //	        |  Read copies out       ^
@@ -42,19 +43,36 @@
 //	syscall.ENETDOWN         the device is gone
 //	context.Canceled         the context of a dial was canceled
 //	*net.AddrError           a bad address or port
-//	*net.DNSError            a host name: this version has no resolver
+//	*net.DNSError            a name was not found, or nobody could be asked
+//	errors.ErrUnsupported    a Dialer or ListenConfig has a Control function
 //
 // Addresses of a connection can be asked for at any time, also after it was
 // reset or closed.
+//
+// # Names
+//
+// Names are looked up by Go's own resolver, over the stack's sockets: see
+// Stack.Resolver. It reads the hosts file and resolv.conf of the host, which is
+// right where the stack's network knows the same nameservers, and no use where
+// resolv.conf names one on the host's loopback interface, as systemd-resolved has
+// it: look-ups then fail with an error that says so, and Config.Nameservers is the
+// remedy. A Dialer with net.DefaultResolver looks up names by the kernel's sockets.
+//
+// "localhost" and no host mean the stack's own addresses, whatever the hosts file
+// says. The addresses of a name are tried in the order of RFC 6724 with the routes
+// of the stack, and both families at once if the first is slow (RFC 6555).
 //
 // # Differences from package net
 //
 // The types are not those of package net, which are concrete: code that
 // asserts *net.TCPConn does not find it. There are no file descriptors, so no
-// SyscallConn and no File. Loopback addresses are not reachable, since there
-// is no loopback interface: "localhost" means the stack's own first address.
+// SyscallConn and no File, and nothing for a Control function to be called with.
+// Loopback addresses are not reachable, since there is no loopback interface.
 // A source address that is IPv4 is given as IPv4, never mapped to IPv6. After
-// a reset every Read reports it, not only the first.
+// a reset every Read reports it, not only the first. The ConnectStart and
+// ConnectDone of net/http/httptrace are not called: package net has private means
+// for that; DNSStart and DNSDone are. When a dial returns, its attempts that did
+// not win are over; in package net they end soon after.
 //
 // # What it is not for
 //

@@ -102,7 +102,25 @@ func isWouldBlock(err tcpip.Error) bool {
 // Texts that package net has for these cases.
 var errMissingAddress = errors.New("missing address")
 
-const errNoSuitable = "no suitable address found"
+const (
+	errNoSuitable = "no suitable address found"
+	errNotIPv4    = "non-IPv4 address"
+)
+
+// errNoStack is the error of a Dialer or ListenConfig without its Stack.
+func errNoStack(of string) error {
+	return fmt.Errorf("stack: %s.Stack: nil: set it to a stack that is open", of)
+}
+
+// An unsupportedError names a field that has no meaning here, but has one in
+// package net.
+type unsupportedError string
+
+func (e unsupportedError) Error() string {
+	return "stack: " + string(e) + ": not nil: sockets of a stack have no file descriptor"
+}
+
+func (unsupportedError) Is(target error) bool { return target == errors.ErrUnsupported }
 
 // downError is the error of every operation while the device is gone.
 type downError struct{ cause error }

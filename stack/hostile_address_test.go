@@ -2,7 +2,8 @@ package stack
 
 import (
 	"context"
-	"net/netip"
+	"errors"
+	"net"
 	"testing"
 )
 
@@ -17,27 +18,32 @@ func FuzzAddress(f *testing.F) {
 			f.Add(i, a)
 		}
 	}
-	s := &Stack{own4: netip.MustParseAddr(addrA), own6: netip.MustParseAddr(addrA6)}
+	s := newPair(f).a
+	nobody := &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) {
+		return nil, errors.New("no network")
+	}}
 	names := []string{"tcp", "tcp4", "tcp6", "udp", "udp4", "udp6", "unix", ""}
 	f.Fuzz(func(t *testing.T, which uint8, address string) {
 		n, err := parseNetwork(names[int(which)%len(names)])
 		if err != nil {
 			return
 		}
-		ap, err := s.resolve(context.Background(), n, address)
+		all, err := s.resolve(context.Background(), nobody, n, address)
 		if err != nil {
 			return
 		}
-		a := ap.Addr()
-		if a.IsValid() && (a.Is4In6() || !n.admits(a)) {
-			t.Fatalf("%s %q: %v", n.name, address, ap)
-		}
-		if !a.IsValid() {
-			return
-		}
-		again, err := s.resolve(context.Background(), n, ap.String())
-		if err != nil || again != ap {
-			t.Fatalf("%s %q is %v, which is %v, %v", n.name, address, ap, again, err)
+		for _, ap := range all {
+			a := ap.Addr()
+			if a.IsValid() && (a.Is4In6() || !n.admits(a)) {
+				t.Fatalf("%s %q: %v", n.name, address, ap)
+			}
+			if !a.IsValid() {
+				continue
+			}
+			again, err := s.resolve(context.Background(), nobody, n, ap.String())
+			if err != nil || again[0] != ap {
+				t.Fatalf("%s %q is %v, which is %v, %v", n.name, address, ap, again, err)
+			}
 		}
 	})
 }

@@ -11,21 +11,10 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
 )
 
-// Listen announces a TCP service on an address of the stack, as net.Listen
-// does. The network is "tcp", "tcp4" or "tcp6". Without a host, or with a
-// wildcard, "tcp" takes both families if the stack has both. The listener is
-// a *TCPListener. The error is a *net.OpError: errors.Is tells EADDRINUSE,
-// EADDRNOTAVAIL and net.ErrClosed (the stack was closed) apart.
+// Listen announces a TCP service on an address of the stack, as a ListenConfig
+// without settings does: see ListenConfig.Listen.
 func (s *Stack) Listen(network, address string) (net.Listener, error) {
-	n, at, err := s.listenAddr("tcp", network, address)
-	if err != nil {
-		return nil, err
-	}
-	if l, err := s.listenTCP(n, at); err == nil {
-		return l, nil
-	} else {
-		return nil, err
-	}
+	return (&ListenConfig{Stack: s}).Listen(context.Background(), network, address)
 }
 
 // ListenTCP acts like Listen. If laddr is nil the port is chosen.
@@ -40,22 +29,17 @@ func (s *Stack) ListenTCP(network string, laddr *net.TCPAddr) (*TCPListener, err
 	if laddr == nil {
 		laddr = &net.TCPAddr{}
 	}
-	return s.listenTCP(n, laddr.AddrPort())
+	l, err := s.listenTCP(n, laddr.AddrPort(), &ListenConfig{})
+	if err != nil {
+		return nil, opError("listen", network, nil, laddr, err)
+	}
+	return l, nil
 }
 
-// ListenPacket opens a UDP socket on an address of the stack, as
-// net.ListenPacket does. The network is "udp", "udp4" or "udp6". The socket is
-// a *UDPConn.
+// ListenPacket opens a UDP socket on an address of the stack: see
+// ListenConfig.ListenPacket.
 func (s *Stack) ListenPacket(network, address string) (net.PacketConn, error) {
-	n, at, err := s.listenAddr("udp", network, address)
-	if err != nil {
-		return nil, err
-	}
-	if c, err := s.listenUDP(n, at); err == nil {
-		return c, nil
-	} else {
-		return nil, err
-	}
+	return (&ListenConfig{Stack: s}).ListenPacket(context.Background(), network, address)
 }
 
 // ListenUDP acts like ListenPacket. If laddr is nil the port is chosen.
@@ -70,49 +54,38 @@ func (s *Stack) ListenUDP(network string, laddr *net.UDPAddr) (*UDPConn, error) 
 	if laddr == nil {
 		laddr = &net.UDPAddr{}
 	}
-	return s.listenUDP(n, laddr.AddrPort())
-}
-
-// listenAddr parses what Listen and ListenPacket are given.
-func (s *Stack) listenAddr(proto, name, address string) (n network, at netip.AddrPort, err error) {
-	n, err = parseNetwork(name)
-	if err == nil && address != "" {
-		at, err = s.resolve(context.Background(), n, address)
-	}
-	if err == nil && n.proto != proto {
-		err = &net.AddrError{Err: "unexpected address type", Addr: address}
-	}
+	c, err := s.listenUDP(n, laddr.AddrPort())
 	if err != nil {
-		return n, at, opError("listen", name, nil, nil, err)
+		return nil, opError("listen", network, nil, laddr, err)
 	}
-	return n, at, nil
+	return c, nil
 }
 
-func (s *Stack) listenTCP(n network, at netip.AddrPort) (*TCPListener, error) {
+// listenTCP listens as lc says, but for its Stack. The error is what an OpError is
+// to be put around.
+func (s *Stack) listenTCP(n network, at netip.AddrPort, lc *ListenConfig) (*TCPListener, error) {
 	at = netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
-	fail := func(err error) (*TCPListener, error) {
-		return nil, opError("listen", n.name, nil, tcpAddr(at), err)
-	}
 	if err := s.listenable(n, at.Addr()); err != nil {
-		return fail(err)
+		return nil, err
 	}
 	for {
 		l, err := s.bindListener(n, at)
 		if err != nil {
-			return fail(err)
+			return nil, err
 		}
+		l.probe = keepAlive(lc.KeepAlive, lc.KeepAliveConfig)
 		if !s.ports.take(l.claim) {
 			l.claim = nil
 			l.Close()
 			if at.Port() == 0 {
 				continue // netstack chose a port that is taken in part
 			}
-			return fail(sysError("bind", &tcpip.ErrPortInUse{}))
+			return nil, sysError("bind", &tcpip.ErrPortInUse{})
 		}
-		if terr := l.ep.Listen(listenBacklog); terr != nil {
+		if terr := l.ep.Listen(lc.backlog()); terr != nil {
 			err := l.callErr(&l.rd.parker, "listen", terr)
 			l.Close()
-			return fail(err)
+			return nil, err
 		}
 		return l, nil
 	}
@@ -139,23 +112,21 @@ func (s *Stack) bindListener(n network, at netip.AddrPort) (*TCPListener, error)
 	return l, nil
 }
 
+// listenUDP does for UDP what listenTCP does for TCP.
 func (s *Stack) listenUDP(n network, at netip.AddrPort) (*UDPConn, error) {
 	c := &UDPConn{}
 	at = netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
-	fail := func(err error) (*UDPConn, error) {
-		return nil, opError("listen", n.name, nil, udpAddr(at), err)
-	}
 	if err := s.listenable(n, at.Addr()); err != nil {
-		return fail(err)
+		return nil, err
 	}
 	proto, v6only := s.listenFamily(n, at.Addr())
 	c.family, c.dual = proto, proto == ipv6.ProtocolNumber && !v6only
 	if err := c.open(s, n.name); err != nil {
-		return fail(err)
+		return nil, err
 	}
 	if err := c.listen(at); err != nil {
 		c.close()
-		return fail(err)
+		return nil, err
 	}
 	c.laddr = udpAddr(c.udp.localAddr(proto))
 	return c, nil
@@ -187,6 +158,8 @@ func (c *UDPConn) listen(at netip.AddrPort) error {
 type TCPListener struct {
 	tcpSocket
 	claim *claim // nil before it is taken
+
+	probe net.KeepAliveConfig // of accepted connections
 }
 
 // Accept returns the next connection, a *TCPConn. It waits for one. After
@@ -209,7 +182,7 @@ func (l *TCPListener) AcceptTCP() (*TCPConn, error) {
 		return nil, opError("accept", l.net, nil, l.laddr, err)
 	}
 	local := l.stack.localAddr(ep, 0)
-	c.established(tcpAddr(local), tcpAddr(raddr))
+	c.established(tcpAddr(local), tcpAddr(raddr), l.probe)
 	return c, nil
 }
 

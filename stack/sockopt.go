@@ -52,36 +52,47 @@ func (c *TCPConn) SetKeepAlivePeriod(d time.Duration) error {
 // package net gives to the fields: 0 is the default (15 s, 15 s, 9), below 0
 // leaves the value as it is.
 func (c *TCPConn) SetKeepAliveConfig(config net.KeepAliveConfig) error {
-	return c.set(func() tcpip.Error {
-		if d := config.Idle; d >= 0 {
-			if d == 0 {
-				d = keepAliveIdle
-			}
-			idle := tcpip.KeepaliveIdleOption(d)
-			if terr := c.ep.SetSockOpt(&idle); terr != nil {
-				return terr
-			}
+	return c.set(func() tcpip.Error { return c.setProbes(config) })
+}
+
+func (c *TCPConn) setProbes(config net.KeepAliveConfig) tcpip.Error {
+	if d := config.Idle; d >= 0 {
+		if d == 0 {
+			d = keepAliveIdle
 		}
-		if d := config.Interval; d >= 0 {
-			if d == 0 {
-				d = keepAliveInterval
-			}
-			interval := tcpip.KeepaliveIntervalOption(d)
-			if terr := c.ep.SetSockOpt(&interval); terr != nil {
-				return terr
-			}
+		idle := tcpip.KeepaliveIdleOption(d)
+		if terr := c.ep.SetSockOpt(&idle); terr != nil {
+			return terr
 		}
-		if n := config.Count; n >= 0 {
-			if n == 0 {
-				n = keepAliveCount
-			}
-			if terr := c.ep.SetSockOptInt(tcpip.KeepaliveCountOption, n); terr != nil {
-				return terr
-			}
+	}
+	if d := config.Interval; d >= 0 {
+		if d == 0 {
+			d = keepAliveInterval
 		}
-		c.ep.SocketOptions().SetKeepAlive(config.Enable)
-		return nil
-	})
+		interval := tcpip.KeepaliveIntervalOption(d)
+		if terr := c.ep.SetSockOpt(&interval); terr != nil {
+			return terr
+		}
+	}
+	if n := config.Count; n >= 0 {
+		if n == 0 {
+			n = keepAliveCount
+		}
+		if terr := c.ep.SetSockOptInt(tcpip.KeepaliveCountOption, n); terr != nil {
+			return terr
+		}
+	}
+	c.ep.SocketOptions().SetKeepAlive(config.Enable)
+	return nil
+}
+
+// keepAlive returns what KeepAlive and KeepAliveConfig of a Dialer or ListenConfig
+// mean together.
+func keepAlive(idle time.Duration, config net.KeepAliveConfig) net.KeepAliveConfig {
+	if !config.Enable && idle >= 0 {
+		return net.KeepAliveConfig{Enable: true, Idle: idle}
+	}
+	return config
 }
 
 // SetReadBuffer fixes the size of the receive buffer in bytes; it no longer

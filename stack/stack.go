@@ -33,6 +33,8 @@ type Stack struct {
 
 	inlineErr error // why stack/inline is imported and not used
 
+	resolver resolver
+
 	link      gstack.LinkEndpoint
 	closeLink func() error   // frees the device; nil: nothing to free
 	dev       *netdev.Device // what link is part of; nil if the caller keeps it
@@ -70,8 +72,10 @@ func newBare(cfg Config, link gstack.LinkEndpoint, qdisc gstack.QueueingDiscipli
 	cfg.Gateways = slices.Clone(cfg.Gateways)
 	cfg.Routes = slices.Clone(cfg.Routes)
 	cfg.Neighbors = slices.Clone(cfg.Neighbors)
+	cfg.Nameservers = withPorts(cfg.Nameservers)
 
 	s := &Stack{cfg: cfg, idle: idle, link: link}
+	s.resolver.init(s)
 	s.fast.guard = &s.guard
 	s.fast.off.Store(cfg.NoFastIP)
 	var err error

@@ -32,15 +32,11 @@ type TCPConn struct {
 }
 
 // established completes a connection whose handshake is over.
-func (c *TCPConn) established(laddr, raddr net.Addr) {
+func (c *TCPConn) established(laddr, raddr net.Addr, probe net.KeepAliveConfig) {
 	c.laddr, c.raddr = laddr, raddr
-	idle := tcpip.KeepaliveIdleOption(keepAliveIdle)
-	interval := tcpip.KeepaliveIntervalOption(keepAliveInterval)
-	// These options are known to the endpoint and cannot fail.
-	_ = c.ep.SetSockOpt(&idle)
-	_ = c.ep.SetSockOpt(&interval)
-	_ = c.ep.SetSockOptInt(tcpip.KeepaliveCountOption, keepAliveCount)
-	c.ep.SocketOptions().SetKeepAlive(true)
+	if probe.Enable {
+		_ = c.setProbes(probe) // known to the endpoint: it cannot fail
+	}
 	c.fillFrames()
 }
 
