@@ -9,7 +9,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
 )
 
-// nicID is the stack's only interface.
+// nicID is the stack's interface to the link.
 const nicID tcpip.NICID = 1
 
 // A network is a parsed network name.
@@ -56,16 +56,17 @@ func (s *Stack) own(family, prefer byte) netip.Addr {
 }
 
 // destination returns where to send for an address that a caller has given.
-// No address and the wildcard mean the stack itself, as with package net.
+// No address and the wildcard mean the stack itself by its loopback address, as
+// with package net.
 func (s *Stack) destination(n network, to netip.AddrPort) (netip.AddrPort, error) {
 	addr := to.Addr().Unmap()
 	switch {
 	case !addr.IsValid():
-		addr = s.own(n.family, '4')
+		addr = s.loopbackOf(n.family, '4')
 	case addr.IsUnspecified() && addr.Is6():
-		addr = s.own(n.family, '6')
+		addr = s.loopbackOf(n.family, '6')
 	case addr.IsUnspecified():
-		addr = s.own(n.family, '4')
+		addr = s.loopbackOf(n.family, '4')
 	}
 	if !addr.IsValid() {
 		return netip.AddrPort{}, &net.AddrError{Err: errNoSuitable, Addr: "localhost"}
@@ -73,7 +74,7 @@ func (s *Stack) destination(n network, to netip.AddrPort) (netip.AddrPort, error
 	if !n.admits(addr) {
 		return netip.AddrPort{}, &net.AddrError{Err: errNoSuitable, Addr: addr.String()}
 	}
-	if addr.IsLoopback() {
+	if addr.IsLoopback() && !s.reaches(addr) {
 		// Netstack would send it out by the default route.
 		return netip.AddrPort{}, sysError("connect", &tcpip.ErrNetworkUnreachable{})
 	}
@@ -135,11 +136,14 @@ func fullAddress(ap netip.AddrPort) tcpip.FullAddress {
 		return full
 	}
 	full.Addr = tcpipAddr(a)
-	if a.IsMulticast() || a.IsLinkLocalUnicast() && a.Is6() {
+	if a.IsMulticast() || a.IsLinkLocalUnicast() && a.Is6() || a == broadcast4 {
 		full.NIC = nicID
 	}
 	return full
 }
+
+// broadcast4 is every host on the link.
+var broadcast4 = netip.AddrFrom4([4]byte{255, 255, 255, 255})
 
 func tcpipAddr(a netip.Addr) tcpip.Address {
 	if a.Is4() {

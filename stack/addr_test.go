@@ -71,8 +71,8 @@ func TestDialErrors(t *testing.T) {
 		{"tcp", "192.0.2.1:9", syscall.ENETUNREACH},
 		{"udp", "192.0.2.1:9", syscall.ENETUNREACH},
 		{"tcp", "[2001:db8::1]:9", syscall.ENETUNREACH},
-		{"tcp", "127.0.0.1:9", syscall.ENETUNREACH},
-		{"udp", "[::1]:9", syscall.ENETUNREACH},
+		{"tcp", "127.0.0.1:9", syscall.ECONNREFUSED},
+		{"tcp", "[::1]:9", syscall.ECONNREFUSED},
 		{"tcp", "localhost:9", syscall.ECONNREFUSED},
 		{"tcp", ":9", syscall.ECONNREFUSED},
 		{"tcp", "[fe80::1%other]:9", syscall.ENODEV},
@@ -182,7 +182,7 @@ func TestListenFamilies(t *testing.T) {
 		{"tcp6", "", "::", false, true},
 		{"tcp", addrB, addrB, true, false},
 		{"tcp", addrB6, addrB6, false, true},
-		{"tcp", "localhost", addrB, true, false},
+		{"tcp", "localhost", "127.0.0.1", false, false},
 	} {
 		port := fmt.Sprint(7000 + i)
 		l, err := p.b.Listen(tc.network, net.JoinHostPort(tc.host, port))

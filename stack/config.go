@@ -20,8 +20,8 @@ type Config struct {
 	// Addresses are the stack's own addresses, each with the length of the
 	// prefix that is reached without a gateway. At least one; IPv4, IPv6 or
 	// both. Multicast, loopback, unspecified, broadcast and IPv4-mapped
-	// addresses are refused. The first of each family is the one that
-	// "localhost" and an empty host mean to Dial.
+	// addresses are refused. For each family that they have, the stack also
+	// has loopback addresses.
 	//
 	// No IPv6 link-local address is made up: add one here if the network
 	// needs it.

@@ -108,9 +108,12 @@ func (q *datagramQueue) counts() (offered, dropped uint64) {
 
 // copyTo copies the datagram's data to b, as far as it fits, and returns the
 // bytes copied.
-func (d *datagram) copyTo(b []byte) (n int) {
+func (d *datagram) copyTo(b []byte) int { return d.copyFrom(b, 0) }
+
+// copyFrom is copyTo for the data from an offset on.
+func (d *datagram) copyFrom(b []byte, offset int) (n int) {
 	views, skip := d.pkt.AsViewList()
-	skip += d.pkt.HeaderSize()
+	skip += d.pkt.HeaderSize() + offset
 	for v := views.Front(); v != nil && n < len(b); v = v.Next() {
 		p := v.AsSlice()
 		if skip >= len(p) {

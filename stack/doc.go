@@ -67,12 +67,38 @@
 // The types are not those of package net, which are concrete: code that
 // asserts *net.TCPConn does not find it. There are no file descriptors, so no
 // SyscallConn and no File, and nothing for a Control function to be called with.
-// Loopback addresses are not reachable, since there is no loopback interface.
+// A TCPConn could have a SyscallConn that runs its function and has no descriptor
+// for it, but a library that finds the method believes that the rest of the
+// connection is the kernel's too (QUIC does of a UDPConn); without it, libraries
+// use the methods that are there.
 // A source address that is IPv4 is given as IPv4, never mapped to IPv6. After
 // a reset every Read reports it, not only the first. The ConnectStart and
 // ConnectDone of net/http/httptrace are not called: package net has private means
 // for that; DNSStart and DNSDone are. When a dial returns, its attempts that did
-// not win are over; in package net they end soon after.
+// not win are over; in package net they end soon after. An ICMP socket sends echo
+// requests only, see ICMPConn.
+//
+// # The stack itself
+//
+// A stack has loopback addresses, 127.0.0.0/8 and ::1, for the families that it
+// has addresses of: "localhost", an empty host and the wildcard mean those to
+// Dial. They are the stack's own, not the host's, and what is sent to them, or to
+// the stack's other addresses, by the stack itself never reaches the device; nor
+// does the stack take packets from the device that claim to be from or to them.
+//
+// # Copies
+//
+// io.Copy between TCP connections of stacks, and between those and TCP and Unix
+// connections of package net, goes from one side's buffers to the other's: see
+// TCPConn.ReadFrom and WriteTo. It holds no buffer while it waits.
+//
+// # Out-of-band data
+//
+// A UDPConn tells of each datagram its TTL, TOS and destination if
+// SetControlMessage asks for them, in the form of Linux's control messages, and
+// takes those of a datagram that is sent. ReadBatch and WriteBatch move many
+// datagrams with one wakeup. Groups are joined with JoinGroup; a device that Open
+// has opened leaves multicast to the kernel, and JoinGroup says so.
 //
 // # What it is not for
 //

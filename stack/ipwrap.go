@@ -119,7 +119,11 @@ func wrapIPv6(factory gstack.NetworkProtocolFactory, verified bool, f *fastIP) g
 func (p *ipv4Protocol) NewEndpoint(nic gstack.NetworkInterface, d gstack.TransportDispatcher) gstack.NetworkEndpoint {
 	inner := p.ipv4InnerProtocol.NewEndpoint(nic, p.fast.guard.protect(d))
 	if e, ok := inner.(ipv4Inner); ok {
-		return &ipv4Endpoint{e, nic, p.fast, newDatagramIDs(), newUnfinished()}
+		w := &ipv4Endpoint{e, nic, p.fast, newDatagramIDs(), newUnfinished()}
+		if nic.IsLoopback() {
+			return ipv4Loopback{w}
+		}
+		return w
 	}
 	return inner
 }
@@ -128,7 +132,11 @@ func (p *ipv4Protocol) NewEndpoint(nic gstack.NetworkInterface, d gstack.Transpo
 func (p *ipv6Protocol) NewEndpoint(nic gstack.NetworkInterface, d gstack.TransportDispatcher) gstack.NetworkEndpoint {
 	inner := p.ipv6InnerProtocol.NewEndpoint(nic, p.fast.guard.protect(d))
 	if e, ok := inner.(ipv6Inner); ok {
-		return &ipv6Endpoint{e, nic, p.fast, newUnfinished()}
+		w := &ipv6Endpoint{e, nic, p.fast, newUnfinished()}
+		if nic.IsLoopback() {
+			return ipv6Loopback{w}
+		}
+		return w
 	}
 	return inner
 }

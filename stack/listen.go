@@ -36,7 +36,7 @@ func (s *Stack) ListenTCP(network string, laddr *net.TCPAddr) (*TCPListener, err
 	return l, nil
 }
 
-// ListenPacket opens a UDP socket on an address of the stack: see
+// ListenPacket opens a UDP or an ICMP socket on an address of the stack: see
 // ListenConfig.ListenPacket.
 func (s *Stack) ListenPacket(network, address string) (net.PacketConn, error) {
 	return (&ListenConfig{Stack: s}).ListenPacket(context.Background(), network, address)
@@ -114,7 +114,11 @@ func (s *Stack) bindListener(n network, at netip.AddrPort) (*TCPListener, error)
 
 // listenUDP does for UDP what listenTCP does for TCP.
 func (s *Stack) listenUDP(n network, at netip.AddrPort) (*UDPConn, error) {
-	c := &UDPConn{}
+	return s.listenUDPOn(&UDPConn{}, n, at)
+}
+
+// listenUDPOn is listenUDP for a socket that is made already.
+func (s *Stack) listenUDPOn(c *UDPConn, n network, at netip.AddrPort) (*UDPConn, error) {
 	at = netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
 	if err := s.listenable(n, at.Addr()); err != nil {
 		return nil, err

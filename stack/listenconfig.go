@@ -72,10 +72,14 @@ func (lc *ListenConfig) Listen(ctx context.Context, network, address string) (ne
 	return l, nil
 }
 
-// ListenPacket opens a UDP socket on an address of the stack, as
-// net.ListenConfig.ListenPacket does. The network is "udp", "udp4" or "udp6". The
-// socket is a *UDPConn. See Listen for the rest.
+// ListenPacket opens a UDP or ICMP socket on an address of the stack, as
+// net.ListenConfig.ListenPacket does. The network is "udp", "udp4" or "udp6", and
+// the socket a *UDPConn; or it is "ip4:icmp" or "ip6:ipv6-icmp", and the socket an
+// *ICMPConn. See Listen for the rest.
 func (lc *ListenConfig) ListenPacket(ctx context.Context, network, address string) (net.PacketConn, error) {
+	if n, ok := icmpNetwork(network); ok {
+		return lc.listenICMP(n, address)
+	}
 	n, at, err := lc.address(ctx, "udp", network, address)
 	if err != nil {
 		return nil, err
@@ -83,6 +87,18 @@ func (lc *ListenConfig) ListenPacket(ctx context.Context, network, address strin
 	c, err := lc.Stack.listenUDP(n, at)
 	if err != nil {
 		return nil, opError("listen", network, nil, udpAddr(at), err)
+	}
+	return c, nil
+}
+
+// listenICMP is ListenPacket for networks that icmpNetwork knows.
+func (lc *ListenConfig) listenICMP(n network, address string) (net.PacketConn, error) {
+	if err := lc.usable(); err != nil {
+		return nil, opError("listen", n.name, nil, nil, err)
+	}
+	c, err := lc.Stack.listenICMP(n, address)
+	if err != nil {
+		return nil, err
 	}
 	return c, nil
 }

@@ -92,7 +92,7 @@ func (s *Stack) hostAddrs(ctx context.Context, r *net.Resolver, n network, host 
 	if strings.EqualFold(host, "localhost") {
 		var own []netip.Addr
 		for _, family := range []byte{'6', '4'} {
-			if a := s.own(family, family); a.IsValid() {
+			if a := s.loopbackOf(family, family); a.IsValid() {
 				own = append(own, a)
 			}
 		}

@@ -22,6 +22,7 @@ type Stack struct {
 	cfg        Config
 	ns         *gstack.Stack
 	own4, own6 netip.Addr // first address of each family; invalid if none
+	index      int        // of the interface, see interfaceIndex
 	idle       idler      // what goroutines do before they sleep; may be nil
 
 	ports portTable // what listeners listen on
@@ -74,7 +75,7 @@ func newBare(cfg Config, link gstack.LinkEndpoint, qdisc gstack.QueueingDiscipli
 	cfg.Neighbors = slices.Clone(cfg.Neighbors)
 	cfg.Nameservers = withPorts(cfg.Nameservers)
 
-	s := &Stack{cfg: cfg, idle: idle, link: link}
+	s := &Stack{cfg: cfg, index: findIndex(cfg.Interface), idle: idle, link: link}
 	s.resolver.init(s)
 	s.fast.guard = &s.guard
 	s.fast.off.Store(cfg.NoFastIP)
@@ -103,7 +104,11 @@ func (s *Stack) configure() error {
 			return err
 		}
 	}
-	s.ns.SetRouteTable(s.routes())
+	table, err := s.addLoopback()
+	if err != nil {
+		return err
+	}
+	s.ns.SetRouteTable(append(table, s.routes()...))
 	for _, n := range s.cfg.Neighbors {
 		terr := s.ns.AddStaticNeighbor(nicID, familyOf(n.Addr), tcpipAddr(n.Addr), tcpip.LinkAddress(n.HardwareAddr))
 		if terr != nil {

@@ -34,8 +34,10 @@ type TCPConn struct {
 // established completes a connection whose handshake is over.
 func (c *TCPConn) established(laddr, raddr net.Addr, probe net.KeepAliveConfig) {
 	c.laddr, c.raddr = laddr, raddr
+	timeout := tcpip.TCPUserTimeoutOption(giveUp)
+	_ = c.ep.SetSockOpt(&timeout)
 	if probe.Enable {
-		_ = c.setProbes(probe) // known to the endpoint: it cannot fail
+		_ = c.setProbes(probe) // known to the endpoint: it cannot fail, nor can the other
 	}
 	c.fillFrames()
 }

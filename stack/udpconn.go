@@ -3,6 +3,7 @@ package stack
 import (
 	"net"
 	"net/netip"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -31,6 +32,9 @@ type UDPConn struct {
 	family    tcpip.NetworkProtocolNumber
 	dual      bool // takes IPv4 although family is IPv6
 	connected bool
+
+	tells atomic.Uint32 // ControlFlags
+	peers peerCache     // guarded by rd.mu
 }
 
 // open readies c for use, but for an address.
@@ -98,19 +102,29 @@ func (c *UDPConn) ReadFromUDPAddrPort(b []byte) (int, netip.AddrPort, error) {
 }
 
 func (c *UDPConn) read(b []byte) (int, netip.AddrPort, error) {
+	d, err := c.next()
+	if err != nil {
+		return 0, netip.AddrPort{}, err
+	}
+	n := d.copyTo(b)
+	d.pkt.DecRef()
+	return n, d.from, nil
+}
+
+// next returns the next datagram, for which it waits; its packet's reference is
+// the caller's. Precondition: rd.mu is held.
+func (c *UDPConn) next() (datagram, error) {
 	for {
 		if c.rd.stop.Load() != 0 {
 			if err := c.why(&c.rd.parker); err != nil {
-				return 0, netip.AddrPort{}, err
+				return datagram{}, err
 			}
 		}
 		if terr := c.udp.failure(); terr != nil {
-			return 0, netip.AddrPort{}, c.callErr(&c.rd.parker, "read", terr)
+			return datagram{}, c.callErr(&c.rd.parker, "read", terr)
 		}
 		if d, ok := c.udp.in.pop(); ok {
-			n := d.copyTo(b)
-			d.pkt.DecRef()
-			return n, d.from, nil
+			return d, nil
 		}
 		c.rd.park()
 	}
@@ -201,32 +215,19 @@ func (c *UDPConn) target(to netip.AddrPort) (netip.AddrPort, error) {
 	return c.stack.destination(n, netip.AddrPortFrom(a, to.Port()))
 }
 
+// longest returns the most bytes that a datagram to an address may have.
+func (c *UDPConn) longest(to netip.AddrPort) int {
+	if to.Addr().Is4() || !to.IsValid() && c.family == ipv4.ProtocolNumber {
+		return maxUDP4
+	}
+	return maxUDP6
+}
+
 // send sends b to an address, or to the peer if the address is not valid.
 func (c *UDPConn) send(b []byte, to netip.AddrPort) (int, error) {
 	c.wr.mu.Lock()
 	defer c.wr.mu.Unlock()
-	limit := maxUDP6
-	if to.Addr().Is4() || !to.IsValid() && c.family == ipv4.ProtocolNumber {
-		limit = maxUDP4
-	}
-	for {
-		if c.wr.stop.Load() != 0 {
-			if err := c.why(&c.wr.parker); err != nil {
-				return 0, err
-			}
-		}
-		if len(b) > limit {
-			return 0, sysError("write", &tcpip.ErrMessageTooLong{})
-		}
-		switch terr := c.udp.write(b, to); {
-		case terr == nil:
-			return len(b), nil
-		case isWouldBlock(terr):
-			c.wr.park()
-		default:
-			return 0, c.callErr(&c.wr.parker, "write", terr)
-		}
-	}
+	return c.sendLocked(b, nil, to, nil)
 }
 
 // Close ends the socket. Blocked calls return net.ErrClosed in a *net.OpError,

@@ -28,6 +28,7 @@ type udpEndpoint struct {
 
 	// What follows is constant once the endpoint is in netstack's table.
 	port    ports.Reservation // with no Networks if there is none
+	flags   ports.Flags       // who may have the port besides
 	id      gstack.TransportEndpointID
 	entered bool          // it is in the table
 	nic     tcpip.NICID   // the way to all destinations, if it is bound to one
@@ -37,6 +38,9 @@ type udpEndpoint struct {
 
 	// refused says that the peer's host has answered that nobody listens.
 	refused atomic.Bool
+
+	set    atomic.Pointer[sendOptions] // nil: none is set
+	groups membership
 
 	in     datagramQueue
 	out    sendBuffer
@@ -66,7 +70,7 @@ func (e *udpEndpoint) bind(local tcpip.FullAddress, nets ...tcpip.NetworkProtoco
 		ns.IsSubnetBroadcast(local.NIC, nets[0], a)
 	if a.BitLen() != 0 && !shared {
 		e.source = a
-		if e.nic = ns.CheckLocalAddress(local.NIC, nets[0], a); e.nic == 0 {
+		if e.nic = e.sock.stack.interfaceOf(nets[0], a); e.nic == 0 {
 			return &tcpip.ErrBadLocalAddress{}
 		}
 	}
@@ -77,7 +81,7 @@ func (e *udpEndpoint) bind(local tcpip.FullAddress, nets ...tcpip.NetworkProtoco
 func (e *udpEndpoint) reserve(a tcpip.Address, port uint16, nets []tcpip.NetworkProtocolNumber) (terr tcpip.Error) {
 	ns := e.sock.stack.ns
 	e.id.LocalAddress = a
-	e.port = ports.Reservation{Networks: nets, Transport: udp.ProtocolNumber, Addr: a, Port: port}
+	e.port = ports.Reservation{Networks: nets, Transport: udp.ProtocolNumber, Addr: a, Port: port, Flags: e.flags}
 	if e.id.LocalPort, terr = ns.ReservePort(ns.SecureRNG(), e.port, nil); terr == nil {
 		e.port.Port = e.id.LocalPort
 	} else {
@@ -90,7 +94,7 @@ func (e *udpEndpoint) reserve(a tcpip.Address, port uint16, nets []tcpip.Network
 // address if bind has not. Preconditions: sock.wr.mu is held, enter was not
 // called.
 func (e *udpEndpoint) connect(to netip.AddrPort) tcpip.Error {
-	r, terr := e.findRoute(to.Addr())
+	r, terr := e.findRoute(to.Addr(), e.source, e.options())
 	if terr != nil {
 		return terr
 	}
@@ -106,7 +110,7 @@ func (e *udpEndpoint) connect(to netip.AddrPort) tcpip.Error {
 // Preconditions: sock.wr.mu is held, a local address was taken.
 func (e *udpEndpoint) enter() tcpip.Error {
 	e.entered = true
-	terr := e.sock.stack.ns.RegisterTransportEndpoint(e.port.Networks, udp.ProtocolNumber, e.id, e, ports.Flags{}, 0)
+	terr := e.sock.stack.ns.RegisterTransportEndpoint(e.port.Networks, udp.ProtocolNumber, e.id, e, e.flags, 0)
 	if terr != nil {
 		e.entered = false
 	}
@@ -137,6 +141,9 @@ func (e *udpEndpoint) HandlePacket(id gstack.TransportEndpointID, pkt *gstack.Pa
 	if !summed {
 		s.udp.ChecksumErrors.Increment()
 		return
+	}
+	if !e.groups.admits(id.LocalAddress, id.RemoteAddress) {
+		return // as if it had not come, as with Linux
 	}
 	s.udp.PacketsReceived.Increment()
 	from := s.addrPort(tcpip.FullAddress{Addr: id.RemoteAddress, Port: h.SourcePort()})
@@ -195,8 +202,11 @@ func (e *udpEndpoint) withdraw() {
 		return
 	}
 	ns := e.sock.stack.ns
+	for _, j := range e.groups.take() {
+		e.sock.stack.leaveGroup(addrOf(j.group))
+	}
 	if e.entered {
-		ns.UnregisterTransportEndpoint(e.port.Networks, udp.ProtocolNumber, e.id, e, ports.Flags{}, 0)
+		ns.UnregisterTransportEndpoint(e.port.Networks, udp.ProtocolNumber, e.id, e, e.flags, 0)
 	}
 	if e.port.Networks != nil {
 		ns.ReleasePort(e.port)

@@ -9,32 +9,55 @@ import (
 )
 
 // route returns the route to an address. If it is not cached, it is the caller's
-// to release.
+// to release. how may be nil.
 //
 // Routes are the same for the life of a Stack unless somebody changes them by way
-// of Netstack; after its first call they are looked up each time.
-func (e *udpEndpoint) route(to netip.Addr) (r *gstack.Route, cached bool, terr tcpip.Error) {
+// of Netstack; after its first call they are looked up each time. So are those
+// from another address than the usual one.
+func (e *udpEndpoint) route(to netip.Addr, how *sendControl, set *sendOptions) (r *gstack.Route, cached bool, terr tcpip.Error) {
+	source := e.source
+	if how != nil && how.source.IsValid() {
+		source = tcpipAddr(how.source)
+		if how.source.Is4() != to.Is4() {
+			return nil, false, &tcpip.ErrInvalidOptionValue{}
+		}
+		if source != e.source && e.sock.stack.ns.CheckLocalAddress(0, familyOf(to), source) == 0 {
+			if to.Is4() { // Linux has an error for each family
+				return nil, false, &tcpip.ErrNetworkUnreachable{}
+			}
+			return nil, false, &tcpip.ErrInvalidOptionValue{}
+		}
+	}
 	if e.sock.stack.fast.retired.Load() {
-		r, terr = e.findRoute(to)
+		r, terr = e.findRoute(to, source, set)
 		return r, false, terr
 	}
+	if e.routes.noLoop != set.noLoop {
+		e.routes.release()
+		e.routes.noLoop = set.noLoop
+	}
 	if r = e.routes.find(to); r == nil {
-		if r, terr = e.findRoute(to); terr != nil {
+		if r, terr = e.findRoute(to, e.source, set); terr != nil {
 			return nil, false, terr
 		}
 		e.routes.add(to, r)
 	}
+	if source != e.source && source != r.LocalAddress() {
+		r, terr = e.findRoute(to, source, set)
+		return r, false, terr
+	}
 	return r, true, nil
 }
 
-// findRoute has netstack find a route. Datagrams to a group come back to those
-// sockets of the stack that are in it.
-func (e *udpEndpoint) findRoute(to netip.Addr) (*gstack.Route, tcpip.Error) {
+// findRoute has netstack find a route from an address, or any if that has no
+// bytes. Datagrams to a group come back to those sockets of the stack that are in
+// it, unless the socket has it otherwise.
+func (e *udpEndpoint) findRoute(to netip.Addr, source tcpip.Address, set *sendOptions) (*gstack.Route, tcpip.Error) {
 	full := fullAddress(netip.AddrPortFrom(to, 0))
-	if full.NIC == 0 {
+	if full.NIC == 0 && !to.IsLoopback() { // those are reached from any address
 		full.NIC = e.nic
 	}
-	return e.sock.stack.ns.FindRoute(full.NIC, e.source, full.Addr, familyOf(to), true)
+	return e.sock.stack.ns.FindRoute(full.NIC, source, full.Addr, familyOf(to), !set.noLoop)
 }
 
 // maxRoutes is how many routes a socket keeps: some 300 KB. A server with more
@@ -44,8 +67,9 @@ const maxRoutes = 1024
 // A routeCache is a hash table of routes by destination, each of which has one
 // place in it. It doubles when two want the same place.
 type routeCache struct {
-	seed  uint64
-	slots []*gstack.Route // nil before the first route
+	seed   uint64
+	noLoop bool            // what sendOptions had when the routes were found
+	slots  []*gstack.Route // nil before the first route
 }
 
 func (c *routeCache) slot(to netip.Addr) **gstack.Route {

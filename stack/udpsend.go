@@ -15,44 +15,41 @@ import (
 	"github.com/afxnet/afxnet/internal/packet"
 )
 
-// multicastTTL is that of datagrams to groups, as with Linux: they stay on the
-// link.
-const multicastTTL = 1
-
-// write sends a datagram to an address, or to the peer if that is not valid. The
-// error is ErrWouldBlock if the send buffer is full; room in it wakes the writer.
-// Preconditions: sock.wr.mu is held, b is not too long for a datagram.
-func (e *udpEndpoint) write(b []byte, to netip.AddrPort) tcpip.Error {
+// write sends a datagram, in one piece or several, to an address, or to the peer
+// if that is not valid; how may be nil. The error is ErrWouldBlock if the send
+// buffer is full; room in it wakes the writer. Preconditions: sock.wr.mu is held,
+// the datagram is not too long.
+func (e *udpEndpoint) write(b []byte, more [][]byte, to netip.AddrPort, how *sendControl) tcpip.Error {
 	if terr := e.failure(); terr != nil {
 		return terr
 	}
 	r, port := e.peer, e.id.RemotePort
+	set := e.options()
 	switch {
 	case to.IsValid() && to.Port() == 0:
 		return &tcpip.ErrInvalidEndpointState{}
-	case to.IsValid():
+	case !to.IsValid() && r == nil:
+		return &tcpip.ErrDestinationRequired{}
+	case !to.IsValid() && (how != nil && how.source.IsValid() || set.noLoop && isMulticast(r.RemoteAddress())):
+		to = netip.AddrPortFrom(e.sock.stack.addrPort(tcpip.FullAddress{Addr: r.RemoteAddress()}).Addr(), port)
+	}
+	if to.IsValid() {
 		var cached bool
 		var terr tcpip.Error
-		if r, cached, terr = e.route(to.Addr()); terr != nil {
+		if r, cached, terr = e.route(to.Addr(), how, set); terr != nil {
 			return terr
 		}
 		if !cached {
 			defer r.Release()
 		}
 		port = to.Port()
-	case r == nil:
-		return &tcpip.ErrDestinationRequired{}
 	}
-	pkt := e.build(b, r, port)
+	pkt := e.build(b, more, r, port)
 	if pkt == nil {
 		return &tcpip.ErrWouldBlock{}
 	}
 	defer pkt.DecRef()
-	params := gstack.NetworkHeaderParams{Protocol: udp.ProtocolNumber, TTL: r.DefaultTTL(), DF: true}
-	if a := r.RemoteAddress(); header.IsV4MulticastAddress(a) || header.IsV6MulticastAddress(a) {
-		params.TTL = multicastTTL
-	}
-	terr := r.WritePacket(params, pkt)
+	terr := r.WritePacket(set.header(r, how), pkt)
 	if _, full := terr.(*tcpip.ErrNoBufferSpace); terr != nil && !full { // Linux does not tell either
 		e.sock.stack.udp.PacketSendErrors.Increment()
 		return terr
@@ -61,25 +58,26 @@ func (e *udpEndpoint) write(b []byte, to netip.AddrPort) tcpip.Error {
 	return nil
 }
 
-// build makes the packet of a datagram, with a copy of b, or returns nil if the
-// send buffer is full.
-func (e *udpEndpoint) build(b []byte, r *gstack.Route, port uint16) *gstack.PacketBuffer {
+// build makes the packet of a datagram, with a copy of its pieces, or returns nil
+// if the send buffer is full.
+func (e *udpEndpoint) build(b []byte, more [][]byte, r *gstack.Route, port uint16) *gstack.PacketBuffer {
 	reserve := int(r.MaxHeaderLength()) + header.UDPMinimumSize
-	c := e.out.take(reserve + len(b))
+	data := sizeOf(b, more)
+	c := e.out.take(reserve + data)
 	if c == nil {
 		return nil
 	}
 	opts := gstack.PacketBufferOptions{ReserveHeaderBytes: reserve, OnRelease: c.release}
 	var sum uint32
-	if len(b) != 0 {
-		v := buffer.NewViewSize(len(b))
-		sum = packet.CopySum(v.AsSlice(), b, 0)
+	if data != 0 {
+		v := buffer.NewViewSize(data)
+		sum = copyPieces(v.AsSlice(), b, more)
 		opts.Payload = buffer.MakeWithView(v)
 	}
 	pkt := gstack.NewPacketBuffer(opts)
 	pkt.TransportProtocolNumber = udp.ProtocolNumber
 	pkt.Hash = e.hash
-	size := header.UDPMinimumSize + len(b)
+	size := header.UDPMinimumSize + data
 	h := (*[header.UDPMinimumSize]byte)(pkt.TransportHeader().Push(header.UDPMinimumSize))
 	binary.BigEndian.PutUint16(h[0:], e.id.LocalPort)
 	binary.BigEndian.PutUint16(h[2:], port)
@@ -91,6 +89,19 @@ func (e *udpEndpoint) build(b []byte, r *gstack.Route, port uint16) *gstack.Pack
 	}
 	binary.BigEndian.PutUint16(h[6:], check)
 	return pkt
+}
+
+// copyPieces copies b and what follows it to dst, which has room, and returns the
+// sum of that.
+func copyPieces(dst, b []byte, more [][]byte) uint32 {
+	if len(more) == 0 {
+		return packet.CopySum(dst, b, 0)
+	}
+	at := dst[copy(dst, b):]
+	for _, p := range more {
+		at = at[copy(at, p):]
+	}
+	return packet.Sum(dst, 0)
 }
 
 // pseudoHeader sums what stands for the IP header in a UDP checksum.

@@ -1,0 +1,213 @@
+package stack
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/net/icmp"
+	"golang.org/x/net/ipv4"
+	"golang.org/x/net/ipv6"
+)
+
+func TestPingHosts(t *testing.T) {
+	for _, tc := range selves {
+		o := overWireOptions{chosen: true}
+		tc.set(&o.config[0])
+		ow := newOverWire(t, o)
+		for _, host := range []string{addrB, addrB6, "::ffff:" + addrB, addrA, addrA6, "127.0.0.1", "::1", "0.0.0.0", "::"} {
+			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+			if d, err := ow.s[0].Ping(ctx, netip.MustParseAddr(host)); err != nil || d <= 0 {
+				t.Errorf("%s: %v, %v", host, d, err)
+			}
+			cancel()
+		}
+	}
+}
+
+func TestPingErrors(t *testing.T) {
+	p := newPair(t)
+	ctx, cancel := context.WithCancel(context.Background())
+	_, err := p.a.Ping(ctx, netip.MustParseAddr("192.0.2.1"))
+	wantOp(t, err, "ping", syscall.ENETUNREACH)
+	_, err = p.a.Ping(ctx, netip.Addr{})
+	wantOp(t, err, "ping", errMissingAddress)
+	done := make(chan error, 1)
+	p.wb.loseAll(0)
+	p.parkA.drain()
+	go func() { _, err := p.a.Ping(ctx, netip.MustParseAddr(addrB)); done <- err }()
+	p.parkA.wait(t)
+	cancel()
+	wantOp(t, <-done, "ping", context.Canceled)
+	_, err = p.a.Ping(ctx, netip.MustParseAddr(addrB))
+	wantOp(t, err, "ping", context.Canceled)
+	late, cancel := context.WithTimeout(context.Background(), time.Millisecond)
+	defer cancel()
+	_, err = p.a.Ping(late, netip.MustParseAddr(addrB6))
+	if wantOp(t, err, "ping", context.DeadlineExceeded); !err.(net.Error).Timeout() {
+		t.Errorf("%v is no timeout", err)
+	}
+	p.parkA.drain()
+	go func() { _, err := p.a.Ping(context.Background(), netip.MustParseAddr(addrB)); done <- err }()
+	p.parkA.wait(t)
+	p.a.Close()
+	within(t, "Ping", func() { wantOp(t, <-done, "ping", net.ErrClosed) })
+}
+
+// TestICMPConn is a program as golang.org/x/net/icmp's documentation has it.
+func TestICMPConn(t *testing.T) {
+	p := newPair(t)
+	for _, tc := range []struct {
+		network, at, to string
+		request, reply  icmp.Type
+		proto           int
+	}{
+		{"ip4:icmp", "0.0.0.0", addrB, ipv4.ICMPTypeEcho, ipv4.ICMPTypeEchoReply, 1},
+		{"ip4:1", addrA, addrB, ipv4.ICMPTypeEcho, ipv4.ICMPTypeEchoReply, 1},
+		{"ip4:icmp", "localhost", "127.0.0.1", ipv4.ICMPTypeEcho, ipv4.ICMPTypeEchoReply, 1},
+		{"ip6:ipv6-icmp", "", addrB6, ipv6.ICMPTypeEchoRequest, ipv6.ICMPTypeEchoReply, 58},
+		{"ip6:58", addrA6, addrB6, ipv6.ICMPTypeEchoRequest, ipv6.ICMPTypeEchoReply, 58},
+	} {
+		t.Run(tc.network+" "+tc.at, func(t *testing.T) {
+			c, err := p.a.ListenPacket(tc.network, tc.at)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			if c.LocalAddr().Network() != "ip" {
+				t.Errorf("LocalAddr is %v", c.LocalAddr())
+			}
+			to := &net.IPAddr{IP: net.ParseIP(tc.to)}
+			for seq, size := range []int{0, 1, 56, 1471, 4000} {
+				data := bytes.Repeat([]byte{byte(seq)}, size)
+				b, err := (&icmp.Message{Type: tc.request, Body: &icmp.Echo{ID: 700 + seq%2, Seq: seq, Data: data}}).Marshal(nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if n, err := c.WriteTo(b, to); n != len(b) || err != nil {
+					t.Fatalf("WriteTo = %d, %v", n, err)
+				}
+				c.SetReadDeadline(time.Now().Add(10 * time.Second))
+				in := make([]byte, 5000)
+				n, from, err := c.ReadFrom(in)
+				if err != nil || from.String() != tc.to {
+					t.Fatalf("ReadFrom = %d, %v, %v", n, from, err)
+				}
+				m, err := icmp.ParseMessage(tc.proto, in[:n])
+				if err != nil || m.Type != tc.reply {
+					t.Fatalf("%+v, %v", m, err)
+				}
+				e := m.Body.(*icmp.Echo)
+				if e.ID != 700+seq%2 || e.Seq != seq || !bytes.Equal(e.Data, data) {
+					t.Errorf("reply %d: ID %d, Seq %d, %d bytes", seq, e.ID, e.Seq, len(e.Data))
+				}
+			}
+		})
+	}
+}
+
+// TestICMPConnApart has two ping at once: each gets its own replies, and neither
+// the peer's requests.
+func TestICMPConnApart(t *testing.T) {
+	p := newPair(t)
+	conn := func(s *Stack) net.PacketConn {
+		c, err := s.ListenPacket("ip4:icmp", "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		return c
+	}
+	one, two, far := conn(p.a), conn(p.a), conn(p.b)
+	ping := func(c net.PacketConn, to string, id, seq int) error {
+		b, err := (&icmp.Message{Type: ipv4.ICMPTypeEcho, Body: &icmp.Echo{ID: id, Seq: seq}}).Marshal(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = c.WriteTo(b, &net.IPAddr{IP: net.ParseIP(to)})
+		return err
+	}
+	for seq := range 10 {
+		if err := errors.Join(ping(one, addrB, 1, seq), ping(two, addrB, 2, seq), ping(far, addrA, 1, 100)); err != nil {
+			t.Fatal(err)
+		}
+		for id, c := range map[int]net.PacketConn{1: one, 2: two} {
+			b := make([]byte, 100)
+			n, _, err := c.ReadFrom(b)
+			if err != nil {
+				t.Fatal(err)
+			}
+			m, err := icmp.ParseMessage(1, b[:n])
+			if e, ok := m.Body.(*icmp.Echo); err != nil || !ok || m.Type != ipv4.ICMPTypeEchoReply || e.ID != id || e.Seq != seq {
+				t.Errorf("%d, %d: %+v, %v", id, seq, m, err)
+			}
+		}
+	}
+	wantOp(t, ping(two, addrB, 1, 0), "write", syscall.EADDRINUSE)
+	for id := range maxIdents - 1 {
+		if err := ping(one, addrB, 100+id, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wantOp(t, ping(one, addrB, 1000, 0), "write", syscall.ENOBUFS)
+	one.Close()
+	if err := ping(two, addrB, 1, 0); err != nil {
+		t.Errorf("the identifier of a closed one: %v", err)
+	}
+	wantOp(t, ping(one, addrB, 1, 0), "write", net.ErrClosed)
+	_, _, err := one.ReadFrom(nil)
+	wantOp(t, err, "read", net.ErrClosed)
+	wantOp(t, one.Close(), "close", net.ErrClosed)
+}
+
+func TestICMPConnErrors(t *testing.T) {
+	p := newPair(t)
+	for _, tc := range []struct {
+		network, at string
+		want        error
+	}{
+		{"ip4:icmp", "10.0.0.9", syscall.EADDRNOTAVAIL},
+		{"ip4:udp", "", net.UnknownNetworkError("ip4:udp")},
+		{"ip6:icmp", "", net.UnknownNetworkError("ip6:icmp")},
+	} {
+		_, err := p.a.ListenPacket(tc.network, tc.at)
+		wantOp(t, err, "listen", tc.want)
+	}
+	for _, at := range []string{"fd00::1", "nobody"} {
+		if _, err := p.a.ListenPacket("ip4:icmp", at); err == nil {
+			t.Errorf("ip4:icmp at %s: no error", at)
+		}
+	}
+	c, err := p.a.ListenPacket("ip4:icmp", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	to := &net.IPAddr{IP: net.ParseIP(addrB)}
+	echo := []byte{8, 0, 0, 0, 0, 1, 0, 1}
+	for _, tc := range []struct {
+		b    []byte
+		to   net.Addr
+		want error
+	}{
+		{echo[:7], to, syscall.EINVAL},
+		{[]byte{0, 0, 0, 0, 0, 1, 0, 1}, to, syscall.EINVAL},
+		{[]byte{8, 1, 0, 0, 0, 1, 0, 1}, to, syscall.EINVAL},
+		{echo, &net.UDPAddr{IP: to.IP}, syscall.EINVAL},
+		{echo, nil, syscall.EINVAL},
+		{echo, (*net.IPAddr)(nil), syscall.EINVAL},
+		{echo, &net.IPAddr{IP: net.ParseIP("192.0.2.1")}, syscall.ENETUNREACH},
+		{append(echo, make([]byte, 66_000)...), to, syscall.EMSGSIZE},
+	} {
+		_, err := c.WriteTo(tc.b, tc.to)
+		wantOp(t, err, "write", tc.want)
+	}
+	c.SetReadDeadline(time.Now().Add(time.Millisecond))
+	_, _, err = c.ReadFrom(make([]byte, 1))
+	wantTimeout(t, err, "read")
+}
