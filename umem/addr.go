@@ -1,6 +1,9 @@
 package umem
 
-import "iter"
+import (
+	"iter"
+	"math/bits"
+)
 
 // Addr is a position in a Region: an offset in bytes from its start, as the
 // kernel's descriptors use it.
@@ -50,14 +53,39 @@ func (r *Region) MaxPacket() int { return r.chunkSize - KernelHeadroom - r.headr
 
 // Frame returns the start of the chunk that a lies in. a must be inside the
 // region.
-func (r *Region) Frame(a Addr) Addr { return a &^ Addr(r.chunkSize-1) }
+func (r *Region) Frame(a Addr) Addr { return r.number(a) * Addr(r.chunkSize) }
+
+// number returns the number of a's chunk. For every a outside the region it is
+// the number of chunks or more.
+func (r *Region) number(a Addr) Addr {
+	hi, _ := bits.Mul64(uint64(a), r.inverse)
+	return Addr(hi)
+}
+
+// inverseOf returns what number multiplies with instead of dividing by a chunk
+// size, which need not be a power of two: 2^64/size, rounded up. The quotient is
+// exact for a < 2^64/size: a*inverse/2^64 is too large by a/2^64 at most, and
+// 1/size is what is missing to the next integer at least.
+func inverseOf(size int) uint64 { return ^uint64(0)/uint64(size) + 1 }
+
+// unalignedOffsetShift is XSK_UNALIGNED_BUF_OFFSET_SHIFT (linux/if_xdp.h, 5.4):
+// in a region of unaligned chunks the kernel gives the start of a chunk, and in
+// the upper bits how far behind it the packet begins.
+const unalignedOffsetShift = 48
+
+// Resolve returns the position that an address from the RX ring means. In a
+// region of aligned chunks it is the address itself.
+func (r *Region) Resolve(a Addr) Addr {
+	if !r.unaligned {
+		return a
+	}
+	return a&(1<<unalignedOffsetShift-1) + a>>unalignedOffsetShift
+}
 
 // Check tells whether d names at least one byte and lies in one chunk of the
 // region. What comes out of a ring is checked with it before anything else.
 func (r *Region) Check(d Desc) bool {
-	last := d.Addr + Addr(d.Len) - 1 // wraps below d.Addr for Len 0 or a hostile Addr
-	return d.Len != 0 && last >= d.Addr && last < Addr(len(r.mem)) &&
-		(d.Addr^last)>>(r.shift&63) == 0
+	return d.Len != 0 && d.Addr < Addr(len(r.mem)) && d.Addr-r.Frame(d.Addr)+Addr(d.Len) <= Addr(r.chunkSize)
 }
 
 // Bytes returns the bytes of d, or nil if d fails Check. The slice is only

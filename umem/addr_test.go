@@ -106,14 +106,19 @@ func FuzzCheck(f *testing.F) {
 	f.Add(^uint64(0), uint32(2))
 	f.Add(uint64(15<<11), uint32(2048))
 	f.Add(uint64(1<<32), ^uint32(0))
-	const chunk, chunks = 2048, 16
-	r, err := New(Config{ChunkSize: chunk, Chunks: chunks, OnHeap: true})
+	const chunks = 16
+	aligned, err := New(Config{ChunkSize: 2048, Chunks: chunks, OnHeap: true})
 	if err != nil {
 		f.Fatal(err)
 	}
-	f.Fuzz(func(t *testing.T, addr uint64, n uint32) {
+	unaligned, err := New(Config{ChunkSize: 2112, Chunks: chunks, OnHeap: true, Unaligned: true})
+	if err != nil {
+		f.Fatal(err)
+	}
+	check := func(t *testing.T, r *Region, addr uint64, n uint32) {
+		chunk := uint64(r.ChunkSize())
 		for _, addr := range []uint64{addr, addr % (chunk*chunks + 3)} {
-			for _, n := range []uint32{n, n % (chunk + 3)} {
+			for _, n := range []uint32{n, n % uint32(chunk+3)} {
 				d := Desc{Addr: Addr(addr), Len: n}
 				inChunk := addr%chunk + uint64(n)
 				want := n > 0 && addr < chunk*chunks && inChunk <= chunk
@@ -129,8 +134,15 @@ func FuzzCheck(f *testing.F) {
 				if r.Move(d.Addr, Held, TX) {
 					t.Fatalf("Move(%#x) of a frame that is not held", addr)
 				}
+				if got, inside := r.Index(d.Addr), addr < chunk*chunks; inside && got != int(addr/chunk) || !inside && got < chunks {
+					t.Fatalf("Index(%#x) = %d", addr, got)
+				}
 			}
 		}
+	}
+	f.Fuzz(func(t *testing.T, addr uint64, n uint32) {
+		check(t, aligned, addr, n)
+		check(t, unaligned, addr, n)
 	})
 }
 

@@ -43,7 +43,7 @@ func (c *Cache) GetFor(to State) (a Addr, ok bool) {
 	a = c.free[n]
 	c.free = c.free[:n]
 	c.r.debug.leave(c.r, a)
-	c.r.state[a>>(c.r.shift&63)] = to // what lies in a cache is a valid free frame
+	c.r.state[c.r.number(a)] = to // what lies in a cache is a valid free frame
 	return a, true
 }
 

@@ -34,7 +34,7 @@ func (d *debug) enter(r *Region, a Addr) {
 		b[i] = poison
 	}
 	d.mu.Lock()
-	d.freed[a>>r.shift] = callers()
+	d.freed[r.number(a)] = callers()
 	d.mu.Unlock()
 }
 
@@ -58,14 +58,14 @@ func (d *debug) stray(r *Region, a Addr) {
 
 // index returns the number of a's chunk; ok is false outside the region.
 func (r *Region) index(a Addr) (i int, ok bool) {
-	n := a >> (r.shift & 63)
+	n := r.number(a)
 	return int(n), n < Addr(len(r.state))
 }
 
 func (d *debug) where(r *Region, a Addr) string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if s := d.freed[a>>r.shift]; s != "" {
+	if s := d.freed[r.number(a)]; s != "" {
 		return s
 	}
 	return "never"

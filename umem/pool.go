@@ -9,11 +9,18 @@ type pool struct {
 	free []Addr // stack; cap is the number of chunks
 }
 
-// fill puts every frame of r in, so that low addresses come out first.
+// fill puts every frame of r in, so that low addresses come out first, but for
+// those that straddle two huge pages: a device that reads or writes the region
+// itself may not have them next to each other, and the kernel refuses them.
 func (p *pool) fill(r *Region) {
 	p.free = make([]Addr, 0, r.Chunks())
 	for i := r.Chunks() - 1; i >= 0; i-- {
-		p.free = append(p.free, Addr(i)<<r.shift)
+		first := Addr(i * r.chunkSize)
+		if last := first + Addr(r.chunkSize) - 1; r.huge && first/hugePageSize != last/hugePageSize {
+			r.state[i] = Unused
+			continue
+		}
+		p.free = append(p.free, first)
 	}
 }
 

@@ -26,6 +26,12 @@ type Config struct {
 	// ChunkSize - 256 - Headroom bytes, so 2048 is enough for an MTU of 1500.
 	ChunkSize int
 
+	// Unaligned admits any ChunkSize from 2048 to the page size that is a
+	// multiple of 64, such as 3072 (XDP_UMEM_UNALIGNED_CHUNK_FLAG, 5.4): chunks
+	// then cross the borders of pages. For zero-copy that needs huge pages, and
+	// the few chunks that straddle two of those stay Unused.
+	Unaligned bool
+
 	// Chunks is the number of chunks: at least 4, at most 2^24. Zero means
 	// 4096.
 	Chunks int
@@ -39,6 +45,11 @@ type Config struct {
 	// in vm.nr_hugepages.
 	HugePages HugePages
 
+	// Node is the NUMA node to take the memory from, if there is enough:
+	// OnNode(n). The zero value is the node of the CPU that calls New; package
+	// xsk then takes the device's. A node that does not exist is an error.
+	Node Node
+
 	// OnHeap takes the memory from the Go heap. The kernel does not get it
 	// then: it is for simulated kernels, where the race detector can see it.
 	OnHeap bool
@@ -51,6 +62,8 @@ const (
 	maxChunks        = 1 << 24
 	minPacket        = 64
 	hugePageSize     = 2 << 20
+	chunkAlign       = 64 // a cache line
+	maxNodes         = 1024
 )
 
 var errOnHeap = errors.New("umem: Config.HugePages: the Go heap (Config.OnHeap) has none")
@@ -63,7 +76,11 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Chunks == 0 {
 		c.Chunks = defaultChunks
 	}
-	if page := os.Getpagesize(); bits.OnesCount(uint(c.ChunkSize)) != 1 || c.ChunkSize < 2048 || c.ChunkSize > page {
+	if page := os.Getpagesize(); c.Unaligned {
+		if c.ChunkSize < 2048 || c.ChunkSize > page || c.ChunkSize%chunkAlign != 0 {
+			return c, fmt.Errorf("umem: Config.ChunkSize: %d bytes, unaligned: a multiple of %d from 2048 to the page size, %d", c.ChunkSize, chunkAlign, page)
+		}
+	} else if bits.OnesCount(uint(c.ChunkSize)) != 1 || c.ChunkSize < 2048 || c.ChunkSize > page {
 		return c, fmt.Errorf("umem: Config.ChunkSize: %d bytes: a power of two from 2048 to the page size, %d", c.ChunkSize, page)
 	}
 	if c.Chunks < minChunks || c.Chunks > maxChunks {
@@ -75,6 +92,9 @@ func (c Config) withDefaults() (Config, error) {
 	if c.HugePages > HugePagesRequire {
 		return c, fmt.Errorf("umem: Config.HugePages: %d: no such choice", c.HugePages)
 	}
+	if c.Node < 0 || c.Node > maxNodes {
+		return c, fmt.Errorf("umem: Config.Node: node %d: from 0 to %d", c.Node-1, maxNodes-1)
+	}
 	if c.OnHeap && c.HugePages == HugePagesRequire {
 		return c, errOnHeap
 	}
@@ -85,7 +105,8 @@ func (c Config) withDefaults() (Config, error) {
 type Region struct {
 	mem       []byte
 	chunkSize int
-	shift     uint // log2(chunkSize); used as shift&63, which spares a comparison
+	inverse   uint64 // see number
+	unaligned bool
 	headroom  int
 	onHeap    bool
 	huge      bool
@@ -110,7 +131,8 @@ func New(cfg Config) (*Region, error) {
 	}
 	r := &Region{
 		chunkSize: cfg.ChunkSize,
-		shift:     uint(bits.TrailingZeros(uint(cfg.ChunkSize))),
+		inverse:   inverseOf(cfg.ChunkSize),
+		unaligned: cfg.Unaligned,
 		headroom:  cfg.Headroom,
 		state:     make([]State, cfg.Chunks),
 	}
@@ -133,7 +155,7 @@ func (r *Region) mapMemory(cfg Config) error {
 	size := cfg.Chunks * cfg.ChunkSize
 	if cfg.HugePages != HugePagesOff {
 		full := (size + hugePageSize - 1) &^ (hugePageSize - 1)
-		mem, unmap, err := mapPages(full, true)
+		mem, unmap, err := mapPages(full, true, cfg.Node)
 		if err == nil {
 			r.mem, r.unmap, r.huge = mem[:size:size], unmap, true
 			return nil
@@ -143,7 +165,7 @@ func (r *Region) mapMemory(cfg Config) error {
 			return r.hugeErr
 		}
 	}
-	mem, unmap, err := mapPages(size, false)
+	mem, unmap, err := mapPages(size, false, cfg.Node)
 	if err != nil {
 		return fmt.Errorf("umem: %d chunks of %d bytes: %w", cfg.Chunks, cfg.ChunkSize, err)
 	}
@@ -171,6 +193,13 @@ func (r *Region) Chunks() int { return len(r.state) }
 
 // Headroom returns Config.Headroom in bytes.
 func (r *Region) Headroom() int { return r.headroom }
+
+// Index returns the number of the chunk that a lies in; outside the region it is
+// Chunks() or more.
+func (r *Region) Index(a Addr) int { return int(min(r.number(a), maxChunks)) }
+
+// Unaligned returns Config.Unaligned.
+func (r *Region) Unaligned() bool { return r.unaligned }
 
 // OnHeap tells whether the region is Go memory, which no real socket may have.
 func (r *Region) OnHeap() bool { return r.onHeap }

@@ -1,6 +1,7 @@
 package umem
 
 import (
+	"fmt"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -8,8 +9,11 @@ import (
 
 // mapPages maps size bytes of zeroed, populated memory: a page fault on the
 // data path would cost more than the packet.
-func mapPages(size int, huge bool) (mem []byte, unmap func() error, err error) {
-	flags := unix.MAP_PRIVATE | unix.MAP_ANONYMOUS | unix.MAP_POPULATE
+func mapPages(size int, huge bool, node Node) (mem []byte, unmap func() error, err error) {
+	flags := unix.MAP_PRIVATE | unix.MAP_ANONYMOUS
+	if node == 0 {
+		flags |= unix.MAP_POPULATE // else when the node is set
+	}
 	if huge {
 		flags |= unix.MAP_HUGETLB | 21<<unix.MAP_HUGE_SHIFT // 2 MiB
 	}
@@ -17,5 +21,32 @@ func mapPages(size int, huge bool) (mem []byte, unmap func() error, err error) {
 	if err != nil {
 		return nil, nil, os.NewSyscallError("mmap", err)
 	}
-	return mem, func() error { return os.NewSyscallError("munmap", unix.Munmap(mem)) }, nil
+	unmap = func() error { return os.NewSyscallError("munmap", unix.Munmap(mem)) }
+	if number, ok := node.Number(); ok {
+		if err = preferNode(mem, number); err == nil {
+			err = populate(mem)
+		}
+		if err != nil {
+			unmap()
+			return nil, nil, fmt.Errorf("on NUMA node %d: %w", number, err)
+		}
+	}
+	return mem, unmap, nil
+}
+
+// populate has every page there before it is used.
+func populate(mem []byte) error {
+	err := unix.Madvise(mem, unix.MADV_POPULATE_WRITE) // 5.14
+	if err != unix.EINVAL {
+		return os.NewSyscallError("madvise", err)
+	}
+	touch(mem)
+	return nil
+}
+
+// touch writes to every page of zeroed memory.
+func touch(mem []byte) {
+	for i := 0; i < len(mem); i += os.Getpagesize() {
+		mem[i] = 0
+	}
 }

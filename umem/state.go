@@ -10,6 +10,7 @@ const (
 	Held
 	Fill
 	TX
+	Unused // never handed out: see Config.Unaligned
 	numStates
 )
 
@@ -23,6 +24,8 @@ func (s State) String() string {
 		return "fill"
 	case TX:
 		return "tx"
+	case Unused:
+		return "unused"
 	}
 	return "state " + strconv.Itoa(int(s))
 }
@@ -32,7 +35,7 @@ func (s State) String() string {
 // and the caller must not use the frame: count a stray and drop it. Only the
 // frame's owner may call it; Free is entered and left through a Cache.
 func (r *Region) Move(a Addr, from, to State) bool {
-	i := a >> (r.shift & 63)
+	i := r.number(a)
 	if i >= Addr(len(r.state)) || r.state[i] != from {
 		return false
 	}
@@ -43,6 +46,7 @@ func (r *Region) Move(a Addr, from, to State) bool {
 // Audit is a count of frames by state.
 type Audit struct {
 	Free, Held, Fill, TX int
+	Unused               int // chunks that straddle two huge pages
 
 	// Pooled is the number of frames in the central pool; the other free ones
 	// lie in caches.
@@ -50,7 +54,7 @@ type Audit struct {
 }
 
 // Chunks returns the sum of all states.
-func (a Audit) Chunks() int { return a.Free + a.Held + a.Fill + a.TX }
+func (a Audit) Chunks() int { return a.Free + a.Held + a.Fill + a.TX + a.Unused }
 
 // Audit counts the frames by their state. No owner may be working meanwhile:
 // it is for tests, for Close, and for a caller that holds every owner's lock.
@@ -59,5 +63,5 @@ func (r *Region) Audit() Audit {
 	for _, s := range r.state {
 		n[s]++
 	}
-	return Audit{Free: n[Free], Held: n[Held], Fill: n[Fill], TX: n[TX], Pooled: r.pool.len()}
+	return Audit{Free: n[Free], Held: n[Held], Fill: n[Fill], TX: n[TX], Unused: n[Unused], Pooled: r.pool.len()}
 }

@@ -135,6 +135,9 @@ func (t *TX) QueueParts(parts []umem.Desc) bool {
 			t.tx.Cancel(n)
 			return false
 		}
+		if t.share != nil {
+			t.share.own(d.Addr)
+		}
 		d.Options = umem.OptionContinues
 		if i == len(parts)-1 {
 			d.Options = 0

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/afxnet/afxnet/internal/hostif"
 	"github.com/afxnet/afxnet/internal/lab"
 	"github.com/afxnet/afxnet/umem"
 )
@@ -211,7 +212,7 @@ func TestNoMultiBuffer(t *testing.T) {
 	}
 	defer region.Close()
 	s := &Socket{device: "eth0", queue: 1, region: region}
-	err = s.explain("bind", &UnsupportedError{Feature: "XDP_USE_SG", MinKernel: "6.6"})
+	err = s.explain("bind", &UnsupportedError{Feature: "XDP_USE_SG", MinKernel: "6.6"}, BindAuto, hostif.Interface{}, true)
 	var op *OpError
 	if !errors.As(err, &op) || !errors.Is(err, errors.ErrUnsupported) || !strings.Contains(err.Error(), "6.6") || !strings.Contains(op.Remedy, "an MTU of 3822 or less") {
 		t.Errorf("%v", err)

@@ -1,6 +1,7 @@
 package xsk
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -130,12 +131,20 @@ type Config struct {
 	Rings RingSizes
 
 	// UMEM describes the socket's packet memory. Zero Chunks means as many as
-	// the rings can use: Fill + TX and some to spare. Ignored if Region is set.
+	// the rings can use: Fill + TX and some to spare. Zero Node means the
+	// device's NUMA node, if it has one. Ignored if Region or Shared is set.
 	UMEM umem.Config
 
 	// Region is the packet memory to use; the caller closes it after the
 	// socket. Nil makes one that the socket owns.
 	Region *umem.Region
+
+	// Shared is packet memory that other sockets use too (XDP_SHARED_UMEM); the
+	// caller closes its region after them. The first socket decides for all how
+	// they are bound. Another socket on the same queue gets the first one's fill
+	// and completion ring, and Rings.Fill and Rings.Completion do not count. With
+	// it, Region must be nil.
+	Shared *Shared
 
 	// NoNeedWakeup binds without XDP_USE_NEED_WAKEUP: the kernel then never
 	// says that it does not need a wakeup. Only for measuring the difference.
@@ -188,7 +197,10 @@ func (c Config) withDefaults() (Config, error) {
 	if c.UMEM.Chunks == 0 {
 		c.UMEM.Chunks = int(c.Rings.Fill + c.Rings.TX + spareChunks)
 	}
-	if c.Region != nil {
+	if c.Region != nil && c.Shared != nil {
+		return c, errors.New("xsk: Config.Region and Config.Shared: only one of them")
+	}
+	if c.Region != nil || c.Shared != nil {
 		return c, nil
 	}
 	if need := c.Rings.Fill + c.Rings.TX; c.UMEM.Chunks < int(need) {

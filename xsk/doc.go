@@ -36,11 +36,31 @@
 // has no end, or a bad part, is dropped whole and counted. [Socket.MaxMTU] is
 // the limit: some 69,600 bytes in chunks of 4096.
 //
+// # Sharing
+//
+// Several sockets can use one region ([Shared], XDP_SHARED_UMEM): on one queue, on
+// all queues of a device ([OpenAll]), on several devices. What one receives another
+// sends, in the same frame. The sockets of one queue share its fill and completion
+// ring, and lock them once per batch; each completion is credited to the socket
+// that sent the frame, whichever of them reads it, so one that sends must also
+// Reclaim, or it may find the ring full of what others sent. Sockets are opened and
+// closed in any order. Take a socket out of the program before closing it: packets
+// that arrive in between are counted as lost ([Shared.Lost]), and so are frames
+// that a zero-copy device still has. Sharing across queues and devices needs Linux
+// 5.10.
+//
+// # Which device can do what
+//
+// [Check] says in plain words what kernel, driver, MTU, queues, offloads, limits and
+// capabilities allow, what would be chosen, why not zero-copy, and what mends it;
+// the command examples/doctor prints it. Errors use the same words.
+//
 // # Goroutines
 //
 // A [Socket] has two independent halves. One goroutine at a time may use the RX
 // half and one the TX half; neither locks. Wait and Park are for one goroutine.
-// Everything else may be called from any.
+// Everything else may be called from any. That holds for sockets that share a
+// region or a queue, too.
 //
 // # Wakeups
 //

@@ -57,3 +57,11 @@ func (e *UnsupportedError) Error() string {
 
 // Is makes errors.Is(err, errors.ErrUnsupported) true.
 func (e *UnsupportedError) Is(target error) bool { return target == errors.ErrUnsupported }
+
+// joinClose adds the error of unwinding, if there is one, to what failed.
+func joinClose(err, closeErr error) error {
+	if closeErr == nil {
+		return err
+	}
+	return errors.Join(err, closeErr)
+}

@@ -24,23 +24,33 @@ type kernelSocket struct {
 	busy     BusyPolling
 }
 
-// mapRings sets the ring sizes and maps the four rings; step names the one that
-// failed.
-func (k *kernelSocket) mapRings(n RingSizes) (step string, err error) {
+// sizeRings sets the ring sizes; step names the one that failed. Without own, the
+// fill and the completion ring are another socket's.
+func (k *kernelSocket) sizeRings(n RingSizes, own bool) (step string, err error) {
 	for _, o := range []struct {
 		name string
 		opt  int
 		n    uint32
+		do   bool
 	}{
-		{"size fill ring", unix.XDP_UMEM_FILL_RING, n.Fill},
-		{"size completion ring", unix.XDP_UMEM_COMPLETION_RING, n.Completion},
-		{"size RX ring", unix.XDP_RX_RING, n.RX},
-		{"size TX ring", unix.XDP_TX_RING, n.TX},
+		{"size fill ring", unix.XDP_UMEM_FILL_RING, n.Fill, own},
+		{"size completion ring", unix.XDP_UMEM_COMPLETION_RING, n.Completion, own},
+		{"size RX ring", unix.XDP_RX_RING, n.RX, true},
+		{"size TX ring", unix.XDP_TX_RING, n.TX, true},
 	} {
+		if !o.do {
+			continue
+		}
 		if err := k.sock.SetRingSize(o.opt, o.n); err != nil {
 			return o.name, err
 		}
 	}
+	return "", nil
+}
+
+// mapRings maps the four rings; step names the one that failed. The fill and the
+// completion ring of another socket can be mapped once this one is bound.
+func (k *kernelSocket) mapRings(n RingSizes) (step string, err error) {
 	off, err := k.sock.Offsets()
 	if err != nil {
 		return "read ring offsets", err

@@ -10,7 +10,6 @@ import (
 
 	"github.com/afxnet/afxnet/internal/hostif"
 	"github.com/afxnet/afxnet/internal/sys"
-	"github.com/afxnet/afxnet/umem"
 )
 
 // busyRetry is the pause between two tries to bind a busy queue. The kernel
@@ -39,8 +38,11 @@ func Open(cfg Config) (_ *Socket, err error) {
 	if err := s.preflight(dev, cfg); err != nil {
 		return nil, err
 	}
-	if s.region = cfg.Region; s.region == nil {
-		if s.region, err = umem.New(cfg.UMEM); err != nil {
+	if s.region = cfg.Region; cfg.Shared != nil {
+		s.region = cfg.Shared.region
+	}
+	if s.region == nil {
+		if s.region, err = newRegion(cfg.UMEM, dev); err != nil {
 			return nil, s.opError("map umem", err, "")
 		}
 		s.owned = true
@@ -59,7 +61,24 @@ func Open(cfg Config) (_ *Socket, err error) {
 		return nil, s.opError("check mtu", fmt.Errorf("MTU %d, and multi-buffer is off: %w", dev.MTU, unix.EINVAL),
 			fmt.Sprintf("a chunk of %d bytes with %d of headroom holds an MTU of %d: leave MultiBuffer on, use 4096 byte chunks, or set a smaller MTU", s.region.ChunkSize(), s.region.Headroom(), s.chunkMTU()))
 	}
-	k, err := s.openKernel(cfg, dev, several)
+	if sh := cfg.Shared; sh != nil {
+		sh.mu.Lock()
+		defer sh.mu.Unlock()
+		if err := sh.checkLocked(cfg, several); err != nil {
+			return nil, s.opError("share umem", err, "")
+		}
+		several = several || sh.several && len(sh.pools) != 0
+	}
+	asked, joins := cfg.Bind, cfg.Shared != nil && len(cfg.Shared.pools) != 0
+	if bar := zeroCopyBar(dev, s.region, several); bar != nil {
+		switch {
+		case joins && cfg.Shared.zerocopy, !joins && asked == BindZeroCopy:
+			return nil, s.opError("check chunks", bar, "")
+		case !joins && asked == BindAuto:
+			cfg.Bind, s.zeroCopyErr = BindCopy, bar
+		}
+	}
+	k, key, err := s.openKernel(cfg, dev, several)
 	if err != nil {
 		return nil, err
 	}
@@ -69,10 +88,20 @@ func Open(cfg Config) (_ *Socket, err error) {
 	if !k.zerocopy {
 		s.tx.burst = int(k.budget)
 	}
+	if asked == BindAuto && !k.zerocopy && s.zeroCopyErr == nil {
+		why := "the first socket of Config.Shared is in copy mode, and so are all"
+		if !joins {
+			why, _ = whyCopy(dev, several, s.chunkMTU())
+		}
+		s.zeroCopyErr = fmt.Errorf("%s: %w", why, errors.ErrUnsupported)
+	}
 	if most := s.MaxMTU(); dev.MTU > most {
 		err := s.opError("check mtu", fmt.Errorf("MTU %d: %w", dev.MTU, unix.EINVAL),
 			fmt.Sprintf("packets over several chunks of %d bytes with %d of headroom hold an MTU of %d: use larger chunks or rings, or set a smaller MTU", s.region.ChunkSize(), s.region.Headroom(), most))
 		return nil, joinClose(err, k.Close())
+	}
+	if cfg.Shared != nil {
+		cfg.Shared.joinLocked(s, key)
 	}
 	return s, nil
 }
@@ -80,18 +109,10 @@ func Open(cfg Config) (_ *Socket, err error) {
 // chunkMTU is the largest MTU whose frames fit one chunk.
 func (s *Socket) chunkMTU() int { return s.region.MaxPacket() - ethernetOverhead }
 
-// joinClose adds the error of unwinding, if there is one, to what failed.
-func joinClose(err, closeErr error) error {
-	if closeErr == nil {
-		return err
-	}
-	return errors.Join(err, closeErr)
-}
-
 // preflight finds what the kernel would refuse without saying why.
 func (s *Socket) preflight(dev hostif.Interface, cfg Config) error {
 	if !dev.Up {
-		return s.opError("bind", unix.ENETDOWN, "set the interface up: ip link set "+cfg.Interface+" up")
+		return s.opError("bind", unix.ENETDOWN, "set the interface up: "+fixUp(cfg.Interface))
 	}
 	if n := dev.RXQueues; n > 0 && int(cfg.Queue) >= n {
 		return s.opError("bind", fmt.Errorf("queue %d of %d: %w", cfg.Queue, n, unix.EINVAL),
@@ -101,58 +122,86 @@ func (s *Socket) preflight(dev hostif.Interface, cfg Config) error {
 }
 
 // openKernel makes the socket, gives it its memory and rings, and binds it.
-// several asks for packets over several frames.
-func (s *Socket) openKernel(cfg Config, dev hostif.Interface, several bool) (k *kernelSocket, err error) {
+// several asks for packets over several frames. key is the queue's, if there is a
+// Shared, whose lock is held then.
+func (s *Socket) openKernel(cfg Config, dev hostif.Interface, several bool) (k *kernelSocket, key poolKey, err error) {
 	sock, err := sys.OpenSocket()
 	if err != nil {
-		return nil, s.explain("create socket", err)
+		return nil, key, s.explain("create socket", err, cfg.Bind, dev, several)
 	}
 	k = &kernelSocket{sock: sock, parts: 1}
+	from := registration{own: true}
 	step := "register umem"
 	defer func() {
 		if err != nil {
-			err = joinClose(s.explain(step, err), k.Close())
+			if err = s.explain(step, err, cfg.Bind, dev, several); from.with != nil && step == "bind" && (errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EINVAL)) {
+				err.(*OpError).Remedy = sharingRemedy(from.with)
+			}
+			err = joinClose(err, k.Close())
 			k = nil
 		}
 	}()
-	if err := sock.RegisterUMEM(s.region.Memory(), s.region.ChunkSize(), s.region.Headroom()); err != nil {
-		return k, err
+	if cfg.Shared != nil {
+		step = "share umem"
+		if key, from, err = cfg.Shared.registrationLocked(k, dev, cfg.Queue, &cfg.Rings); err != nil {
+			return k, key, err
+		}
 	}
-	if step, err = k.mapRings(cfg.Rings); err != nil {
-		return k, err
+	step = "register umem"
+	if from.with == nil {
+		flags := uint32(0)
+		if s.region.Unaligned() {
+			flags = unix.XDP_UMEM_UNALIGNED_CHUNK_FLAG
+		}
+		if err := sock.RegisterUMEM(s.region.Memory(), s.region.ChunkSize(), s.region.Headroom(), flags); err != nil {
+			return k, key, err
+		}
+	}
+	if step, err = k.sizeRings(cfg.Rings, from.own); err != nil {
+		return k, key, err
+	}
+	if from.own {
+		if step, err = k.mapRings(cfg.Rings); err != nil {
+			return k, key, err
+		}
 	}
 	step = "set transmit budget"
 	if k.budget, err = setTXBudget(sock, cfg.TXBudget, cfg.Rings.TX); err != nil {
-		return k, err
+		return k, key, err
 	}
 	if err := k.setBusyPoll(cfg.BusyPoll); err != nil {
 		step = stepSetBusyPoll
-		return k, err
+		return k, key, err
 	}
 	step = "bind"
-	if err := bind(sock, cfg, dev.Index, several); err != nil {
-		return k, err
+	if err := bind(sock, cfg, dev.Index, several, from.with); err != nil {
+		return k, key, err
+	}
+	if !from.own {
+		if step, err = k.mapRings(cfg.Rings); err != nil {
+			return k, key, err
+		}
 	}
 	step = "read bind mode"
 	if k.zerocopy, err = sock.ZeroCopy(); err != nil {
-		return k, err
+		return k, key, err
 	}
 	if cfg.Bind == BindZeroCopy && !k.zerocopy {
-		return k, fmt.Errorf("zero-copy was asked for, the kernel gave copy: %w", errors.ErrUnsupported)
+		return k, key, fmt.Errorf("zero-copy was asked for, the kernel gave copy: %w", errors.ErrUnsupported)
 	}
 	if several {
 		step = "read zero-copy segments"
 		if k.parts, err = partsOf(k.zerocopy, dev.Index); err != nil {
-			return k, err
+			return k, key, err
 		}
 	}
 	if err := k.readBusyPoll(cfg.BusyPoll); err != nil {
 		step = stepReadBusyPoll
-		return k, err
+		return k, key, err
 	}
 	step = "create waiter"
 	k.wait, err = sys.NewWaiter(sock)
-	return k, err
+	return k, key, err
 }
 
 // setTXBudget sets how many descriptors one wakeup sends, and returns how many
@@ -188,8 +237,9 @@ func partsOf(zerocopy bool, ifindex int) (int, error) {
 	return min(segments, maxTXParts), err
 }
 
-// bind retries while the queue is busy.
-func bind(sock *sys.Socket, cfg Config, ifindex int, several bool) error {
+// bind retries while the queue is busy. With another socket's UMEM, its flags
+// hold.
+func bind(sock *sys.Socket, cfg Config, ifindex int, several bool, with *Socket) error {
 	var flags uint16
 	switch cfg.Bind {
 	case BindZeroCopy:
@@ -205,8 +255,13 @@ func bind(sock *sys.Socket, cfg Config, ifindex int, several bool) error {
 	}
 	deadline := time.Now().Add(cfg.BusyTimeout)
 	for {
-		err := sock.Bind(ifindex, cfg.Queue, flags)
-		if several && errors.Is(err, unix.EINVAL) && sock.Bind(ifindex, cfg.Queue, flags&^unix.XDP_USE_SG) == nil {
+		var err error
+		if with != nil {
+			err = sock.BindShared(ifindex, cfg.Queue, with.fd)
+		} else {
+			err = sock.Bind(ifindex, cfg.Queue, flags)
+		}
+		if with == nil && several && errors.Is(err, unix.EINVAL) && sock.Bind(ifindex, cfg.Queue, flags&^unix.XDP_USE_SG) == nil {
 			return &UnsupportedError{Feature: "XDP_USE_SG, for packets over several chunks,", MinKernel: "6.6"}
 		}
 		if !errors.Is(err, unix.EBUSY) || !time.Now().Before(deadline) {
@@ -217,25 +272,31 @@ func bind(sock *sys.Socket, cfg Config, ifindex int, several bool) error {
 }
 
 // explain adds to a failed step what is known about its errno.
-func (s *Socket) explain(step string, err error) error {
+func (s *Socket) explain(step string, err error, asked BindMode, dev hostif.Interface, several bool) error {
 	remedy := ""
 	switch {
 	case errors.Is(err, unix.EAFNOSUPPORT):
 		err = errors.Join(&UnsupportedError{Feature: "AF_XDP (CONFIG_XDP_SOCKETS)", MinKernel: "4.18"}, err)
+		remedy = fixNoAFXDP
 	case step == stepSetBusyPoll || step == stepReadBusyPoll:
 		remedy = busyPollRemedy(err)
 	case errors.Is(err, os.ErrPermission):
-		remedy = "an AF_XDP socket needs CAP_NET_RAW: run as root, or with that capability"
+		remedy = "an AF_XDP socket needs CAP_NET_RAW: " + fixNetRaw
 	case step == "register umem" && (errors.Is(err, unix.ENOBUFS) || errors.Is(err, unix.ENOMEM)):
-		remedy = fmt.Sprintf("%d KiB of packet memory must fit into RLIMIT_MEMLOCK: raise it (ulimit -l), add CAP_IPC_LOCK, or use fewer chunks", s.region.ChunkSize()*s.region.Chunks()>>10)
+		remedy = fmt.Sprintf("%d KiB of packet memory must fit into RLIMIT_MEMLOCK: %s", s.region.ChunkSize()*s.region.Chunks()>>10, fixMemlock)
 	case errors.Is(err, unix.EBUSY):
 		remedy = "another AF_XDP socket has this queue, or a closed one has not let go yet: find it with ss --xdp"
 	case step == "bind" && errors.Is(err, unix.EOPNOTSUPP):
-		remedy = fmt.Sprintf("the driver has no zero-copy, or not with these sizes or an MTU above %d: use copy mode, or set a smaller MTU", s.chunkMTU())
+		why, fix := whyCopy(dev, several, s.chunkMTU())
+		remedy = why + ": " + fix
 	case step == "bind" && errors.Is(err, errors.ErrUnsupported):
 		remedy = fmt.Sprintf("set an MTU of %d or less", s.chunkMTU())
 	case step == "bind" && errors.Is(err, unix.EINVAL):
 		remedy = "the queue does not exist, or the driver refuses the chunk size or MTU in this mode"
+		if asked == BindZeroCopy {
+			why, fix := whyCopy(dev, several, s.chunkMTU())
+			remedy = why + ": " + fix
+		}
 	case step == "bind" && errors.Is(err, unix.ENODEV):
 		remedy = "the interface is gone"
 	}

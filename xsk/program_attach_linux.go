@@ -101,15 +101,15 @@ func (p *Program) attachError(mode AttachMode, err error) error {
 	case errors.Is(err, ebpf.ErrNotSupported):
 		e.Err = &UnsupportedError{Feature: "bpf_link for XDP", MinKernel: "5.9"}
 	case errors.Is(err, unix.EBUSY), errors.Is(err, unix.EEXIST):
+		e.Remedy = fixPresent(p.cfg.Interface, "")
 		if state, stateErr := readXDPState(p.ifindex); stateErr == nil {
-			if present := state.describe(); present != "" {
+			if present, name := state.describe(); present != "" {
 				e.Err = fmt.Errorf("%s is there: %w", present, e.Err)
+				e.Remedy = fixPresent(p.cfg.Interface, name)
 			}
 		}
-		e.Remedy = "it is not replaced: stop what attached it, or remove it with " +
-			"'ip link set dev " + p.cfg.Interface + " xdp off' or 'bpftool link detach'"
 	case mode == AttachNative && errors.Is(err, unix.EOPNOTSUPP):
-		e.Remedy = "the driver has no native mode, or not at this MTU; AttachGeneric works everywhere"
+		e.Remedy = fixNoNative
 	case !p.frags && errors.Is(err, unix.ERANGE):
 		e.Err = errors.Join(&UnsupportedError{Feature: "XDP at this MTU (BPF_F_XDP_HAS_FRAGS)", MinKernel: "5.18"}, e.Err)
 		e.Remedy = "set an MTU of some 3400 or less on both ends of the link"
@@ -120,20 +120,25 @@ func (p *Program) attachError(mode AttachMode, err error) error {
 	return e
 }
 
-// describe names the programs on an interface, and is empty if there is none.
-func (s xdpState) describe() string {
+// describe names the first program on an interface, in a sentence and, if it can
+// be read, by its name alone. Both are empty if there is none.
+func (s xdpState) describe() (present, name string) {
 	for _, at := range []struct {
 		mode string
 		id   uint32
 	}{{"native", s.native}, {"generic", s.generic}, {"offload", s.offload}} {
 		if at.id != 0 {
-			return fmt.Sprintf("XDP program %d%s in %s mode", at.id, programName(at.id), at.mode)
+			name = programName(at.id)
+			if present = fmt.Sprintf("XDP program %d", at.id); name != "" {
+				present += fmt.Sprintf(" %q", name)
+			}
+			return present + " in " + at.mode + " mode", name
 		}
 	}
-	return ""
+	return "", ""
 }
 
-// programName returns the quoted name of a program after a blank. It is empty
+// programName returns the name of a program. It is empty
 // if the program is gone, has none, or is hidden: looking it up needs
 // CAP_SYS_ADMIN.
 func programName(id uint32) string {
@@ -143,8 +148,8 @@ func programName(id uint32) string {
 	}
 	defer prog.Close()
 	info, err := prog.Info()
-	if err != nil || info.Name == "" {
+	if err != nil {
 		return ""
 	}
-	return fmt.Sprintf(" %q", info.Name)
+	return info.Name
 }

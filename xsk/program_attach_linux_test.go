@@ -198,8 +198,14 @@ func TestAttachBesideForeignProgram(t *testing.T) {
 // attachForeign attaches a program that passes everything.
 func attachForeign(t *testing.T, l *lab.Lab, flags link.XDPAttachFlags) {
 	t.Helper()
+	attachNamed(t, l, "foreign_prog", flags)
+}
+
+// attachNamed attaches a program of that name that passes everything.
+func attachNamed(t *testing.T, l *lab.Lab, name string, flags link.XDPAttachFlags) {
+	t.Helper()
 	prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{
-		Name:         "foreign_prog",
+		Name:         name,
 		Type:         ebpf.XDP,
 		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 2), asm.Return()},
 		License:      "GPL",

@@ -194,8 +194,7 @@ func programError(op, device string, err error) error {
 	case errors.Is(err, unix.EPERM):
 		// The library's text guesses at RLIMIT_MEMLOCK.
 		e.Err = os.NewSyscallError("bpf", unix.EPERM)
-		e.Remedy = "needs CAP_BPF and CAP_NET_ADMIN (before Linux 5.8 CAP_SYS_ADMIN), and CAP_NET_RAW for the sockets; " +
-			"before Linux 5.11 also RLIMIT_MEMLOCK for the maps"
+		e.Remedy = fixBPF
 	case errors.Is(err, unix.ENOMEM):
 		e.Remedy = "BPF memory counts against the memory cgroup, before Linux 5.11 against RLIMIT_MEMLOCK"
 	}

@@ -21,7 +21,8 @@ type RX struct {
 	fill   ring.Producer[umem.Addr]
 	rx     ring.Consumer[umem.Desc]
 	cache  *umem.Cache
-	lent   int // frames in state Fill that are ours
+	lent   int    // frames in state Fill that are ours
+	share  *share // of a fill ring that other sockets use too, or nil; lent is unused then
 
 	several bool // packets may lie in several frames
 	busy    bool // recvfrom brings packets; see busypoll.go
@@ -75,10 +76,17 @@ func (r *RX) Receive(dst []umem.Desc) int {
 	if r.rx.Get(first + n - 1).Continues() {
 		n = r.holdBack(first, n)
 	}
+	share, unaligned := r.share, r.region.Unaligned()
+	if share != nil {
+		r.lent = manyLent
+	}
 	got, bytes, bad := 0, uint64(0), uint64(0)
 	for i := range n {
 		d := r.rx.Get(first + i) // once: the memory is shared
-		if r.lent == 0 || !r.region.Check(d) || !r.region.Move(d.Addr, umem.Fill, umem.Held) {
+		if unaligned {
+			d.Addr = r.region.Resolve(d.Addr)
+		}
+		if r.lent == 0 || !r.region.Check(d) || share != nil && !share.lentHere(d.Addr) || !r.region.Move(d.Addr, umem.Fill, umem.Held) {
 			bad++
 			if r.chain.inside || d.Continues() {
 				got = r.spoilBad(dst[:got], d)
@@ -98,6 +106,9 @@ func (r *RX) Receive(dst []umem.Desc) int {
 		got = r.spoil(dst[:got]) // it has no end
 	}
 	r.rx.Release()
+	if share != nil {
+		share.pool.lent.Add(int64(r.lent - manyLent))
+	}
 	if bad != 0 {
 		r.st.badDescs.Add(bad)
 	}
@@ -119,6 +130,9 @@ func (r *RX) Recycle(descs []umem.Desc) {
 // found the fill ring empty does not look again by itself. It returns the
 // number of frames lent.
 func (r *RX) Refill() int {
+	if r.share != nil {
+		return r.share.refill(r)
+	}
 	// The kernel may hold as many frames between the two rings as the fill
 	// ring is long; with no more than that lent, the RX ring cannot overflow
 	// if it is as long.
@@ -128,12 +142,17 @@ func (r *RX) Refill() int {
 	}
 	// Not only after new frames: a wakeup that came to nothing is repeated.
 	if r.fill.NeedsWakeup() && r.fill.Pending() != 0 {
-		r.st.wakeups.Add(1)
-		if e := r.kernel.WakeRX(); !transient(e) {
-			r.st.wakeupErrors.Add(1)
-		}
+		r.wakeRX()
 	}
 	return int(n)
+}
+
+// wakeRX makes the kernel look at the fill ring, because it asked.
+func (r *RX) wakeRX() {
+	r.st.wakeups.Add(1)
+	if e := r.kernel.WakeRX(); !transient(e) {
+		r.st.wakeupErrors.Add(1)
+	}
 }
 
 // lend publishes up to n free frames in the fill ring, which has room for them.
@@ -162,6 +181,9 @@ func (r *RX) Empty() bool { return r.rx.Empty() }
 func (r *RX) Err() error {
 	if err := r.rx.Err(); err != nil {
 		return err
+	}
+	if r.share != nil {
+		return r.share.fillErr()
 	}
 	return r.fill.Err()
 }

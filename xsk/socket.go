@@ -17,12 +17,15 @@ import (
 type Socket struct {
 	kernel Kernel
 	region *umem.Region
-	owned  bool // the region is ours to close
-	fd     int  // -1 over a simulated kernel
-	device string
-	queue  uint32
-	rx     RX
-	tx     TX
+	owned  bool   // the region is ours to close
+	share  *share // of Config.Shared, or nil
+
+	zeroCopyErr error // why BindAuto is not zero-copy
+	fd          int   // -1 over a simulated kernel
+	device      string
+	queue       uint32
+	rx          RX
+	tx          TX
 
 	mu     sync.Mutex
 	closed bool
@@ -62,6 +65,10 @@ func (s *Socket) Queue() uint32 { return s.queue }
 // ZeroCopy tells whether the bind is a zero-copy one, as read back from the
 // kernel (XDP_OPTIONS).
 func (s *Socket) ZeroCopy() bool { return s.kernel.ZeroCopy() }
+
+// ZeroCopyErr returns why BindAuto got copy mode, as far as is known, and nil if it
+// did not. errors.Is(err, errors.ErrUnsupported) holds.
+func (s *Socket) ZeroCopyErr() error { return s.zeroCopyErr }
 
 // Wait sleeps until a packet arrives, until there is room to send (if tx is
 // set), until Interrupt is called, or until d is over (if positive). It does not
@@ -126,7 +133,11 @@ func (s *Socket) Close() error {
 	}
 	s.closed = true
 	s.last, _ = s.kernel.Statistics()
-	s.err = s.kernel.Close()
+	if s.share != nil {
+		s.err = s.share.close(s)
+	} else {
+		s.err = s.kernel.Close()
+	}
 	if s.owned {
 		s.err = errors.Join(s.err, s.region.Close())
 	}

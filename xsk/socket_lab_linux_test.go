@@ -167,11 +167,14 @@ func receiveOne(tb testing.TB, s *Socket, match func([]byte) bool) []byte {
 
 func TestVeth(t *testing.T) {
 	for _, bind := range []BindMode{BindAuto, BindCopy} {
-		for _, chunk := range []int{2048, 4096} {
+		for _, chunk := range []int{2048, 3072, 4096} { // 3072: unaligned
 			t.Run(fmt.Sprintf("%v/chunk=%d", bind, chunk), func(t *testing.T) {
 				l := lab.New(t, lab.Config{})
 				p := attachInLab(t, l, AttachAuto)
-				s := mustOpen(t, l, small(Config{Bind: bind, UMEM: umem.Config{ChunkSize: chunk, Headroom: 64}}))
+				s := mustOpen(t, l, small(Config{Bind: bind, UMEM: umem.Config{ChunkSize: chunk, Headroom: 64, Unaligned: chunk&(chunk-1) != 0}}))
+				if err := s.ZeroCopyErr(); (bind == BindAuto) != errors.Is(err, errors.ErrUnsupported) {
+					t.Errorf("ZeroCopyErr of %v: %v", bind, err)
+				}
 				if s.ZeroCopy() {
 					t.Error("zero-copy on veth")
 				}
@@ -336,7 +339,10 @@ func TestOpenErrors(t *testing.T) {
 			says: []string{"MTU 40000", "several chunks of 2048 bytes", "MTU of 34798"}},
 		{name: "MTU over a ring", lab: lab.Config{MTU: 9000}, cfg: Config{Interface: lab.HostDevice, Rings: RingSizes{RX: 64, TX: 2}}, is: unix.EINVAL,
 			says: []string{"MTU 9000", "MTU of 8174", "larger chunks or rings"}},
-		{name: "zero-copy", cfg: small(Config{Bind: BindZeroCopy}), is: errors.ErrUnsupported, says: []string{"bind", "no zero-copy", "copy mode"}},
+		{name: "zero-copy", cfg: small(Config{Bind: BindZeroCopy}), is: errors.ErrUnsupported, says: []string{"bind", "veth has no zero-copy", "copy mode"}},
+		{name: "unaligned zero-copy", cfg: small(Config{Bind: BindZeroCopy, UMEM: umem.Config{ChunkSize: 3072, Unaligned: true}}), is: errors.ErrUnsupported,
+			says: []string{"check chunks", "unaligned chunks", "HugePages"}},
+		{name: "no NUMA node", cfg: small(Config{UMEM: umem.Config{Node: umem.OnNode(1023)}}), says: []string{"map umem", "NUMA node 1023"}},
 		{name: "heap", cfg: small(Config{UMEM: umem.Config{OnHeap: true}}), is: unix.EINVAL, says: []string{"register umem", "Go memory", "OnHeap"}},
 		{name: "closed region", cfg: small(Config{Region: closed}), is: unix.EINVAL, says: []string{"register umem"}},
 		{name: "umem", cfg: small(Config{UMEM: umem.Config{ChunkSize: 1000}}), says: []string{"Config.ChunkSize: 1000"}},

@@ -32,7 +32,8 @@ func TestConservation(t *testing.T) {
 			for _, spare := range []int{0, 4, 100} {
 				parts := []int{1, maxTXParts}[rng.IntN(2)]
 				t.Run(fmt.Sprintf("hostile=%v/ring=%d/spare=%d/parts=%d", hostile, size, spare, parts), func(t *testing.T) {
-					region, err := umem.New(umem.Config{ChunkSize: 2048, Chunks: int(2*size) + spare, OnHeap: true})
+					unaligned := rng.IntN(2) == 1
+					region, err := umem.New(umem.Config{ChunkSize: map[bool]int{false: 2048, true: 2112}[unaligned], Unaligned: unaligned, Chunks: int(2*size) + spare, OnHeap: true})
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -132,7 +133,11 @@ func (m *socketModel) stepKernel(n uint32) string {
 		for range min(n, k.rx.Free(n), uint32(len(k.frames))) {
 			a := k.frames[0]
 			k.frames = k.frames[1:]
-			d := umem.Desc{Addr: a + umem.Addr(m.rng.IntN(2000)), Len: 1 + m.rng.Uint32N(48)}
+			d := umem.Desc{Addr: umem.Addr(m.rng.IntN(2000)), Len: 1 + m.rng.Uint32N(48)}
+			if m.s.Region().Unaligned() {
+				d.Addr <<= 48 // as the kernel says where the packet begins
+			}
+			d.Addr += a
 			if m.rng.IntN(20) == 0 {
 				d.Options = umem.OptionContinues
 			}

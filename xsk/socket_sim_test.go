@@ -27,6 +27,7 @@ type simKernel struct {
 	wakeTX           func() syscall.Errno // nil: 0
 	wakeRX           func() syscall.Errno
 	parts            int // 0: 1
+	zerocopy         bool
 	busy             BusyPolling
 	txCalls, rxCalls int
 	closes           int
@@ -37,7 +38,7 @@ func (k *simKernel) Arm(bool) error           { return nil }
 func (k *simKernel) Disarm() error            { return nil }
 func (k *simKernel) Park(time.Duration) error { return nil }
 func (k *simKernel) Interrupt()               {}
-func (k *simKernel) ZeroCopy() bool           { return false }
+func (k *simKernel) ZeroCopy() bool           { return k.zerocopy }
 func (k *simKernel) MaxParts() int            { return max(k.parts, 1) }
 func (k *simKernel) BusyPoll() BusyPolling    { return k.busy }
 func (k *simKernel) Statistics() (KernelStatistics, error) {

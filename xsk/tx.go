@@ -24,6 +24,7 @@ type TX struct {
 	comp   ring.Consumer[umem.Addr]
 	cache  *umem.Cache
 	lent   uint32 // frames in state TX; never more than the TX ring is long
+	share  *share // of a completion ring that other sockets use too, or nil
 	parts  uint32 // how many frames a packet may lie in
 	burst  int    // see Burst
 	busy   bool   // sendto is what moves frames on; see busypoll.go
@@ -112,6 +113,9 @@ func (t *TX) Queue(a umem.Addr, n int) bool {
 		t.tx.Cancel(1)
 		return false
 	}
+	if t.share != nil {
+		t.share.own(a)
+	}
 	t.tx.Set(slot, d)
 	t.lent++
 	t.st.queued++
@@ -126,6 +130,9 @@ func (t *TX) Cancel(a umem.Addr) { t.cache.Put(a) }
 // A completion that was not sent, comes twice or lies outside the region is
 // counted as a stray.
 func (t *TX) Reclaim() int {
+	if t.share != nil {
+		return t.share.reclaim(t)
+	}
 	first, n := t.comp.Peek(t.comp.Len())
 	if n == 0 {
 		return 0
@@ -165,7 +172,11 @@ func (t *TX) Err() error {
 	if err := t.tx.Err(); err != nil {
 		return err
 	}
-	if err := t.comp.Err(); err != nil {
+	if t.share != nil {
+		if err := t.share.compErr(); err != nil {
+			return err
+		}
+	} else if err := t.comp.Err(); err != nil {
 		return err
 	}
 	if t.down != 0 {

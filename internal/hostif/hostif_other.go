@@ -28,6 +28,12 @@ func DriverStats(string) (map[string]uint64, error) { return nil, errUnsupported
 // ZeroCopySegments needs Linux.
 func ZeroCopySegments(int) (int, error) { return 0, errUnsupported }
 
+// ReadXDPFeatures needs Linux.
+func ReadXDPFeatures(int) (XDPFeatures, error) { return XDPFeatures{}, errUnsupported }
+
+// RSSQueues needs Linux.
+func RSSQueues(string) ([]int, error) { return nil, errUnsupported }
+
 // Watch needs Linux.
 func Watch(int, func(Event)) (stop func(), err error) { return nil, errUnsupported }
 

@@ -39,6 +39,25 @@ func (s *Socket) Bind(ifindex int, queue uint32, flags uint16) error {
 	}))
 }
 
+// BindShared binds to one queue of a device with the UMEM of another socket,
+// which is bound (XDP_SHARED_UMEM). The socket has no fill and completion ring of
+// its own if the other is bound to the same queue of the same device, and must
+// have them otherwise (the latter since 5.10). Nothing else can be chosen.
+func (s *Socket) BindShared(ifindex int, queue uint32, with int) error {
+	return os.NewSyscallError("bind", unix.Bind(s.fd, &unix.SockaddrXDP{
+		Flags: unix.XDP_SHARED_UMEM, Ifindex: uint32(ifindex), QueueID: queue, SharedUmemFD: uint32(with),
+	}))
+}
+
+// NetNS reads SO_NETNS_COOKIE (5.14), which tells network namespaces apart.
+func (s *Socket) NetNS() (uint64, error) {
+	v, err := unix.GetsockoptUint64(s.fd, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
+	if err != nil {
+		return 0, os.NewSyscallError("getsockopt", err)
+	}
+	return v, nil
+}
+
 // ZeroCopy reads XDP_OPTIONS (5.3): whether the bind is a zero-copy one.
 func (s *Socket) ZeroCopy() (bool, error) {
 	v, err := unix.GetsockoptInt(s.fd, unix.SOL_XDP, unix.XDP_OPTIONS)

@@ -1,0 +1,142 @@
+// Command udpecho answers ARP and UDP on a raw AF_XDP socket, in the frames that the
+// questions came in: an answer is the question with its ends swapped, which leaves
+// every checksum as it is. Package stack has the same with net's interfaces, for
+// all of TCP and UDP.
+//
+//	go run ./examples/udpecho -i eth0 -addr 192.0.2.10
+//
+// serves 192.0.2.10, which the host must not have, on every queue. With -lab it
+// makes a private network, and a kernel's socket in it that sends -n datagrams and
+// wants each back.
+package main
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"flag"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/signal"
+	"sync"
+	"time"
+
+	"github.com/afxnet/afxnet/umem"
+	"github.com/afxnet/afxnet/xsk"
+)
+
+func main() {
+	useLab := flag.Bool("lab", false, "make a private network and send to it")
+	n := flag.Int("n", 2000, "with -lab, datagrams to send")
+	iface := flag.String("i", "", "interface")
+	addr := flag.String("addr", "", "IPv4 address to serve")
+	flag.Parse()
+
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	var err error
+	if *useLab {
+		err = runLab(ctx, *n)
+	} else {
+		err = run(ctx, *iface, *addr)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "udpecho:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, iface, address string) error {
+	addr, err := netip.ParseAddr(address)
+	if err != nil || !addr.Is4() {
+		return fmt.Errorf("-addr: %q is no IPv4 address", address)
+	}
+	set, err := open(iface, addr)
+	if err != nil {
+		return err
+	}
+	return errors.Join(serve(ctx, set), set.Close())
+}
+
+// open binds a socket to every queue and redirects the address's packets to them.
+func open(iface string, addr netip.Addr) (*xsk.Set, error) {
+	set, err := xsk.OpenAll(xsk.SetConfig{Socket: xsk.Config{Interface: iface}})
+	if err != nil {
+		return nil, err
+	}
+	if err := set.Program().AddAddress(addr); err != nil {
+		return nil, errors.Join(err, set.Close())
+	}
+	return set, nil
+}
+
+// serve answers on every queue until ctx ends.
+func serve(ctx context.Context, set *xsk.Set) error {
+	var wg sync.WaitGroup
+	sockets := set.Sockets()
+	errs := make([]error, len(sockets))
+	for i, s := range sockets {
+		wg.Go(func() { errs[i] = echo(ctx, s, set.Program().Config().MAC) })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+func echo(ctx context.Context, s *xsk.Socket, mac []byte) error {
+	defer context.AfterFunc(ctx, s.Interrupt)()
+	rx, tx, batch := s.RX(), s.TX(), make([]umem.Desc, 64)
+	for ctx.Err() == nil {
+		n := rx.Receive(batch)
+		for _, d := range batch[:n] {
+			b := s.Region().Bytes(d)
+			if !answer(b, mac) || !tx.Queue(d.Addr, len(b)) {
+				rx.Recycle([]umem.Desc{d}) // not for us, or the ring is full
+			}
+		}
+		tx.Flush()
+		tx.Reclaim()
+		rx.Refill()
+		if n == 0 {
+			if err := errors.Join(rx.Err(), tx.Err(), s.Wait(false, 100*time.Millisecond)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// answer makes the answer of a question, and tells whether it is one. The program
+// has seen to it that the frame is for our address.
+func answer(b []byte, mac []byte) bool {
+	const eth, arp, ipv4, udp = 14, 28, 20, 8
+	if len(b) < eth+arp {
+		return false
+	}
+	switch p := b[eth:]; binary.BigEndian.Uint16(b[12:]) {
+	case 0x0806: // ARP over Ethernet for IPv4: a request
+		if binary.BigEndian.Uint64(p) != 0x0001_0800_0604_0001 {
+			return false
+		}
+		p[7] = 2 // a reply
+		swap(p[8:18], p[18:28])
+		copy(p[8:14], mac)
+	case 0x0800: // IPv4 without options, not a fragment, UDP
+		if len(p) < ipv4+udp || p[0] != 0x45 || binary.BigEndian.Uint16(p[6:])&0x3fff != 0 || p[9] != 17 {
+			return false
+		}
+		swap(p[12:16], p[16:20])
+		swap(p[20:22], p[22:24])
+	default:
+		return false
+	}
+	copy(b, b[6:12])
+	copy(b[6:12], mac)
+	return true
+}
+
+func swap(a, b []byte) {
+	for i := range a {
+		a[i], b[i] = b[i], a[i]
+	}
+}

@@ -1,0 +1,116 @@
+package hostif
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// Channels are the numbers of channels (interrupts) of an interface: in use, and
+// the most that its driver can have.
+type Channels struct {
+	RX, TX, Combined          int
+	MaxRX, MaxTX, MaxCombined int
+}
+
+// ReadChannels reads them. errors.Is(err, errors.ErrUnsupported) holds for a
+// driver that does not tell.
+func ReadChannels(name string) (Channels, error) {
+	req := make([]byte, 9*4) // see ethtool.channels
+	native.PutUint32(req, unix.ETHTOOL_GCHANNELS)
+	if err := ask(name, "channels", req); err != nil {
+		return Channels{}, err
+	}
+	n := func(i int) int { return int(native.Uint32(req[i*4:])) }
+	return Channels{MaxRX: n(1), MaxTX: n(2), MaxCombined: n(4), RX: n(5), TX: n(6), Combined: n(8)}, nil
+}
+
+// Rings are the lengths in descriptors of a driver's own rings, not of a socket's.
+type Rings struct {
+	RX, TX       int
+	MaxRX, MaxTX int
+}
+
+// ReadRings reads them. errors.Is(err, errors.ErrUnsupported) holds for a driver
+// that has none, or does not tell.
+func ReadRings(name string) (Rings, error) {
+	// struct ethtool_ringparam: cmd, four maxima (rx, mini, jumbo, tx), then
+	// what is set.
+	req := make([]byte, 9*4)
+	native.PutUint32(req, unix.ETHTOOL_GRINGPARAM)
+	if err := ask(name, "rings", req); err != nil {
+		return Rings{}, err
+	}
+	n := func(i int) int { return int(native.Uint32(req[i*4:])) }
+	return Rings{MaxRX: n(1), MaxTX: n(4), RX: n(5), TX: n(8)}, nil
+}
+
+// maxIndirection bounds what is allocated for an indirection table: more entries
+// than any NIC has.
+const maxIndirection = 1 << 16
+
+// RSSQueues returns the receive queues that the interface's RSS indirection table
+// names, ascending: flows without a rule of their own arrive on these.
+// errors.Is(err, errors.ErrUnsupported) holds for a driver without a table, which
+// may use any queue.
+func RSSQueues(name string) ([]int, error) {
+	// struct ethtool_rxfh_indir: cmd, size, entries. Size 0 asks for the size.
+	size := make([]byte, 8)
+	native.PutUint32(size, unix.ETHTOOL_GRXFHINDIR)
+	if err := ask(name, "RSS table", size); err != nil {
+		return nil, err
+	}
+	n := int(native.Uint32(size[4:]))
+	if n == 0 || n > maxIndirection {
+		return nil, fmt.Errorf("hostif: RSS table of %s has %d entries: %w", name, n, errors.ErrUnsupported)
+	}
+	req := make([]byte, 8+4*n)
+	native.PutUint32(req, unix.ETHTOOL_GRXFHINDIR)
+	native.PutUint32(req[4:], uint32(n))
+	if err := ask(name, "RSS table", req); err != nil {
+		return nil, err
+	}
+	queues := make([]int, n)
+	for i := range queues {
+		queues[i] = int(native.Uint32(req[8+4*i:]))
+	}
+	slices.Sort(queues)
+	return slices.Compact(queues), nil
+}
+
+// FeatureOn tells whether an offload is on, by the name that ethtool -k gives to
+// it; false for a name the interface does not have.
+func FeatureOn(name, feature string) (bool, error) {
+	tool, err := openEthtool()
+	if err != nil {
+		return false, fmt.Errorf("hostif: offloads of %s: %w", name, err)
+	}
+	defer tool.close()
+	features, err := tool.strings(name, stringSetFeatures)
+	if err != nil {
+		return false, fmt.Errorf("hostif: offloads of %s: %w", name, err)
+	}
+	bit := slices.Index(features, feature)
+	if bit < 0 {
+		return false, nil
+	}
+	return tool.featureActive(name, (len(features)+31)/32, bit)
+}
+
+// ask sends one ethtool request about what.
+func ask(name, what string, req []byte) error {
+	tool, err := openEthtool()
+	if err == nil {
+		defer tool.close()
+		err = tool.ioctl(name, req)
+	}
+	if errors.Is(err, unix.EOPNOTSUPP) {
+		return fmt.Errorf("hostif: %s of %s: %w: %w", what, name, errors.ErrUnsupported, err)
+	}
+	if err != nil {
+		return fmt.Errorf("hostif: %s of %s: %w", what, name, err)
+	}
+	return nil
+}

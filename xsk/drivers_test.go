@@ -1,0 +1,71 @@
+package xsk
+
+import (
+	"errors"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/afxnet/afxnet/internal/hostif"
+	"github.com/afxnet/afxnet/umem"
+)
+
+func regionOf(t *testing.T, cfg umem.Config) *umem.Region {
+	t.Helper()
+	cfg.Chunks, cfg.OnHeap = 8, true
+	r, err := umem.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// TestZeroCopyBar has the true limit of each driver and chunk size in the message.
+func TestZeroCopyBar(t *testing.T) {
+	for _, tc := range []struct {
+		driver  string
+		mtu     int
+		umem    umem.Config
+		several bool
+		says    string // empty: no bar
+	}{
+		{driver: "igb", mtu: 1500, umem: umem.Config{ChunkSize: 4096}},
+		{driver: "igb", mtu: 3054, umem: umem.Config{ChunkSize: 4096}},
+		{driver: "igb", mtu: 3055, umem: umem.Config{ChunkSize: 4096}, says: "MTU of 3054, not 3055"},
+		{driver: "igb", mtu: 1500, umem: umem.Config{ChunkSize: 2048}, says: "chunks of 2048 bytes with 0 of headroom hold an MTU of 1006, not 1500"},
+		{driver: "igb", mtu: 1500, umem: umem.Config{ChunkSize: 2048}, several: true},
+		{driver: "virtio_net", mtu: 1500, umem: umem.Config{ChunkSize: 2048}},
+		{driver: "ice", mtu: 1500, umem: umem.Config{ChunkSize: 3072, Unaligned: true}, says: "use huge pages"},
+	} {
+		dev := hostif.Interface{Name: "eth0", Driver: tc.driver, MTU: tc.mtu}
+		err := zeroCopyBar(dev, regionOf(t, tc.umem), tc.several)
+		if (err != nil) != (tc.says != "") || err != nil && (!strings.Contains(err.Error(), tc.says) || !errors.Is(err, errors.ErrUnsupported)) {
+			t.Errorf("%+v: %v", tc, err)
+		}
+	}
+}
+
+func TestWhyCopy(t *testing.T) {
+	zc := hostif.XDPFeatures{ZeroCopy: true, ZeroCopySegments: 1}
+	for _, tc := range []struct {
+		driver    string
+		f         hostif.XDPFeatures
+		err       error
+		several   bool
+		why, does string
+	}{
+		{driver: "veth", why: "veth has no zero-copy, as a virtual device", does: "copy mode"},
+		{driver: "igb", why: "igb has no zero-copy in this kernel", does: "newer kernel"},
+		{driver: "", why: "of this device has no zero-copy", does: "copy mode"},
+		{driver: "igb", f: zc, several: true, why: "an MTU of 3822 at most; this one is 9000", does: "ip link set eth0 mtu 3822"},
+		{driver: "virtio_net", f: zc, why: "transport", does: "iommu_platform=on"},
+		{driver: "ice", f: zc, why: "declares zero-copy, and refused", does: "native mode"},
+		{driver: "ice", err: syscall.ENOENT, why: "before Linux 6.3", does: "copy mode"},
+		{driver: "ice", err: syscall.EIO, why: "could not be read: input/output error"},
+	} {
+		why, fix := whyCopyOf(hostif.Interface{Name: "eth0", Driver: tc.driver, MTU: 9000}, tc.f, tc.err, tc.several, 3822)
+		if !strings.Contains(why, tc.why) || !strings.Contains(fix, tc.does) {
+			t.Errorf("%+v: %s; fix: %s", tc, why, fix)
+		}
+	}
+}

@@ -1,0 +1,216 @@
+package xsk
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/afxnet/afxnet/internal/hostif"
+)
+
+// SetConfig describes sockets on the queues of one device. Socket.Interface is
+// required; the zero value of the rest works.
+type SetConfig struct {
+	// Socket describes each of the sockets; its Queue and Shared must be zero.
+	Socket Config
+
+	// Queues are the hardware queues to bind to. Nil means all receive queues
+	// that there are once the program is attached.
+	Queues []uint32
+
+	// Share gives all sockets one region (XDP_SHARED_UMEM), so that a packet
+	// received on one queue can be sent on any other without a copy; see
+	// [Shared]. The set makes the region, with chunks for each of its sockets
+	// as Socket.UMEM says. Otherwise each socket has a region to itself.
+	Share bool
+
+	// Program describes the steering program; its Interface must be empty and
+	// zero Queues means as many as the device has.
+	Program ProgramConfig
+}
+
+// Set is one socket for each of a device's queues, and the program that directs
+// packets to them. The halves of each socket are for one goroutine each, as ever;
+// the methods of Set may be called from any.
+type Set struct {
+	dev     hostif.Interface
+	sockets []*Socket
+	prog    *Program
+	shared  *Shared // or nil
+
+	once sync.Once
+	err  error
+}
+
+// OpenAll attaches a steering program to a device and binds a socket to each of
+// its queues, in the order that loses nothing: program, sockets, their fill
+// rings, their places in the program's map. Packets come once an address is
+// claimed: Program().AddAddress. Call it in the device's network namespace.
+//
+// Errors are those of [LoadProgram], [Program.Attach] and [Open]; nothing stays
+// open then. See Check for queues that nobody reads.
+func OpenAll(cfg SetConfig) (_ *Set, err error) {
+	name := cfg.Socket.Interface
+	switch {
+	case cfg.Socket.Queue != 0 || cfg.Socket.Shared != nil:
+		return nil, errors.New("xsk: SetConfig.Socket: Queue and Shared must be zero")
+	case cfg.Program.Interface != "":
+		return nil, errors.New("xsk: SetConfig.Program.Interface: must be empty")
+	case cfg.Share && cfg.Socket.Region != nil:
+		return nil, errors.New("xsk: SetConfig.Share makes the region: Socket.Region must be nil")
+	}
+	s := &Set{}
+	defer func() {
+		if err != nil {
+			err = joinClose(err, s.Close())
+		}
+	}()
+	if s.dev, err = hostif.Lookup(name); err != nil {
+		return nil, &OpError{Op: "look up interface", Device: name, Queue: NoQueue, Err: err}
+	}
+	cfg.Program.Interface = name
+	if cfg.Program.Queues == 0 {
+		cfg.Program.Queues = max(s.dev.RXQueues, s.dev.TXQueues, defaultProgramQueues)
+	}
+	if s.prog, err = LoadProgram(cfg.Program); err != nil {
+		return nil, err
+	}
+	if err := s.prog.Attach(); err != nil {
+		return nil, err
+	}
+	// Some drivers add queues for the program.
+	if s.dev, err = hostif.Lookup(name); err != nil {
+		return nil, &OpError{Op: "look up interface", Device: name, Queue: NoQueue, Err: err}
+	}
+	if cfg.Queues == nil {
+		for i := range max(s.dev.RXQueues, 1) {
+			cfg.Queues = append(cfg.Queues, uint32(i))
+		}
+	}
+	if err := s.openSockets(cfg); err != nil {
+		return nil, err
+	}
+	for _, sock := range s.sockets {
+		sock.RX().Refill() // before the first packet
+		if err := s.prog.AddSocket(sock.Queue(), sock.FD()); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+func (s *Set) openSockets(cfg SetConfig) error {
+	one := cfg.Socket
+	if cfg.Share {
+		resolved, err := one.withDefaults()
+		if err != nil {
+			return err
+		}
+		resolved.UMEM.Chunks *= len(cfg.Queues)
+		region, err := newRegion(resolved.UMEM, s.dev)
+		if err != nil {
+			return &OpError{Op: "map umem", Device: one.Interface, Queue: NoQueue, Err: err}
+		}
+		s.shared = NewShared(region)
+		one.Shared = s.shared
+	}
+	for _, queue := range cfg.Queues {
+		one.Queue = queue
+		sock, err := Open(one)
+		if err != nil {
+			return err
+		}
+		s.sockets = append(s.sockets, sock)
+	}
+	return nil
+}
+
+// Sockets returns the sockets, in the order of SetConfig.Queues.
+func (s *Set) Sockets() []*Socket { return slices.Clone(s.sockets) }
+
+// Program returns the steering program, to claim addresses with. The set closes
+// it.
+func (s *Set) Program() *Program { return s.prog }
+
+// Check looks for ways in which packets miss the sockets: receive queues that
+// flows can arrive on and that have no socket, by the device's RSS table as it is
+// now or, without one, its number of queues, and packets that did so already. It
+// returns nothing if all is well.
+func (s *Set) Check() ([]Finding, error) {
+	dev, err := hostif.Lookup(s.dev.Name)
+	if err != nil {
+		return nil, &OpError{Op: "look up interface", Device: s.dev.Name, Queue: NoQueue, Err: err}
+	}
+	var bound []uint32
+	for _, sock := range s.sockets {
+		bound = append(bound, sock.Queue())
+	}
+	findings := checkQueues(dev, bound)
+	c, err := s.prog.Counters()
+	if err != nil {
+		return nil, err
+	}
+	if c.PassNoSocket != 0 {
+		findings = append(findings, Finding{Subject: SubjectQueues, Level: Warning,
+			Text: fmt.Sprintf("%d packets for the claimed addresses arrived on queues without a socket: the kernel got them", c.PassNoSocket),
+			Fix:  fixQueues(dev, bound)})
+	}
+	return findings, nil
+}
+
+// WaitLink waits until the device is ready to carry frames: attaching a program
+// and binding make some drivers reset the link, for up to some seconds. It returns
+// ctx's error if that ends first, and unix.ENODEV if the device goes away.
+func (s *Set) WaitLink(ctx context.Context) error {
+	ready := make(chan error, 1)
+	tell := func(err error) {
+		select {
+		case ready <- err:
+		default: // one answer is enough
+		}
+	}
+	stop, err := hostif.Watch(s.dev.Index, func(e hostif.Event) {
+		switch {
+		case e.Err != nil:
+			tell(e.Err)
+		case e.State.Running:
+			tell(nil)
+		case !e.State.Present:
+			tell(errNoDevice)
+		}
+	})
+	if err == nil {
+		defer stop()
+		select {
+		case err = <-ready:
+		case <-ctx.Done():
+			err = context.Cause(ctx)
+		}
+	}
+	if err != nil {
+		return &OpError{Op: "wait for link", Device: s.dev.Name, Queue: NoQueue, Err: err}
+	}
+	return nil
+}
+
+// Close takes the program off the device, then closes the sockets, and the region
+// if they share one. The goroutines that use the halves must have stopped, or be
+// in Wait. Idempotent; it joins the errors of every step.
+func (s *Set) Close() error {
+	s.once.Do(func() {
+		var errs []error
+		if s.prog != nil {
+			errs = append(errs, s.prog.Close())
+		}
+		for _, sock := range s.sockets {
+			errs = append(errs, sock.Close())
+		}
+		if s.shared != nil {
+			errs = append(errs, s.shared.region.Close())
+		}
+		s.err = errors.Join(errs...)
+	})
+	return s.err
+}
