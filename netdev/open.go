@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/afxnet/afxnet/internal/hostif"
 	"github.com/afxnet/afxnet/xsk"
@@ -19,7 +20,8 @@ type host struct {
 	dev  hostif.Interface
 	prog *xsk.Program
 
-	stop func() // ends the watch
+	stop    func()       // ends the watch
+	restore func() error // gives the NIC its VLAN tags back
 
 	mu       sync.Mutex
 	groups   []membership // solicited-node groups joined on the NIC, one per address
@@ -34,7 +36,8 @@ type membership struct {
 
 // Open takes the queues of an interface: it binds a socket to each, attaches
 // the steering program, and makes one device of them. No packet is taken from
-// the kernel until AddAddress.
+// the kernel until AddAddress. Where attaching and binding reset the link, it
+// waits for it, up to 10 s, and up to 5 s for one that was down before.
 //
 // Errors are *xsk.OpError or name the Config field; see [xsk.Open] and
 // [xsk.LoadProgram] for what errors.Is finds in them.
@@ -66,6 +69,11 @@ func Open(cfg Config) (_ *Device, err error) {
 		return nil, err
 	}
 	undo = append(undo, prog.Close)
+	restore, err := keepTags(cfg.Interface)
+	if err != nil {
+		return nil, err
+	}
+	undo = append(undo, restore)
 	// The program goes first: drivers that reset the link when one is attached
 	// do so before the sockets are bound.
 	if err := prog.Attach(); err != nil {
@@ -88,16 +96,75 @@ func Open(cfg Config) (_ *Device, err error) {
 	if err != nil {
 		return nil, err
 	}
-	d.host = &host{dev: dev, prog: prog}
+	d.host = &host{dev: dev, prog: prog, restore: restore}
 	for _, s := range sockets {
 		if err := prog.AddSocket(s.Queue(), s.FD()); err != nil {
 			return nil, err
 		}
 	}
-	if d.host.stop, err = hostif.Watch(dev.Index, d.onLink); err != nil {
+	if err = awaitLink(dev); err == nil {
+		d.host.stop, err = hostif.Watch(dev.Index, d.onLink)
+	}
+	if err != nil {
 		return nil, &xsk.OpError{Op: "watch link", Device: cfg.Interface, Queue: xsk.NoQueue, Err: err}
 	}
 	return d, nil
+}
+
+// vlanOffload is the offload with which a NIC takes the VLAN tag off a received
+// frame, as ethtool's list of features calls it.
+const vlanOffload = "rx-vlan-hw-parse"
+
+// keepTags has the NIC leave VLAN tags in their frames, where the program sees
+// them: without, a VLAN's packet to an address of the stack would pass for one of
+// the untagged network. Where the driver does not let it be changed, it stays.
+func keepTags(name string) (restore func() error, err error) {
+	restore, err = hostif.SetOffload(name, vlanOffload, false)
+	if errors.Is(err, errors.ErrUnsupported) {
+		return func() error { return nil }, nil
+	}
+	if err != nil {
+		return nil, &xsk.OpError{Op: "keep VLAN tags", Device: name, Queue: xsk.NoQueue, Err: err}
+	}
+	return restore, nil
+}
+
+const (
+	// linkReset bounds the wait for a link that Open itself has reset. Copper
+	// takes up to some four seconds to agree on a speed anew.
+	linkReset = 10 * time.Second
+
+	// linkReturn bounds it for a link that was not there before: whoever had the
+	// device a moment ago may have reset it when he ended. Or the cable is out,
+	// and then Open must not take for ever.
+	linkReturn = 5 * time.Second
+)
+
+// awaitLink waits until an interface carries frames, after the program was
+// attached and the sockets were bound: many drivers start the device anew for
+// each of these. dev is its state before. If the link does not come back, it is
+// down like any other.
+func awaitLink(dev hostif.Interface) error {
+	limit := linkReset
+	if !dev.Running {
+		limit = linkReturn
+	}
+	settled := make(chan struct{})
+	var once sync.Once
+	stop, err := hostif.Watch(dev.Index, func(ev hostif.Event) {
+		if ev.State.Running || !ev.State.Up || ev.Change.Has(hostif.ChangeGone) || ev.Change.Has(hostif.ChangeEnded) {
+			once.Do(func() { close(settled) })
+		}
+	})
+	if err != nil {
+		return err
+	}
+	defer stop()
+	select {
+	case <-settled:
+	case <-time.After(limit):
+	}
+	return nil
 }
 
 // onLink follows the interface. It runs on the watch's goroutine.
@@ -259,7 +326,7 @@ func (h *host) detach() error {
 	h.detached = true
 	var err error
 	h.last, err = h.prog.Counters()
-	return errors.Join(err, h.prog.Close())
+	return errors.Join(err, h.prog.Close(), h.restore())
 }
 
 // close leaves the multicast groups.

@@ -15,31 +15,65 @@ import (
 
 // receiveSteps are drivers that fill zero-copy buffers only up to a multiple of
 // so many bytes, and cut a longer packet in two without marking it: igb (Linux
-// 6.18 and 7.2, chunks of 2048 bytes; its buffer size register SRRCTL counts KiB).
+// 6.18 and 7.2; its buffer size register SRRCTL counts KiB).
 var receiveSteps = map[string]int{"igb": 1024}
 
-// zeroCopyPacket returns the longest packet in bytes that a zero-copy socket gets
-// in one chunk, Ethernet header included.
-func zeroCopyPacket(driver string, region *umem.Region) int {
+// receiveExtra is what drivers add to an MTU before they compare it with a buffer,
+// in bytes, where that is more than ethernetOverhead: igb keeps room for two VLAN
+// tags and the checksum (IGB_ETH_PKT_HDR_PAD).
+var receiveExtra = map[string]int{"igb": 14 + 4 + 2*4}
+
+// zeroCopySince is the Linux release from which on drivers had zero-copy that were
+// there before: neither has it in 6.12, both do in 6.18.
+var zeroCopySince = map[string]string{"igb": "6.14", "virtio_net": "6.13"}
+
+// zeroCopyMTU returns the largest MTU whose packets a zero-copy socket gets in one
+// chunk.
+func zeroCopyMTU(driver string, region *umem.Region) int {
 	n := region.MaxPacket()
 	if step := receiveSteps[driver]; step != 0 {
 		n -= n % step
 	}
-	return n
+	return n - max(ethernetOverhead, receiveExtra[driver])
 }
 
-// zeroCopyBar says why a region must not be bound in zero-copy mode although the
-// kernel would do it; nil if it may.
-func zeroCopyBar(dev hostif.Interface, region *umem.Region, several bool) error {
-	if on, _ := region.HugePages(); region.Unaligned() && !on {
-		return fmt.Errorf("unaligned chunks on ordinary pages are not contiguous for a device: use huge pages (umem.Config.HugePages), or aligned chunks: %w", errors.ErrUnsupported)
+// A bar is why a region must not be bound in zero-copy mode, although the kernel
+// may do it, and what would mend that.
+type bar struct {
+	why error // wraps errors.ErrUnsupported
+	fix string
+}
+
+// zeroCopyBar returns what is known against a zero-copy bind, nil if nothing is.
+// several asks for packets over several frames.
+func zeroCopyBar(dev hostif.Interface, region *umem.Region, several bool) *bar {
+	barred := func(fix, format string, args ...any) *bar {
+		return &bar{why: fmt.Errorf(format+": %w", append(args, errors.ErrUnsupported)...), fix: fix}
 	}
-	most := zeroCopyPacket(dev.Driver, region) - ethernetOverhead
-	if several || dev.MTU <= most {
+	if dev.XDP.Mode == hostif.XDPGeneric {
+		// igb receives so, and answers each sendto with EINVAL (6.18).
+		return barred("attach the program in native mode, or bind in copy mode",
+			"zero-copy with an XDP program in generic mode, where drivers receive without it and some cannot send")
+	}
+	if on, _ := region.HugePages(); region.Unaligned() && !on {
+		return barred("use huge pages (umem.Config.HugePages), or aligned chunks",
+			"unaligned chunks on ordinary pages are not contiguous for a device")
+	}
+	most := zeroCopyMTU(dev.Driver, region)
+	if several {
+		// No answer before Linux 6.6, and no zero-copy over several chunks.
+		if n, err := hostif.ZeroCopySegments(dev.Index); err == nil && n == 1 {
+			return barred(fmt.Sprintf("set an MTU of %d or less and leave MultiBuffer unset, or use copy mode", most),
+				"%s takes one chunk for each zero-copy packet, and MTU %d with MultiBuffer asks for several", dev.Driver, dev.MTU)
+		}
 		return nil
 	}
-	return fmt.Errorf("%s fills zero-copy buffers in steps of %d bytes and cuts longer packets: chunks of %d bytes with %d of headroom hold an MTU of %d, not %d: use larger chunks, or set a smaller MTU: %w",
-		dev.Driver, receiveSteps[dev.Driver], region.ChunkSize(), region.Headroom(), most, dev.MTU, errors.ErrUnsupported)
+	if dev.MTU <= most {
+		return nil
+	}
+	return barred("use 4096 byte chunks without headroom, set a smaller MTU, or use copy mode",
+		"%s fills zero-copy buffers in steps of %d bytes and cuts longer packets: chunks of %d bytes with %d of headroom hold an MTU of %d, not %d",
+		dev.Driver, receiveSteps[dev.Driver], region.ChunkSize(), region.Headroom(), max(most, 0), dev.MTU)
 }
 
 // whyCopy explains, from what the driver of dev declares, why a bind is not or
@@ -56,7 +90,10 @@ func whyCopyOf(dev hostif.Interface, f hostif.XDPFeatures, err error, several bo
 	if driver == "" {
 		driver = "of this device"
 	}
+	since := zeroCopySince[dev.Driver]
 	switch {
+	case since != "" && (errors.Is(err, syscall.ENOENT) || err == nil && !f.ZeroCopy):
+		return dev.Driver + " has zero-copy since Linux " + since, "use a later kernel, or copy mode"
 	case errors.Is(err, syscall.ENOENT):
 		return "the kernel does not tell what the driver can do (before Linux 6.3); it may have no zero-copy, or not with these sizes", copyMode
 	case err != nil:

@@ -16,8 +16,9 @@ import (
 // lets go of one within a few RCU grace periods, some milliseconds each.
 const busyRetry = 10 * time.Millisecond
 
-// Open makes a socket and binds it to one queue of an interface. Packets arrive
-// once a program redirects them to it: see [Program].
+// Open makes a socket and binds it to one queue of an interface, with the fill
+// ring full. Packets arrive once a program redirects them to it: see [Program].
+// Binding resets the link of some devices; they arrive no sooner than it is back.
 //
 // An error in Config names the field and the rule; any other is an *OpError
 // (find it with errors.As). errors.Is tells the cause: unix.ENODEV no such
@@ -73,17 +74,22 @@ func Open(cfg Config) (_ *Socket, err error) {
 	if bar := zeroCopyBar(dev, s.region, several); bar != nil {
 		switch {
 		case joins && cfg.Shared.zerocopy, !joins && asked == BindZeroCopy:
-			return nil, s.opError("check chunks", bar, "")
+			return nil, s.opError("bind", bar.why, bar.fix)
 		case !joins && asked == BindAuto:
-			cfg.Bind, s.zeroCopyErr = BindCopy, bar
+			cfg.Bind, s.zeroCopyErr = BindCopy, bar.why
 		}
 	}
+	defer func() {
+		if err != nil {
+			s.rx.takeBack()
+		}
+	}()
 	k, key, err := s.openKernel(cfg, dev, several)
 	if err != nil {
 		return nil, err
 	}
 	s.kernel, s.fd = k, k.sock.FD()
-	s.rx.init(s.region, k)
+	s.rx.bound(k)
 	s.tx.init(s.region, k)
 	if !k.zerocopy {
 		s.tx.burst = int(k.budget)
@@ -103,6 +109,7 @@ func Open(cfg Config) (_ *Socket, err error) {
 	if cfg.Shared != nil {
 		cfg.Shared.joinLocked(s, key)
 	}
+	s.rx.early = nil
 	return s, nil
 }
 
@@ -173,6 +180,10 @@ func (s *Socket) openKernel(cfg Config, dev hostif.Interface, several bool) (k *
 		step = stepSetBusyPoll
 		return k, key, err
 	}
+	if from.own {
+		s.rx.init(s.region, k)
+		s.rx.lendEarly()
+	}
 	step = "bind"
 	if err := bind(sock, cfg, dev.Index, several, from.with); err != nil {
 		return k, key, err
@@ -181,6 +192,7 @@ func (s *Socket) openKernel(cfg Config, dev hostif.Interface, several bool) (k *
 		if step, err = k.mapRings(cfg.Rings); err != nil {
 			return k, key, err
 		}
+		s.rx.init(s.region, k)
 	}
 	step = "read bind mode"
 	if k.zerocopy, err = sock.ZeroCopy(); err != nil {

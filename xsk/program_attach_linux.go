@@ -11,13 +11,15 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
+
+	"github.com/afxnet/afxnet/internal/hostif"
 )
 
 // Attach puts the program on the interface, as a bpf_link. It must be called
 // in the network namespace LoadProgram was called in.
 //
 // A program that is already there is never replaced: the error names it and
-// wraps unix.EBUSY or unix.EEXIST. The error wraps os.ErrExist if this Program
+// wraps unix.EBUSY or unix.EEXIST. A bond takes one in generic mode only. The error wraps os.ErrExist if this Program
 // is attached, and errors.ErrUnsupported if the kernel has no bpf_link for XDP
 // or, with AttachNative, the driver has no native mode.
 func (p *Program) Attach() error {
@@ -30,13 +32,23 @@ func (p *Program) Attach() error {
 		return p.opError("attach program", fmt.Errorf("attached in %v mode: %w", p.mode, os.ErrExist))
 	}
 
-	var l link.Link
-	var err, nativeErr error
-	if p.cfg.Mode != AttachGeneric {
-		l, err = p.attachLocked(link.XDPDriverMode)
+	dev, err := hostif.Lookup(p.cfg.Interface)
+	if err != nil {
+		return p.opError("find interface", err)
 	}
-	if p.cfg.Mode == AttachAuto && errors.Is(err, unix.EOPNOTSUPP) {
-		nativeErr = p.attachError(AttachNative, err)
+	var l link.Link
+	var nativeErr error
+	switch {
+	case p.cfg.Mode == AttachGeneric:
+	case dev.Driver == "bonding":
+		nativeErr = p.bondError()
+	default:
+		if l, err = p.attachLocked(link.XDPDriverMode); errors.Is(err, unix.EOPNOTSUPP) {
+			nativeErr = p.attachError(AttachNative, err)
+		}
+	}
+	if p.cfg.Mode == AttachNative && nativeErr != nil {
+		return nativeErr
 	}
 	if p.cfg.Mode == AttachGeneric || nativeErr != nil {
 		l, err = p.attachLocked(link.XDPGenericMode)
@@ -118,6 +130,18 @@ func (p *Program) attachError(mode AttachMode, err error) error {
 			"and too few queues for its XDP transmit queues; the kernel log may say which"
 	}
 	return e
+}
+
+// bondError is why no program goes onto a bond in native mode. The kernel would
+// take it and run it on the members, and drop what it redirects: a socket gets
+// nothing from a device that it is not bound to (xsk_rcv_check, Linux 6.18
+// net/xdp/xsk.c), and to a bond's members it is not.
+func (p *Program) bondError() error {
+	return &OpError{
+		Op: "attach program in native mode", Device: p.cfg.Interface, Queue: NoQueue,
+		Err:    fmt.Errorf("sockets on a bond receive nothing in native mode: %w", errors.ErrUnsupported),
+		Remedy: "use AttachGeneric, or a member of the bond instead of the bond",
+	}
 }
 
 // describe names the first program on an interface, in a sentence and, if it can

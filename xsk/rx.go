@@ -1,6 +1,7 @@
 package xsk
 
 import (
+	"slices"
 	"sync/atomic"
 
 	"github.com/afxnet/afxnet/internal/ring"
@@ -27,6 +28,7 @@ type RX struct {
 	several bool // packets may lie in several frames
 	busy    bool // recvfrom brings packets; see busypoll.go
 	chain   chain
+	early   []umem.Addr // lent before the bind; nil once Open has succeeded
 	st      rxCounters
 }
 
@@ -47,8 +49,32 @@ func (r *RX) init(region *umem.Region, k Kernel) {
 	r.fill = ring.NewProducer(m.Fill)
 	r.rx = ring.NewConsumer(m.RX)
 	r.cache = region.NewCache()
+}
+
+// bound takes in what the bind has settled.
+func (r *RX) bound(k Kernel) {
 	r.several = k.MaxParts() > 1
 	r.busy = k.BusyPoll().On()
+}
+
+// lendEarly fills the fill ring before the socket is bound. Zero-copy drivers take
+// frames out of it as part of the bind (igb_alloc_rx_buffers_zc, Linux 6.18
+// drivers/net/ethernet/intel/igb/igb_xsk.c); some that find none there receive
+// nothing, and so get no interrupt in which to look again.
+func (r *RX) lendEarly() {
+	r.lend(r.fill.Len())
+	r.early = slices.Clone(r.kernel.Rings().Fill.Slots[:r.lent])
+}
+
+// takeBack frees what lendEarly lent, after the kernel side has been closed.
+func (r *RX) takeBack() {
+	for _, a := range r.early {
+		r.cache.PutFrom(a, umem.Fill)
+	}
+	if r.cache != nil {
+		r.cache.Drain()
+	}
+	r.early, r.lent = nil, 0
 }
 
 // Receive takes up to len(dst) descriptors of received packets and returns how

@@ -148,6 +148,11 @@ func (sh *Shared) joinLocked(s *Socket, key poolKey) {
 	p.socks = append(p.socks, s)
 	s.share = &share{of: sh, pool: p}
 	s.rx.share, s.tx.share = s.share, s.share
+	for _, a := range s.rx.early { // lent before there was a share; nobody has received yet
+		s.share.own(a)
+	}
+	p.lent.Add(int64(s.rx.lent))
+	s.rx.lent = 0
 }
 
 // own notes that the frame of a is lent for this socket.

@@ -39,6 +39,7 @@ type Socket struct {
 func NewOn(k Kernel, region *umem.Region, name string, queue uint32) *Socket {
 	s := &Socket{kernel: k, region: region, fd: -1, device: name, queue: queue}
 	s.rx.init(region, k)
+	s.rx.bound(k)
 	s.tx.init(region, k)
 	return s
 }

@@ -178,8 +178,8 @@ func TestVeth(t *testing.T) {
 				if s.ZeroCopy() {
 					t.Error("zero-copy on veth")
 				}
-				if n := s.RX().Refill(); n != 64 {
-					t.Fatalf("Refill = %d", n)
+				if n := s.Region().Audit().Fill; n != 64 {
+					t.Fatalf("%d frames are lent after Open", n)
 				}
 				if err := p.AddSocket(0, s.FD()); err != nil {
 					t.Fatal(err)
@@ -341,7 +341,7 @@ func TestOpenErrors(t *testing.T) {
 			says: []string{"MTU 9000", "MTU of 8174", "larger chunks or rings"}},
 		{name: "zero-copy", cfg: small(Config{Bind: BindZeroCopy}), is: errors.ErrUnsupported, says: []string{"bind", "veth has no zero-copy", "copy mode"}},
 		{name: "unaligned zero-copy", cfg: small(Config{Bind: BindZeroCopy, UMEM: umem.Config{ChunkSize: 3072, Unaligned: true}}), is: errors.ErrUnsupported,
-			says: []string{"check chunks", "unaligned chunks", "HugePages"}},
+			says: []string{"bind", "unaligned chunks", "HugePages"}},
 		{name: "no NUMA node", cfg: small(Config{UMEM: umem.Config{Node: umem.OnNode(1023)}}), says: []string{"map umem", "NUMA node 1023"}},
 		{name: "heap", cfg: small(Config{UMEM: umem.Config{OnHeap: true}}), is: unix.EINVAL, says: []string{"register umem", "Go memory", "OnHeap"}},
 		{name: "closed region", cfg: small(Config{Region: closed}), is: unix.EINVAL, says: []string{"register umem"}},

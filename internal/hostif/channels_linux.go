@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -113,4 +114,58 @@ func ask(name, what string, req []byte) error {
 		return fmt.Errorf("hostif: %s of %s: %w", what, name, err)
 	}
 	return nil
+}
+
+// SetCombined sets how many combined channels (pairs of an RX and a TX queue) an
+// interface uses, as ethtool -L does. Many drivers take the link down for it, for
+// up to a second. A number that the driver does not have is an error for which
+// errors.Is(err, unix.EINVAL) holds.
+//
+// undo restores the former number, in the namespace SetCombined was called in; it
+// does nothing if that was the same, or the interface is gone. It is idempotent
+// and holds a file descriptor until it is called.
+func SetCombined(name string, n int) (undo func() error, err error) {
+	tool, err := openEthtool()
+	if err != nil {
+		return nil, channelsError(name, n, err)
+	}
+	before, err := tool.setCombined(name, n)
+	if err != nil || before == n {
+		tool.close()
+		return func() error { return nil }, channelsError(name, n, err)
+	}
+	return sync.OnceValue(func() error {
+		defer tool.close()
+		_, err := tool.setCombined(name, before)
+		if errors.Is(err, unix.ENODEV) {
+			return nil
+		}
+		return channelsError(name, before, err)
+	}), nil
+}
+
+func channelsError(name string, n int, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, unix.EPERM):
+		return fmt.Errorf("hostif: set %d combined channels of %s: %w (needs CAP_NET_ADMIN)", n, name, err)
+	}
+	return fmt.Errorf("hostif: set %d combined channels of %s: %w", n, name, err)
+}
+
+// setCombined returns the number before. The driver's other counts stay.
+func (e *ethtool) setCombined(name string, n int) (before int, err error) {
+	req := make([]byte, channelsLen)
+	native.PutUint32(req, unix.ETHTOOL_GCHANNELS)
+	if err := e.ioctl(name, req); err != nil {
+		return 0, err
+	}
+	combined := req[combinedOffset:]
+	if before = int(native.Uint32(combined)); before == n {
+		return before, nil
+	}
+	native.PutUint32(req, unix.ETHTOOL_SCHANNELS)
+	native.PutUint32(combined, uint32(n))
+	return before, e.ioctl(name, req)
 }

@@ -58,10 +58,15 @@ func (e *ethtool) driver(name string) (string, error) {
 // channels are the numbers of channels (interrupts) in use.
 type channels struct{ rx, tx, combined int }
 
+// struct ethtool_channels, in bytes: cmd, four maxima, then the counts of rx, tx,
+// other, combined.
+const (
+	channelsLen    = 9 * 4
+	combinedOffset = 8 * 4
+)
+
 func (e *ethtool) channels(name string) (channels, error) {
-	// struct ethtool_channels: cmd, four maxima, then the counts of rx, tx,
-	// other, combined.
-	req := make([]byte, 9*4)
+	req := make([]byte, channelsLen)
 	native.PutUint32(req, unix.ETHTOOL_GCHANNELS)
 	if err := e.ioctl(name, req); err != nil {
 		return channels{}, err

@@ -2,7 +2,6 @@ package hostif
 
 import (
 	"os"
-	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -28,18 +27,4 @@ func WatchSmall(index int, fn func(Event)) (stop func(), overruns func() int, er
 // SysfsQueues counts the queues of an interface below root.
 func SysfsQueues(ifc Interface, root string) (rx, tx int, ok bool) {
 	return ifc.sysfsQueues(root)
-}
-
-// Offload reads an offload.
-func Offload(name, feature string) (on bool, err error) {
-	tool, err := openEthtool()
-	if err != nil {
-		return false, err
-	}
-	defer tool.close()
-	features, err := tool.strings(name, stringSetFeatures)
-	if err != nil {
-		return false, err
-	}
-	return tool.featureActive(name, (len(features)+31)/32, slices.Index(features, feature))
 }

@@ -45,3 +45,9 @@ func SetOffload(string, string, bool) (undo func() error, err error) { return ni
 
 // AddAddress needs Linux.
 func AddAddress(string, netip.Prefix) (undo func() error, err error) { return nil, errUnsupported }
+
+// SetCombined needs Linux.
+func SetCombined(string, int) (undo func() error, err error) { return nil, errUnsupported }
+
+// Offload needs Linux.
+func Offload(string, string) (bool, error) { return false, errUnsupported }

@@ -32,7 +32,7 @@ func Lookup(name string) (Interface, error) {
 		MAC:     attrs.HardwareAddr,
 		MTU:     attrs.MTU,
 		Up:      attrs.RawFlags&unix.IFF_UP != 0,
-		Running: attrs.RawFlags&unix.IFF_RUNNING != 0,
+		Running: running(attrs.RawFlags),
 	}
 	if attrs.Xdp != nil {
 		ifc.XDP = XDP{ID: attrs.Xdp.ProgId, Mode: XDPMode(attrs.Xdp.AttachMode)}
@@ -50,6 +50,15 @@ func Lookup(name string) (Interface, error) {
 		return Interface{}, lookupError(name, err)
 	}
 	return ifc, nil
+}
+
+// running tells whether an interface with these flags carries frames. The kernel
+// takes IFF_RUNNING back up to a second after the carrier has gone (linkwatch),
+// IFF_LOWER_UP at once; with a new carrier, IFF_RUNNING comes when the transmit
+// queues work.
+func running(flags uint32) bool {
+	const both = unix.IFF_RUNNING | unix.IFF_LOWER_UP
+	return flags&both == both
 }
 
 // lookupError names the interface and, if it does not exist, those that do.

@@ -50,6 +50,23 @@ func SetOffload(name, feature string, on bool) (undo func() error, err error) {
 	}), nil
 }
 
+// Offload tells whether an offload of an interface is on: see SetOffload.
+func Offload(name, feature string) (on bool, err error) {
+	tool, err := openEthtool()
+	if err != nil {
+		return false, offloadError(name, feature, err)
+	}
+	defer tool.close()
+	bit, blocks, err := tool.feature(name, feature)
+	if err == nil {
+		on, err = tool.featureActive(name, blocks, bit)
+	}
+	if err != nil {
+		return false, fmt.Errorf("hostif: read offload %s of %s: %w", feature, name, err)
+	}
+	return on, nil
+}
+
 func offloadError(name, feature string, err error) error {
 	if errors.Is(err, unix.EPERM) {
 		return fmt.Errorf("hostif: set offload %s of %s: %w (needs CAP_NET_ADMIN)", feature, name, err)
@@ -59,15 +76,10 @@ func offloadError(name, feature string, err error) error {
 
 // setFeature returns whether the feature was on before.
 func (e *ethtool) setFeature(name, feature string, on bool) (before bool, err error) {
-	features, err := e.strings(name, stringSetFeatures)
+	bit, blocks, err := e.feature(name, feature)
 	if err != nil {
 		return false, err
 	}
-	bit := slices.Index(features, feature)
-	if bit < 0 || feature == "" {
-		return false, fmt.Errorf("no such feature: %w", errors.ErrUnsupported)
-	}
-	blocks := (len(features) + 31) / 32
 	if before, err = e.featureActive(name, blocks, bit); err != nil || before == on {
 		return before, err
 	}
@@ -97,6 +109,19 @@ func (e *ethtool) setFeature(name, feature string, on bool) (before bool, err er
 		return before, fmt.Errorf("the driver leaves it at %v: %w", after, errors.ErrUnsupported)
 	}
 	return before, nil
+}
+
+// feature returns the number of a feature and how many blocks hold all of them.
+func (e *ethtool) feature(name, feature string) (bit, blocks int, err error) {
+	features, err := e.strings(name, stringSetFeatures)
+	if err != nil {
+		return 0, 0, err
+	}
+	bit = slices.Index(features, feature)
+	if bit < 0 || feature == "" {
+		return 0, 0, fmt.Errorf("no such feature: %w", errors.ErrUnsupported)
+	}
+	return bit, (len(features) + 31) / 32, nil
 }
 
 func (e *ethtool) featureActive(name string, blocks, bit int) (bool, error) {

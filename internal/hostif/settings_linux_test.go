@@ -161,3 +161,19 @@ func TestSetOffload(t *testing.T) {
 		t.Errorf("no interface: got %v, want ENODEV", err)
 	}
 }
+
+// TestSetCombined asks veth, which has no combined channels: the guest of package
+// vmtest tests it on devices that have.
+func TestSetCombined(t *testing.T) {
+	l := lab.New(t, lab.Config{})
+	err := l.Host.Do(func() error {
+		_, err := hostif.SetCombined(lab.HostDevice, 2)
+		return err
+	})
+	if !errors.Is(err, unix.EINVAL) && !errors.Is(err, errors.ErrUnsupported) {
+		t.Errorf("two combined channels on veth: %v", err)
+	}
+	if _, err := hostif.SetCombined("no-such-device", 1); !errors.Is(err, unix.ENODEV) {
+		t.Errorf("no such device: %v", err)
+	}
+}

@@ -227,7 +227,7 @@ func (w *watcher) parse(m syscall.NetlinkMessage) (next State, about bool, err e
 	next = State{
 		Present: true,
 		Up:      msg.Flags&unix.IFF_UP != 0,
-		Running: msg.Flags&unix.IFF_RUNNING != 0,
+		Running: running(msg.Flags),
 		MTU:     w.state.MTU,
 	}
 	for _, attr := range attrs {

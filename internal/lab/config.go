@@ -34,6 +34,12 @@ type Config struct {
 	// only be attached up to about 3500 (veth_xdp_set, drivers/net/veth.c).
 	MTU int
 
+	// NICs are the names of two interfaces, joined by a wire, to use in place
+	// of a veth pair: the AF_XDP side and the peer. They are moved out of the
+	// network namespace of the caller of Open, and back by Close, down. Queues
+	// and offloads stay as they are; Queues and PeerQueues must be zero.
+	NICs [2]string
+
 	// Offloads leaves TX checksum and segmentation offloads of both ends as
 	// veth has them: on. The package comment says why they are off otherwise.
 	Offloads bool
@@ -41,6 +47,12 @@ type Config struct {
 
 // withDefaults returns the configuration in force.
 func (c Config) withDefaults() (Config, error) {
+	if c.onNICs() {
+		if c.NICs[0] == "" || c.NICs[1] == "" || c.Queues != 0 || c.PeerQueues != 0 {
+			return c, fmt.Errorf("lab: NICs are %q, Queues %d and %d: want both NICs, and the queues that they have", c.NICs, c.Queues, c.PeerQueues)
+		}
+		c.Offloads = true
+	}
 	if c.Queues == 0 {
 		c.Queues = 1
 	}
@@ -58,6 +70,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	return c, checkMTU(c.MTU)
 }
+
+// onNICs tells whether the lab is made of interfaces that are there already.
+func (c Config) onNICs() bool { return c.NICs != [2]string{} }
 
 func checkMTU(mtu int) error {
 	if mtu < minMTU || mtu > maxMTU {

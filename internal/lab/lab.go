@@ -53,7 +53,7 @@ func New(tb testing.TB, config Config) *Lab {
 	Require(tb, NetNS)
 	l, err := Open(config)
 	if errors.Is(err, os.ErrPermission) || errors.Is(err, errors.ErrUnsupported) {
-		missing(tb, NetNS, err)
+		Missing(tb, NetNS, err)
 	}
 	if err != nil {
 		tb.Fatal(err)
@@ -77,7 +77,7 @@ func (l *Lab) Close() error {
 	}
 	l.closed = true
 	var errs []error
-	if l.Host != nil && l.Peer != nil {
+	if l.Host != nil && l.Peer != nil && !l.Config.onNICs() {
 		errs = append(errs, l.Delete())
 	}
 	for _, undo := range l.undo {

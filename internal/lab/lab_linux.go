@@ -49,7 +49,12 @@ func (l *Lab) open() (err error) {
 			return err
 		}
 	}
-	if err := l.Host.Do(l.addPair); err != nil {
+	if l.Config.onNICs() {
+		err = l.takeNICs()
+	} else {
+		err = l.Host.Do(l.addPair)
+	}
+	if err != nil {
 		return err
 	}
 	for _, n := range []*Namespace{l.Host, l.Peer} {

@@ -15,6 +15,10 @@ const (
 	NetNS = "netns" // can make network namespaces
 	BPF   = "bpf"   // can load a BPF program
 	XDP   = "xdp"   // can open an AF_XDP socket and load an XDP program
+
+	// VM is what package vmtest needs, which alone knows whether it is there:
+	// Require does not know it.
+	VM = "vm"
 )
 
 // RequireEnv is the environment variable with features, separated by commas,
@@ -28,21 +32,22 @@ func Require(tb testing.TB, features ...string) {
 	tb.Helper()
 	for _, feature := range features {
 		if err := have(feature); err != nil {
-			missing(tb, feature, err)
+			Missing(tb, feature, err)
 		}
 	}
 }
 
-// missing ends the test for lack of a feature.
-func missing(tb testing.TB, feature string, reason error) {
+// Missing ends the test for lack of a feature, as Require does.
+func Missing(tb testing.TB, feature string, reason error) {
 	tb.Helper()
-	if errors.Is(reason, errUnknownFeature) || required(feature) {
+	if errors.Is(reason, errUnknownFeature) || Required(feature) {
 		tb.Fatalf("needs %s: %v", feature, reason)
 	}
 	tb.Skipf("needs %s: %v", feature, reason)
 }
 
-func required(feature string) bool {
+// Required tells whether RequireEnv names the feature.
+func Required(feature string) bool {
 	for name := range strings.SplitSeq(os.Getenv(RequireEnv), ",") {
 		if name = strings.TrimSpace(name); name == feature || name == "all" {
 			return true

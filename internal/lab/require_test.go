@@ -49,7 +49,7 @@ func TestMissingFeature(t *testing.T) {
 	} {
 		t.Run("require="+tc.env, func(t *testing.T) {
 			t.Setenv(RequireEnv, tc.env)
-			got := outcome(func(tb testing.TB) { missing(tb, NetNS, errors.New("the reason")) })
+			got := outcome(func(tb testing.TB) { Missing(tb, NetNS, errors.New("the reason")) })
 			if want := tc.want + ": needs netns: the reason"; got != want {
 				t.Errorf("got %q, want %q", got, want)
 			}

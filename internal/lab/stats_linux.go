@@ -140,8 +140,13 @@ func snmpColumn(table, line, column string) (uint64, error) {
 // SetNeighbor makes the namespace's kernel know the link address of an address
 // on its network, for a peer that does not answer ARP.
 func (n *Namespace) SetNeighbor(addr netip.Addr, mac net.HardwareAddr) error {
+	return n.SetNeighborOn(n.Device, addr, mac)
+}
+
+// SetNeighborOn is SetNeighbor for another device of the namespace.
+func (n *Namespace) SetNeighborOn(device string, addr netip.Addr, mac net.HardwareAddr) error {
 	return n.Do(func() error {
-		ifc, err := hostif.Lookup(n.Device)
+		ifc, err := hostif.Lookup(device)
 		if err != nil {
 			return err
 		}

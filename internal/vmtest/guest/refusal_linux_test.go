@@ -1,0 +1,72 @@
+package guest
+
+import (
+	"errors"
+	"os"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/afxnet/afxnet/internal/vmtest/wiring"
+	"github.com/afxnet/afxnet/netdev"
+	"github.com/afxnet/afxnet/umem"
+	"github.com/afxnet/afxnet/xsk"
+)
+
+// TestRefusals asks for what a device cannot do, or could only seem to: the error
+// says so and what to do, and without asking for zero-copy there is a stack, in
+// copy mode.
+func TestRefusals(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		pair   wiring.Pair
+		mtu    int
+		device netdev.Config
+		want   error
+		remedy string
+	}{
+		{"virtio without DMA", wiring.VirtioPlain, 0, netdev.Config{}, unix.EINVAL, "iommu_platform=on"},
+		{"2048 byte chunks on igb", wiring.IGB, 0, netdev.Config{UMEM: umem.Config{ChunkSize: 2048}}, errors.ErrUnsupported, "4096 byte chunks"},
+		{"headroom on igb", wiring.IGB, 3000, netdev.Config{UMEM: umem.Config{Headroom: 800}}, errors.ErrUnsupported, "headroom"},
+		{"generic attachment on igb", wiring.IGB, 0, netdev.Config{Attach: xsk.AttachGeneric}, errors.ErrUnsupported, "native mode"},
+		{"generic attachment on virtio", wiring.Virtio, 0, netdev.Config{Attach: xsk.AttachGeneric}, errors.ErrUnsupported, "native mode"},
+		{"several chunks on virtio", wiring.Virtio, 9000, netdev.Config{}, errors.ErrUnsupported, "MTU of 3822"},
+		{"several chunks on igb", wiring.IGB, 0, netdev.Config{MultiBuffer: xsk.MultiBufferOn}, errors.ErrUnsupported, "MultiBuffer"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			g := openMTU(t, c.pair, 0, c.mtu)
+			cfg := g.stackConfig(c.device)
+			cfg.Device.Bind = xsk.BindZeroCopy
+			refused(t, "zero-copy", c.want, c.remedy, g, cfg)
+			g.running(t)
+			cfg.Device.Bind = xsk.BindAuto
+			carries(t, g, cfg)
+		})
+	}
+}
+
+// TestNativeRefused asks igb for native mode at an MTU that its buffers do not
+// hold.
+func TestNativeRefused(t *testing.T) {
+	g := openMTU(t, wiring.IGB, 0, 9000)
+	refused(t, "native", unix.EINVAL, "MTU", g, g.stackConfig(netdev.Config{Attach: xsk.AttachNative}))
+	carries(t, g, g.stackConfig(netdev.Config{Attach: xsk.AttachGeneric}))
+}
+
+// TestOldKernel runs on a kernel without zero-copy on these devices only.
+func TestOldKernel(t *testing.T) {
+	if os.Getenv(wiring.OldKernelEnv) == "" {
+		t.Skip("needs a kernel without zero-copy: another machine has it")
+	}
+	for _, pair := range []wiring.Pair{wiring.IGB, wiring.Virtio} {
+		if _, ok := wiring.Find(pair); !ok {
+			continue
+		}
+		t.Run(pair.String(), func(t *testing.T) {
+			g := open(t, pair, 0)
+			refused(t, "zero-copy", errors.ErrUnsupported, "since Linux 6.1", g, g.stackConfig(zeroCopy()))
+			g.running(t)
+			carries(t, g, g.stackConfig(netdev.Config{}))
+		})
+	}
+}

@@ -1,0 +1,161 @@
+package vmtest
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/afxnet/afxnet/internal/lab"
+	"github.com/afxnet/afxnet/internal/vmtest/wiring"
+)
+
+var (
+	run    = flag.Bool("vm", false, "boot virtual machines; some 3 minutes, and 200 MB from Debian the first time")
+	only   = flag.String("vm.run", "", "run the guest's tests that match, as -run")
+	keep   = flag.String("vm.keep", "", "directory to run the machine in and leave its output, results and console, in")
+	series = flag.String("vm.kernel", "6.18", "series of the kernel for TestZeroCopy, or newest")
+)
+
+// limit is how long a machine may take on a busy computer, far more than it does.
+const limit = 6 * time.Minute
+
+// retries is how often a machine is started again that got stuck.
+const retries = 2
+
+// machine is what every test here needs.
+type machine struct {
+	store    *store
+	emulator emulator
+	init     string
+}
+
+// prepare skips the test unless it was asked for, by flag or by
+// AFXNET_TEST_REQUIRE, and what it needs is there.
+func prepare(t *testing.T) *machine {
+	t.Helper()
+	if !*run && !lab.Required(lab.VM) {
+		t.Skipf("boots virtual machines: only with -vm, or %s=%s", lab.RequireEnv, lab.VM)
+	}
+	if runtime.GOARCH != "amd64" || runtime.GOOS != "linux" {
+		lab.Missing(t, lab.VM, errors.New("the guest and its emulator are for Linux on amd64"))
+	}
+	s, err := openStore()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := &machine{store: s, init: filepath.Join(t.TempDir(), "init")}
+	if m.emulator, err = s.Emulator(t.Context()); err != nil {
+		lab.Missing(t, lab.VM, err)
+	}
+	if err := buildGuest(t.Context(), m.init); err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// boot runs the guest's tests on a kernel, reports them and returns them.
+func (m *machine) boot(t *testing.T, k *Kernel, pairs []wiring.Pair, tests string, env ...string) *result {
+	t.Helper()
+	vm := &Machine{Kernel: k, Pairs: pairs, Run: tests, Limit: limit, Env: append(env, lab.RequireEnv+"=root,netns,bpf,xdp")}
+	dir := *keep
+	if dir == "" {
+		dir = t.TempDir()
+	}
+	out, err := vm.run(t.Context(), m.emulator, dir, m.init)
+	for range retries {
+		if !errors.Is(err, errStuck) {
+			break
+		}
+		t.Log(err, "; once more")
+		out, err = vm.run(t.Context(), m.emulator, dir, m.init)
+	}
+	if out == nil {
+		t.Fatal(err)
+	}
+	t.Logf("Linux %s: %v from start to end", k.Release, out.elapsed.Round(100*time.Millisecond))
+	results, parseErr := parse(t.Context(), out.tests)
+	if parseErr != nil {
+		t.Fatal(parseErr)
+	}
+	results.report(t)
+	if err != nil {
+		t.Error(err)
+	}
+	if len(results.sub) == 0 {
+		t.Error("no test ran")
+	}
+	if results.action != "pass" {
+		t.Errorf("the guest says %q: %s", results.action, results.messages())
+	}
+	if trouble := trouble(out.console); trouble != "" {
+		t.Errorf("the guest's kernel complains:\n%s", trouble)
+	}
+	if t.Failed() {
+		t.Logf("console:\n%s", tail(out.console, 100))
+	}
+	return results
+}
+
+// trouble returns the lines of a kernel's log that should not be there.
+func trouble(console []byte) string {
+	var lines []string
+	for line := range bytes.Lines(console) {
+		for _, sign := range []string{"WARNING:", "BUG:", "Oops", "Kernel panic", "Call Trace", "Tx Unit Hang", "hung task", "Out of memory"} {
+			if bytes.Contains(line, []byte(sign)) {
+				lines = append(lines, string(bytes.TrimSpace(line)))
+				break
+			}
+		}
+	}
+	return strings.Join(lines, "\n")
+}
+
+// tail returns the last n lines.
+func tail(text []byte, n int) []byte {
+	lines := bytes.SplitAfter(text, []byte("\n"))
+	return bytes.Join(lines[max(0, len(lines)-n):], nil)
+}
+
+// TestZeroCopy runs the guest's tests on the devices that Linux has zero-copy
+// for.
+func TestZeroCopy(t *testing.T) {
+	m := prepare(t)
+	k, err := m.store.Kernel(t.Context(), Generic, *series, Newest)
+	if err != nil {
+		lab.Missing(t, lab.VM, err)
+	}
+	pairs := []wiring.Pair{wiring.IGB, wiring.Virtio, wiring.VirtioPlain}
+	if err := tryTap(); err == nil {
+		pairs = append(pairs, wiring.VirtioMulti)
+	} else if lab.Required(lab.VM) {
+		t.Errorf("virtio with two queues: %v", err)
+	} else {
+		t.Logf("without virtio with two queues: %v", err)
+	}
+	m.boot(t, k, pairs, *only)
+}
+
+// tryTap tells whether there can be a tap.
+func tryTap() error {
+	w, err := newTap(2, firstFile)
+	if err != nil {
+		return err
+	}
+	return w.close()
+}
+
+// TestOldKernel runs what is to happen on a kernel whose drivers have no
+// zero-copy.
+func TestOldKernel(t *testing.T) {
+	m := prepare(t)
+	k, err := m.store.Kernel(t.Context(), Cloud, "6.12", "6.1")
+	if err != nil {
+		lab.Missing(t, lab.VM, err)
+	}
+	m.boot(t, k, []wiring.Pair{wiring.Virtio}, "^TestOldKernel$", wiring.OldKernelEnv+"=1")
+}
