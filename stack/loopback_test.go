@@ -100,6 +100,9 @@ func selfUDP(t *testing.T, s *Stack, listen, dial, seen string) {
 		t.Fatal(err)
 	}
 	defer c.Close()
+	deadline := time.Now().Add(30 * time.Second)
+	u.SetReadDeadline(deadline) //nolint:errcheck // it is open
+	c.SetReadDeadline(deadline) //nolint:errcheck // so is this
 	for _, n := range []int{0, 1, 1472, 30_000} {
 		b := make([]byte, 1<<16)
 		if _, err := c.Write(b[:n]); err != nil {

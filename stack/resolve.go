@@ -90,8 +90,9 @@ func (s *Stack) resolve(ctx context.Context, r *net.Resolver, n network, address
 // network does not admit.
 func (s *Stack) hostAddrs(ctx context.Context, r *net.Resolver, n network, host string) ([]netip.Addr, error) {
 	if strings.EqualFold(host, "localhost") {
+		// IPv4 first, which is what is listened on: a datagram has no second try.
 		var own []netip.Addr
-		for _, family := range []byte{'6', '4'} {
+		for _, family := range []byte{'4', '6'} {
 			if a := s.loopbackOf(family, family); a.IsValid() {
 				own = append(own, a)
 			}
