@@ -5,7 +5,9 @@
 //
 // takes from the kernel what is sent to 192.0.2.10, which the host must not
 // have, and prints a line per second. With -lab it makes a private network and
-// sends -n datagrams to itself from the other side.
+// sends -n datagrams to itself from the other side:
+//
+//	go run ./examples/rxdrop -lab
 package main
 
 import (

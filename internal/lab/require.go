@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"strings"
 	"sync"
 	"testing"
@@ -15,6 +16,7 @@ const (
 	NetNS = "netns" // can make network namespaces
 	BPF   = "bpf"   // can load a BPF program
 	XDP   = "xdp"   // can open an AF_XDP socket and load an XDP program
+	Redis = "redis" // has the program redis-server
 
 	// VM is what package vmtest needs, which alone knows whether it is there:
 	// Require does not know it.
@@ -77,6 +79,8 @@ func have(feature string) error {
 		probe = probeBPF
 	case XDP:
 		probe = probeXDP
+	case Redis:
+		probe = probeRedis
 	default:
 		return fmt.Errorf("%w %q", errUnknownFeature, feature)
 	}
@@ -90,4 +94,11 @@ func have(feature string) error {
 		probed[feature] = err
 	}
 	return err
+}
+
+func probeRedis() error {
+	if _, err := exec.LookPath("redis-server"); err != nil {
+		return fmt.Errorf("lab: %w; Debian has it in the package of that name", err)
+	}
+	return nil
 }

@@ -69,7 +69,7 @@ func TestRequireUnknownFeature(t *testing.T) {
 // depend on the order of asking, and that a lack of one comes with a reason.
 func TestRequireIsSticky(t *testing.T) {
 	t.Setenv(RequireEnv, "")
-	for _, feature := range []string{Root, NetNS, BPF, XDP} {
+	for _, feature := range []string{Root, NetNS, BPF, XDP, Redis} {
 		first := outcome(func(tb testing.TB) { Require(tb, feature) })
 		again := outcome(func(tb testing.TB) { Require(tb, feature) })
 		if first != again {

@@ -1,0 +1,119 @@
+package demo
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"os/signal"
+	"strconv"
+	"syscall"
+
+	"github.com/afxnet/afxnet/stack"
+)
+
+// A Program is an example: a service, and a user of it.
+type Program struct {
+	Name string // of the command
+	Port uint16 // of the service
+
+	// Serve starts the service on a host, at an address as in ":80". The
+	// function that it returns ends the service.
+	Serve func(h Host, address string) (stop func() error, err error)
+
+	// KernelServer says that Serve takes a Kernel only, because the server is
+	// a program of somebody else's.
+	KernelServer bool
+
+	// Use uses the service at address from a host, checks every byte that
+	// comes back, and returns what it did in a few words.
+	Use func(ctx context.Context, h Host, address string) (string, error)
+}
+
+// address returns where to find the program's service on a host.
+func (p Program) address(host netip.Addr) string {
+	return netip.AddrPortFrom(host, p.Port).String()
+}
+
+func (p Program) listenAddress() string { return net.JoinHostPort("", strconv.Itoa(int(p.Port))) }
+
+// options are the flags of every example.
+type options struct {
+	lab             bool
+	iface, addr, gw string
+	to              string
+}
+
+// Main runs a program as its flags say, and exits the process if that fails. It
+// is called once, by main.
+func Main(p Program) {
+	var o options
+	flag.BoolVar(&o.lab, "lab", false, "make a private network, serve on one side and use the service from the other, in both roles")
+	flag.StringVar(&o.iface, "i", "", "interface to run on")
+	flag.StringVar(&o.addr, "addr", "", "own address with prefix length; the host must not have it")
+	flag.StringVar(&o.gw, "gw", "", "gateway")
+	flag.StringVar(&o.to, "to", "", "use the service at this IP address and port, instead of serving")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := p.run(ctx, o); err != nil {
+		fmt.Fprintf(os.Stderr, "%s: %v\n", p.Name, err)
+		stop()
+		os.Exit(1)
+	}
+}
+
+func (p Program) run(ctx context.Context, o options) error {
+	switch {
+	case flag.NArg() != 0:
+		return fmt.Errorf("unexpected argument %q", flag.Arg(0))
+	case o.lab && o.iface != "":
+		return errors.New("-lab makes its own interface: -i does not go with it")
+	case o.lab:
+		return p.runLab(ctx, os.Stdout)
+	case o.iface == "" || o.addr == "":
+		return errors.New("give -lab, or -i and -addr")
+	case p.KernelServer && o.to == "":
+		return errors.New("the server is a program of its own: give its address with -to")
+	}
+	return p.runInterface(ctx, o)
+}
+
+// runInterface serves on a stack on a real interface until ctx ends, or uses a
+// service from there.
+func (p Program) runInterface(ctx context.Context, o options) (err error) {
+	prefix, err := netip.ParsePrefix(o.addr)
+	if err != nil {
+		return fmt.Errorf("-addr: %w", err)
+	}
+	cfg := stack.Config{Interface: o.iface, Addresses: []netip.Prefix{prefix}}
+	if o.gw != "" {
+		gw, err := netip.ParseAddr(o.gw)
+		if err != nil {
+			return fmt.Errorf("-gw: %w", err)
+		}
+		cfg.Gateways = append(cfg.Gateways, gw)
+	}
+	s, err := stack.Open(cfg)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	if o.to != "" {
+		did, err := p.Use(ctx, s, o.to)
+		if err == nil {
+			fmt.Println(did)
+		}
+		return err
+	}
+	stop, err := p.Serve(s, p.listenAddress())
+	if err != nil {
+		return err
+	}
+	fmt.Printf("serving on %s, %s\n", p.address(prefix.Addr()), o.iface)
+	<-ctx.Done()
+	return stop()
+}

@@ -1,0 +1,9 @@
+package main
+
+import (
+	"testing"
+
+	"github.com/afxnet/afxnet/examples/internal/demotest"
+)
+
+func TestExample(t *testing.T) { demotest.Run(t, program) }

@@ -1,0 +1,67 @@
+package repotest
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// libraries is the module of the examples that need other people's libraries.
+const libraries = "examples/libraries"
+
+// maxExampleLines is the ceiling for a file of an example, which is for reading.
+const maxExampleLines = 160
+
+// TestExamples wants every example to say how to run it in a private network,
+// in a command that works, and to be short.
+func TestExamples(t *testing.T) {
+	var found []string
+	for _, f := range module(t) {
+		if !below(f.pkg, "examples") || f.test {
+			continue
+		}
+		if n := bytes.Count(f.text, []byte("\n")); n > maxExampleLines {
+			t.Errorf("%s has %d lines, at most %d", f.name, n, maxExampleLines)
+		}
+		if f.syntax.Name.Name != "main" || f.syntax.Doc == nil {
+			continue
+		}
+		found = append(found, f.pkg)
+		command := "go run ./" + f.pkg + " -lab"
+		if name, ok := strings.CutPrefix(f.pkg, libraries+"/"); ok {
+			command = "go -C " + libraries + " run ./" + name + " -lab"
+		}
+		if !slices.Contains(strings.Split(f.syntax.Doc.Text(), "\n"), "\t"+command) {
+			t.Errorf("%s: the package comment has no line %q", f.name, command)
+		}
+	}
+	if len(found) < 2 {
+		t.Errorf("examples: %v", found)
+	}
+}
+
+// TestLibrariesModule wants the examples' own module to build with the tree it is
+// in, and this module not to know its dependencies.
+func TestLibrariesModule(t *testing.T) {
+	read := func(name string) string {
+		text, err := os.ReadFile(filepath.Join("..", "..", filepath.FromSlash(name)))
+		if err != nil {
+			t.Skip("no sources here: ", err)
+		}
+		return string(text)
+	}
+	own, theirs := read("go.mod"), read(libraries+"/go.mod")
+	for _, line := range []string{"module " + modulePath + "/" + libraries, "replace " + modulePath + " => ../.."} {
+		if !slices.Contains(strings.Split(theirs, "\n"), line) {
+			t.Errorf("%s/go.mod has no line %q", libraries, line)
+		}
+	}
+	for _, o := range owners {
+		if slices.Equal(o.packages, []string{libraries}) && strings.Contains(own, o.dependency+" ") {
+			t.Errorf("go.mod requires %s: that is for %s", o.dependency, libraries)
+		}
+	}
+}
