@@ -94,6 +94,8 @@ func (s *Stack) peer(n network, from, to netip.AddrPort) (netip.AddrPort, error)
 		n.family = '4'
 	case anyTo:
 		n.family = '6'
+	case f.Is4() != t.Is4() && s.ns.CheckLocalAddress(0, familyOf(f), tcpipAddr(f)) == 0:
+		return to, sysError("bind", &tcpip.ErrBadLocalAddress{})
 	case f.Is4() && t.Is6():
 		return to, sysError("connect", &tcpip.ErrAddressFamilyNotSupported{})
 	case f.Is6() && t.Is4():
@@ -109,13 +111,25 @@ func dialFrom(from netip.AddrPort) (local netip.AddrPort, bound bool) {
 	return local, local.IsValid() || local.Port() != 0
 }
 
+// bind names the interface to netstack, which otherwise takes any that has the
+// address, and then connects by way of that. Two have: see addLoopback.
+func (k *tcpSocket) bind(local netip.AddrPort) tcpip.Error {
+	full := fullAddress(local)
+	if full.Addr.BitLen() != 0 && full.NIC == 0 {
+		if full.NIC = k.stack.interfaceOf(familyOf(local.Addr()), full.Addr); full.NIC == 0 {
+			return &tcpip.ErrBadLocalAddress{}
+		}
+	}
+	return k.ep.Bind(full)
+}
+
 // connect starts the handshake and waits for its end. It holds the lock of
 // writers: nobody else has k yet but the stack, which may be closed.
 func (k *tcpSocket) connect(ctx context.Context, from, to netip.AddrPort) error {
 	k.wr.mu.Lock()
 	defer k.wr.mu.Unlock()
 	if local, bound := dialFrom(from); bound {
-		if terr := k.ep.Bind(fullAddress(local)); terr != nil {
+		if terr := k.bind(local); terr != nil {
 			return k.callErr(&k.wr.parker, "bind", terr)
 		}
 	}

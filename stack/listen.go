@@ -23,6 +23,9 @@ func (s *Stack) ListenTCP(network string, laddr *net.TCPAddr) (*TCPListener, err
 	if err == nil && n.proto != "tcp" {
 		err = net.UnknownNetworkError(network)
 	}
+	if err == nil && laddr != nil {
+		err = n.wrongIP(laddr.IP, "bind", &tcpip.ErrInvalidEndpointState{})
+	}
 	if err != nil {
 		return nil, opError("listen", network, nil, opAddr(laddr), err)
 	}
@@ -47,6 +50,9 @@ func (s *Stack) ListenUDP(network string, laddr *net.UDPAddr) (*UDPConn, error) 
 	n, err := parseNetwork(network)
 	if err == nil && n.proto != "udp" {
 		err = net.UnknownNetworkError(network)
+	}
+	if err == nil && laddr != nil {
+		err = n.wrongIP(laddr.IP, "bind", &tcpip.ErrInvalidEndpointState{})
 	}
 	if err != nil {
 		return nil, opError("listen", network, nil, opAddr(laddr), err)
@@ -101,7 +107,7 @@ func (s *Stack) bindListener(n network, at netip.AddrPort) (*TCPListener, error)
 	// Connections that were accepted on the port may be alive, or in
 	// TIME-WAIT.
 	l.ep.SocketOptions().SetReuseAddress(true)
-	if terr := l.ep.Bind(fullAddress(at)); terr != nil {
+	if terr := l.bind(at); terr != nil {
 		err := l.callErr(&l.rd.parker, "bind", terr)
 		l.close()
 		return nil, err
@@ -215,9 +221,13 @@ func (l *TCPListener) accept() (tcpip.Endpoint, *TCPConn, netip.AddrPort, error)
 func (l *TCPListener) Addr() net.Addr { return l.laddr }
 
 // SetDeadline makes Accept give up at t; zero means never. The error then is
-// os.ErrDeadlineExceeded in a *net.OpError.
+// os.ErrDeadlineExceeded in a *net.OpError. After Close SetDeadline returns
+// net.ErrClosed as it is, as package net does.
 func (l *TCPListener) SetDeadline(t time.Time) error {
-	return l.setDeadline(t, &l.rd)
+	if err := l.setDeadline(t, &l.rd); err != nil {
+		return net.ErrClosed // the one error that there is
+	}
+	return nil
 }
 
 // Close ends listening. It wakes all blocked calls of Accept. Connections

@@ -56,14 +56,16 @@ func (s *Stack) resolve(ctx context.Context, r *net.Resolver, n network, address
 	if address == "" {
 		return []netip.AddrPort{{}}, nil
 	}
+	ports := r
 	if r == nil {
-		r = s.Resolver()
+		// Names of services are the host's, no look-up over the network.
+		r, ports = s.Resolver(), net.DefaultResolver
 	}
 	host, service, err := net.SplitHostPort(address)
 	if err != nil {
 		return nil, err
 	}
-	port, err := r.LookupPort(ctx, n.name, service)
+	port, err := ports.LookupPort(ctx, n.name, service)
 	if err != nil {
 		return nil, err
 	}

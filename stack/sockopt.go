@@ -11,7 +11,7 @@ import (
 // for acknowledgements of earlier ones (Nagle's algorithm). They are, unless
 // set otherwise.
 func (c *TCPConn) SetNoDelay(noDelay bool) error {
-	return c.set(func() tcpip.Error {
+	return c.setOption(func() tcpip.Error {
 		c.ep.SocketOptions().SetDelayOption(!noDelay)
 		return nil
 	})
@@ -21,7 +21,7 @@ func (c *TCPConn) SetNoDelay(noDelay bool) error {
 // acknowledged yet. With 0 it discards them and resets the connection;
 // otherwise they are sent in the background, for as long as it takes.
 func (c *TCPConn) SetLinger(sec int) error {
-	return c.set(func() tcpip.Error {
+	return c.setOption(func() tcpip.Error {
 		c.ep.SocketOptions().SetLinger(tcpip.LingerOption{
 			Enabled: sec >= 0,
 			Timeout: time.Duration(max(sec, 0)) * time.Second,
@@ -33,7 +33,7 @@ func (c *TCPConn) SetLinger(sec int) error {
 // SetKeepAlive chooses whether an idle connection is probed. It is, unless set
 // otherwise.
 func (c *TCPConn) SetKeepAlive(keepalive bool) error {
-	return c.set(func() tcpip.Error {
+	return c.setOption(func() tcpip.Error {
 		c.ep.SocketOptions().SetKeepAlive(keepalive)
 		return nil
 	})
@@ -42,48 +42,41 @@ func (c *TCPConn) SetKeepAlive(keepalive bool) error {
 // SetKeepAlivePeriod sets how long the connection is idle before the first
 // probe. 15 seconds unless set otherwise.
 func (c *TCPConn) SetKeepAlivePeriod(d time.Duration) error {
-	return c.set(func() tcpip.Error {
-		idle := tcpip.KeepaliveIdleOption(d)
-		return c.ep.SetSockOpt(&idle)
-	})
+	return c.setOption(func() tcpip.Error { return c.setKeepAliveIdle(d) })
 }
 
 // SetKeepAliveConfig sets how the connection is probed, with the meaning that
 // package net gives to the fields: 0 is the default (15 s, 15 s, 9), below 0
 // leaves the value as it is.
 func (c *TCPConn) SetKeepAliveConfig(config net.KeepAliveConfig) error {
-	return c.set(func() tcpip.Error { return c.setProbes(config) })
+	return c.setOption(func() tcpip.Error { return c.setProbes(config) })
 }
 
 func (c *TCPConn) setProbes(config net.KeepAliveConfig) tcpip.Error {
-	if d := config.Idle; d >= 0 {
-		if d == 0 {
-			d = keepAliveIdle
-		}
-		idle := tcpip.KeepaliveIdleOption(d)
-		if terr := c.ep.SetSockOpt(&idle); terr != nil {
-			return terr
-		}
+	c.ep.SocketOptions().SetKeepAlive(config.Enable)
+	if terr := c.setKeepAliveIdle(config.Idle); terr != nil {
+		return terr
 	}
-	if d := config.Interval; d >= 0 {
-		if d == 0 {
-			d = keepAliveInterval
-		}
+	d, terr := keepAliveTime(config.Interval, keepAliveInterval)
+	if terr != nil {
+		return terr
+	}
+	if d > 0 {
 		interval := tcpip.KeepaliveIntervalOption(d)
 		if terr := c.ep.SetSockOpt(&interval); terr != nil {
 			return terr
 		}
 	}
-	if n := config.Count; n >= 0 {
-		if n == 0 {
-			n = keepAliveCount
-		}
-		if terr := c.ep.SetSockOptInt(tcpip.KeepaliveCountOption, n); terr != nil {
-			return terr
-		}
+	n := config.Count
+	switch {
+	case n < 0:
+		return nil
+	case n == 0:
+		n = keepAliveCount
+	case n > maxKeepAliveCount:
+		return &tcpip.ErrInvalidOptionValue{}
 	}
-	c.ep.SocketOptions().SetKeepAlive(config.Enable)
-	return nil
+	return c.ep.SetSockOptInt(tcpip.KeepaliveCountOption, n)
 }
 
 // keepAlive returns what KeepAlive and KeepAliveConfig of a Dialer or ListenConfig
@@ -93,6 +86,50 @@ func keepAlive(idle time.Duration, config net.KeepAliveConfig) net.KeepAliveConf
 		return net.KeepAliveConfig{Enable: true, Idle: idle}
 	}
 	return config
+}
+
+func (c *TCPConn) setKeepAliveIdle(d time.Duration) tcpip.Error {
+	d, terr := keepAliveTime(d, keepAliveIdle)
+	if terr != nil || d == 0 {
+		return terr
+	}
+	idle := tcpip.KeepaliveIdleOption(d)
+	return c.ep.SetSockOpt(&idle)
+}
+
+// Bounds of Linux (MAX_TCP_KEEPIDLE, MAX_TCP_KEEPINTVL, MAX_TCP_KEEPCNT in
+// include/net/tcp.h).
+const (
+	maxKeepAliveTime  = 32767 * time.Second
+	maxKeepAliveCount = 127
+)
+
+// keepAliveTime returns the time that a caller means: whole seconds, and for 0
+// the default. The result is 0 if the option is to stay as it is.
+func keepAliveTime(d, otherwise time.Duration) (time.Duration, tcpip.Error) {
+	switch {
+	case d < 0:
+		return 0, nil
+	case d == 0:
+		return otherwise, nil
+	case d > maxKeepAliveTime:
+		return 0, &tcpip.ErrInvalidOptionValue{}
+	}
+	return (d + time.Second - 1).Truncate(time.Second), nil
+}
+
+// setOption acts like set for an option of TCP, whose errors, with package net,
+// name the peer too.
+func (c *TCPConn) setOption(f func() tcpip.Error) error {
+	c.control.Lock()
+	defer c.control.Unlock()
+	if c.released || c.closed() {
+		return c.opErr("set", net.ErrClosed)
+	}
+	if terr := f(); terr != nil {
+		return c.opErr("set", sysError("setsockopt", terr))
+	}
+	return nil
 }
 
 // SetReadBuffer fixes the size of the receive buffer in bytes; it no longer
@@ -118,30 +155,31 @@ func (c *UDPConn) SetWriteBuffer(bytes int) error {
 
 func (c *UDPConn) setBuffer(bytes int, setLimit func(int)) error {
 	return c.set(func() tcpip.Error {
-		if bytes < 0 {
-			return &tcpip.ErrInvalidOptionValue{}
-		}
-		setLimit(max(2*min(bytes, bufferMax/2), bufferMin))
+		setLimit(bufferSize(bytes))
 		return nil
 	})
 }
 
 func (k *tcpSocket) setReadBuffer(bytes int) error {
 	return k.set(func() tcpip.Error {
-		if bytes < 0 {
-			return &tcpip.ErrInvalidOptionValue{}
-		}
-		k.ep.SocketOptions().SetReceiveBufferSize(int64(bytes), true)
+		k.ep.SocketOptions().SetReceiveBufferSize(int64(bufferSize(bytes)), true)
 		return nil
 	})
 }
 
 func (k *tcpSocket) setWriteBuffer(bytes int) error {
 	return k.set(func() tcpip.Error {
-		if bytes < 0 {
-			return &tcpip.ErrInvalidOptionValue{}
-		}
-		k.ep.SocketOptions().SetSendBufferSize(int64(bytes), true)
+		k.ep.SocketOptions().SetSendBufferSize(int64(bufferSize(bytes)), true)
 		return nil
 	})
+}
+
+// bufferSize returns the size of a buffer for which a caller has asked for so
+// many bytes. A number below zero is a large one, as for Linux, which takes it for
+// unsigned (sock_setsockopt in net/core/sock.c).
+func bufferSize(bytes int) int {
+	if bytes < 0 {
+		return bufferMax
+	}
+	return max(2*min(bytes, bufferMax/2), bufferMin)
 }

@@ -216,7 +216,13 @@ func (c *TCPConn) shutdown(how tcpip.ShutdownFlags) error {
 	if c.released || c.closed() {
 		return c.opErr("close", net.ErrClosed)
 	}
-	if terr := c.ep.Shutdown(how); terr != nil {
+	var terr tcpip.Error
+	if tcp.EndpointState(c.ep.State()) == tcp.StateTimeWait {
+		terr = &tcpip.ErrNotConnected{} // both ends have closed; netstack would say nothing
+	} else {
+		terr = c.ep.Shutdown(how)
+	}
+	if terr != nil {
 		return c.opErr("close", sysError("shutdown", terr))
 	}
 	return nil

@@ -48,7 +48,7 @@ func (c *UDPConn) readBatch(ms []Message, flags int) (int, error) {
 	if len(ms) == 0 {
 		return 0, nil
 	}
-	d, err := c.next()
+	d, err := c.next("recvmmsg")
 	if err != nil {
 		return 0, err
 	}
@@ -151,7 +151,7 @@ func (c *UDPConn) tryMessage(m *Message) error {
 		b, more = m.Buffers[0], m.Buffers[1:]
 	}
 	if len(m.OOB) == 0 {
-		m.N, err = c.trySend(b, more, to, nil)
+		m.N, err = c.trySend("sendmmsg", b, more, to, nil)
 		m.NN = 0
 		return err
 	}
@@ -159,7 +159,7 @@ func (c *UDPConn) tryMessage(m *Message) error {
 	if err != nil {
 		return err
 	}
-	m.N, err = c.trySend(b, more, to, &how)
+	m.N, err = c.trySend("sendmmsg", b, more, to, &how)
 	m.NN = len(m.OOB)
 	return err
 }

@@ -49,8 +49,13 @@ func (c *UDPConn) Read(b []byte) (int, error) {
 	if len(b) == 0 && !c.closed() {
 		return 0, nil // as package net
 	}
-	n, _, err := c.ReadFromUDPAddrPort(b)
-	return n, err
+	c.rd.mu.Lock()
+	n, _, err := c.read("read", b)
+	c.rd.mu.Unlock()
+	if err != nil {
+		return 0, c.opErr("read", err)
+	}
+	return n, nil
 }
 
 // ReadFrom reads a datagram and returns its source, a *net.UDPAddr.
@@ -93,7 +98,7 @@ func newUDPAddr(ap netip.AddrPort) *net.UDPAddr {
 // mapped to IPv6.
 func (c *UDPConn) ReadFromUDPAddrPort(b []byte) (int, netip.AddrPort, error) {
 	c.rd.mu.Lock()
-	n, from, err := c.read(b)
+	n, from, err := c.read("recvfrom", b)
 	c.rd.mu.Unlock()
 	if err != nil {
 		return 0, netip.AddrPort{}, c.opErr("read", err)
@@ -101,8 +106,10 @@ func (c *UDPConn) ReadFromUDPAddrPort(b []byte) (int, netip.AddrPort, error) {
 	return n, from, nil
 }
 
-func (c *UDPConn) read(b []byte) (int, netip.AddrPort, error) {
-	d, err := c.next()
+// read reads a datagram for a method that is the system call with that name in
+// package net.
+func (c *UDPConn) read(call string, b []byte) (int, netip.AddrPort, error) {
+	d, err := c.next(call)
 	if err != nil {
 		return 0, netip.AddrPort{}, err
 	}
@@ -113,7 +120,7 @@ func (c *UDPConn) read(b []byte) (int, netip.AddrPort, error) {
 
 // next returns the next datagram, for which it waits; its packet's reference is
 // the caller's. Precondition: rd.mu is held.
-func (c *UDPConn) next() (datagram, error) {
+func (c *UDPConn) next(call string) (datagram, error) {
 	for {
 		if c.rd.stop.Load() != 0 {
 			if err := c.why(&c.rd.parker); err != nil {
@@ -121,7 +128,7 @@ func (c *UDPConn) next() (datagram, error) {
 			}
 		}
 		if terr := c.udp.failure(); terr != nil {
-			return datagram{}, c.callErr(&c.rd.parker, "read", terr)
+			return datagram{}, c.callErr(&c.rd.parker, call, terr)
 		}
 		if d, ok := c.udp.in.pop(); ok {
 			return d, nil
@@ -155,8 +162,6 @@ func (c *UDPConn) WriteToUDP(b []byte, addr *net.UDPAddr) (int, error) {
 	var err error
 	var n int
 	switch {
-	case c.closed():
-		err = net.ErrClosed
 	case c.connected:
 		err = net.ErrWriteToConnected
 	case addr == nil:
@@ -178,8 +183,6 @@ func (c *UDPConn) WriteToUDPAddrPort(b []byte, addr netip.AddrPort) (int, error)
 	var err error
 	var n int
 	switch {
-	case c.closed():
-		err = net.ErrClosed
 	case c.connected:
 		err = net.ErrWriteToConnected
 	case !addr.IsValid():
@@ -227,7 +230,11 @@ func (c *UDPConn) longest(to netip.AddrPort) int {
 func (c *UDPConn) send(b []byte, to netip.AddrPort) (int, error) {
 	c.wr.mu.Lock()
 	defer c.wr.mu.Unlock()
-	return c.sendLocked(b, nil, to, nil)
+	call := "write"
+	if to.IsValid() {
+		call = "sendto"
+	}
+	return c.sendLocked(call, b, nil, to, nil)
 }
 
 // Close ends the socket. Blocked calls return net.ErrClosed in a *net.OpError,

@@ -41,7 +41,7 @@ func (c *UDPConn) ReadMsgUDP(b, oob []byte) (n, oobn, flags int, addr *net.UDPAd
 // if a control message did not fit.
 func (c *UDPConn) ReadMsgUDPAddrPort(b, oob []byte) (n, oobn, flags int, addr netip.AddrPort, err error) {
 	c.rd.mu.Lock()
-	d, err := c.next()
+	d, err := c.next("recvmsg")
 	c.rd.mu.Unlock()
 	if err != nil {
 		return 0, 0, 0, netip.AddrPort{}, c.opErr("read", err)
@@ -106,13 +106,13 @@ func (c *UDPConn) writeMsg(b, oob []byte, to netip.AddrPort, given bool) (n int,
 	c.wr.mu.Lock()
 	defer c.wr.mu.Unlock()
 	if len(oob) == 0 {
-		return c.sendLocked(b, nil, to, nil)
+		return c.sendLocked("sendmsg", b, nil, to, nil)
 	}
 	how, err := c.stack.parseControl(oob)
 	if err != nil {
 		return 0, err
 	}
-	return c.sendLocked(b, nil, to, &how)
+	return c.sendLocked("sendmsg", b, nil, to, &how)
 }
 
 // sizeOf returns the length of a datagram in pieces.
@@ -127,14 +127,14 @@ func sizeOf(b []byte, more [][]byte) int {
 // sendLocked sends a datagram, in one piece or several, to an address, or to the
 // peer if the address is not valid. It waits while the send buffer is full.
 // Precondition: wr.mu is held.
-func (c *UDPConn) sendLocked(b []byte, more [][]byte, to netip.AddrPort, how *sendControl) (int, error) {
+func (c *UDPConn) sendLocked(call string, b []byte, more [][]byte, to netip.AddrPort, how *sendControl) (int, error) {
 	for {
 		if c.wr.stop.Load() != 0 {
 			if err := c.why(&c.wr.parker); err != nil {
 				return 0, err
 			}
 		}
-		n, err := c.trySend(b, more, to, how)
+		n, err := c.trySend(call, b, more, to, how)
 		if err != syscall.EAGAIN {
 			return n, err
 		}
@@ -143,10 +143,10 @@ func (c *UDPConn) sendLocked(b []byte, more [][]byte, to netip.AddrPort, how *se
 }
 
 // trySend is sendLocked but for the waiting: the error is EAGAIN then.
-func (c *UDPConn) trySend(b []byte, more [][]byte, to netip.AddrPort, how *sendControl) (int, error) {
+func (c *UDPConn) trySend(call string, b []byte, more [][]byte, to netip.AddrPort, how *sendControl) (int, error) {
 	n := sizeOf(b, more)
 	if n > c.longest(to) {
-		return 0, sysError("write", &tcpip.ErrMessageTooLong{})
+		return 0, sysError(call, &tcpip.ErrMessageTooLong{})
 	}
 	switch terr := c.udp.write(b, more, to, how); {
 	case terr == nil:
@@ -154,6 +154,6 @@ func (c *UDPConn) trySend(b []byte, more [][]byte, to netip.AddrPort, how *sendC
 	case isWouldBlock(terr):
 		return 0, syscall.EAGAIN
 	default:
-		return 0, c.callErr(&c.wr.parker, "write", terr)
+		return 0, c.callErr(&c.wr.parker, call, terr)
 	}
 }

@@ -4,6 +4,7 @@
 //
 //	go run ./examples/doctor eth0
 //	go run ./examples/doctor -json eth0
+//	go run ./examples/doctor -lab
 //
 // It changes nothing. With -try it also attaches a program that redirects nothing
 // and binds a socket to every queue for a moment, which alone proves zero-copy, and

@@ -6,7 +6,9 @@
 //
 // takes from the kernel what is sent to 192.0.2.10, which the host must not have.
 // With -lab it makes a private network, sends -n datagrams from the other end and
-// wants each of them back.
+// wants each of them back:
+//
+//	go run ./examples/l2fwd -lab
 package main
 
 import (

@@ -7,7 +7,9 @@
 // takes from the kernel what arrives on queue 0 of eth0 for 192.0.2.10, which the
 // host must not have, and sends it out of queue 0 of eth1 to that MAC address. With
 // -lab it makes a private network, in which packets enter at queue 0 and leave at
-// queue 1, sends -n datagrams from the other end and wants each of them back.
+// queue 1, sends -n datagrams from the other end and wants each of them back:
+//
+//	go run ./examples/sharedumem -lab
 package main
 
 import (

@@ -5,7 +5,9 @@
 //	go run ./examples/txgen -i eth0 -mac 02:00:00:00:00:01 -to 192.0.2.20:9 -from 192.0.2.10:9
 //
 // sends -n datagrams of -size bytes from each queue, and says how fast. With -lab it
-// does so in a private network, and wants all of them to arrive at the other end.
+// does so in a private network, and wants all of them to arrive at the other end:
+//
+//	go run ./examples/txgen -lab
 package main
 
 import (

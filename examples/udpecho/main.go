@@ -7,7 +7,9 @@
 //
 // serves 192.0.2.10, which the host must not have, on every queue. With -lab it
 // makes a private network, and a kernel's socket in it that sends -n datagrams and
-// wants each back.
+// wants each back:
+//
+//	go run ./examples/udpecho -lab
 package main
 
 import (

@@ -1,0 +1,133 @@
+package netdiff
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/afxnet/afxnet/internal/mechanism"
+	"github.com/afxnet/afxnet/internal/wire"
+	"github.com/afxnet/afxnet/internal/wired"
+	"github.com/afxnet/afxnet/stack"
+	"github.com/afxnet/afxnet/umem"
+)
+
+// patience is how long a call may take that should end: not a measure of anything.
+const patience = time.Minute
+
+// loopback is package net with itself.
+func loopback(t testing.TB) *ground {
+	t.Helper()
+	g := &ground{near: kernel{}, far: kernel{}, patience: patience}
+	for i, a := range []netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.IPv6Loopback()} {
+		g.nearHost[i], g.farHost[i] = a, a
+		g.hole[i] = fullListener(t, a)
+	}
+	return g
+}
+
+// fullListener returns the address of a listener of the kernel whose queue is
+// full: it drops SYNs.
+func fullListener(t testing.TB, a netip.Addr) netip.AddrPort {
+	t.Helper()
+	family, bind := syscall.AF_INET6, syscall.Sockaddr(&syscall.SockaddrInet6{Addr: a.As16()})
+	if a.Is4() {
+		family, bind = syscall.AF_INET, &syscall.SockaddrInet4{Addr: a.As4()}
+	}
+	fd, err := syscall.Socket(family, syscall.SOCK_STREAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { syscall.Close(fd) })
+	if err := syscall.Bind(fd, bind); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Listen(fd, 0); err != nil {
+		t.Fatal(err)
+	}
+	sa, err := syscall.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := 0
+	switch sa := sa.(type) {
+	case *syscall.SockaddrInet4:
+		port = sa.Port
+	case *syscall.SockaddrInet6:
+		port = sa.Port
+	}
+	at := netip.AddrPortFrom(a, uint16(port))
+	c, err := kernel{}.Dial(t.Context(), "tcp", at.String()) // takes the one place that there is
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return at
+}
+
+// holePort is the port whose segments the wire loses.
+const holePort = 9
+
+// overWire is two stacks on a wire in memory.
+func overWire(t testing.TB, faults wire.Faults) *ground {
+	t.Helper()
+	faults.Filter = swallow
+	memory := umem.Config{Chunks: 8192}
+	var cfg [2]stack.Config
+	g := &ground{patience: patience}
+	for i := range cfg {
+		v4 := netip.AddrFrom4([4]byte{192, 0, 2, byte(1 + i)})
+		v6 := netip.AddrFrom16([16]byte{0x20, 0x01, 0x0d, 0xb8, 15: byte(1 + i)})
+		cfg[i] = withFlag(stack.Config{Addresses: []netip.Prefix{netip.PrefixFrom(v4, 24), netip.PrefixFrom(v6, 64)}})
+		hosts := []*[2]netip.Addr{&g.nearHost, &g.farHost}[i]
+		*hosts = [2]netip.Addr{v4, v6}
+	}
+	p, err := wired.Open(wire.Config{Faults: [2]wire.Faults{faults, faults}}, memory, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("wire seed %d", p.Wire.Seed())
+	t.Cleanup(func() {
+		if err := p.Close(); err != nil {
+			t.Errorf("close: %v", err)
+		}
+	})
+	g.near, g.far = ours{p.Stacks[0]}, ours{p.Stacks[1]}
+	for i := range g.hole {
+		g.hole[i] = netip.AddrPortFrom(g.farHost[i], holePort)
+	}
+	return g
+}
+
+// withFlag switches off what -afxnet.off names.
+func withFlag(cfg stack.Config) stack.Config {
+	cfg.NoFastIP = mechanism.Off(mechanism.FastIP)
+	cfg.NoInline = mechanism.Off(mechanism.Inline)
+	cfg.Device.NoGRO = mechanism.Off(mechanism.GRO)
+	cfg.Device.NoACKHold = mechanism.Off(mechanism.ACKHold)
+	cfg.Device.NoACKMerge = mechanism.Off(mechanism.ACKMerge)
+	cfg.Device.NoGather = mechanism.Off(mechanism.Gather)
+	cfg.Device.NoLateArm = mechanism.Off(mechanism.LateArm)
+	return cfg
+}
+
+// swallow loses TCP segments for holePort.
+func swallow(_ wire.Dir, frame []byte) wire.Verdict {
+	const ethernet = 14
+	if len(frame) < ethernet+40 {
+		return wire.Pass
+	}
+	at := 0
+	switch ip := frame[ethernet:]; {
+	case binary.BigEndian.Uint16(frame[12:]) == 0x0800 && ip[9] == syscall.IPPROTO_TCP:
+		at = ethernet + int(ip[0]&15)*4
+	case binary.BigEndian.Uint16(frame[12:]) == 0x86dd && ip[6] == syscall.IPPROTO_TCP:
+		at = ethernet + 40
+	}
+	if at != 0 && len(frame) >= at+4 && binary.BigEndian.Uint16(frame[at+2:]) == holePort {
+		return wire.Drop
+	}
+	return wire.Pass
+}
