@@ -12,11 +12,35 @@ type account struct {
 	sent atomic.Uint64 // SND.NXT, the highest there was, and below it RCV.NXT
 	seen atomic.Uint64 // SND.UNA, and below it window, scale and state: see pack
 	iss  atomic.Uint32 // ISS
-	used atomic.Uint32 // epoch of the last segment sent, and below it usedEnded
+	used atomic.Uint32 // epoch of the last segment sent, and below it bits of usedFlags
 }
 
-// usedEnded says that a FIN or a reset was sent.
-const usedEnded = 1
+// What account.used says beside the epoch.
+const (
+	usedEnded = 1 << iota // a FIN or a reset was sent
+	usedShut              // the last segment, not a reset, offered no window
+	usedFlags = iota
+)
+
+// A verdict is what the ledger says of a segment that has come.
+type verdict uint8
+
+const (
+	taken verdict = iota // netstack knows what to do with it
+
+	// forged: it acknowledges what the peer cannot. With it comes a sequence
+	// number that the stack has acknowledged already.
+	forged
+
+	// early: an acknowledgement without data that netstack would not look at,
+	// for its sequence number is beyond a window of 0. With it comes the one that
+	// the window begins with. RFC 9293 (3.10.7.4) has a receiver process such
+	// acknowledgements, since both ends may have offered 0: then neither hears
+	// that its data was taken. A peer comes by such a number honestly, as
+	// netstack shrinks a window of less than one unit of its scale to 0 (receiver.
+	// acceptable in pkg/tcpip/transport/tcp/rcv.go), data under way or not.
+	early
+)
 
 // States of an account.
 const (
@@ -78,9 +102,12 @@ func (l *ledger) outgoing(t *ledgerTable, hash uint64, h header.TCP, n int) {
 		return
 	}
 	before := a.used.Load()
-	used := t.epoch.Load()<<1 | before&usedEnded
+	used := t.epoch.Load()<<usedFlags | before&usedEnded
 	if flags&(header.TCPFlagFin|header.TCPFlagRst) != 0 {
 		used |= usedEnded
+	}
+	if h.WindowSize() == 0 && flags&header.TCPFlagRst == 0 {
+		used |= usedShut
 	}
 	if used != before {
 		a.used.Store(used)
@@ -114,21 +141,21 @@ func (l *ledger) outgoing(t *ledgerTable, hash uint64, h header.TCP, n int) {
 	}
 }
 
-// incoming tells whether a segment that has come may go on. If not, old is a
-// sequence number that the stack has acknowledged already.
-func (t *ledgerTable) incoming(hash uint64, h header.TCP) (old uint32, ok bool) {
+// incoming judges a segment with n bytes of data that has come. Verdicts other
+// than taken come with a sequence number.
+func (t *ledgerTable) incoming(hash uint64, h header.TCP, n int) (seq uint32, v verdict) {
 	flags := h.Flags()
 	switch flags & (header.TCPFlagSyn | header.TCPFlagRst | header.TCPFlagAck) {
 	case header.TCPFlagSyn:
 		t.hear(hash, scaleOption(h))
-		return 0, true
+		return 0, taken
 	case header.TCPFlagAck, header.TCPFlagAck | header.TCPFlagSyn:
 	default: // netstack knows what to do with resets, and with no ACK at all
-		return 0, true
+		return 0, taken
 	}
 	a, tag := t.find(hash)
 	if a == nil {
-		return 0, true
+		return 0, taken
 	}
 	ack := h.AckNumber()
 	// seen comes first: what the peer can have acknowledged is in sent by now.
@@ -139,18 +166,21 @@ func (t *ledgerTable) incoming(hash uint64, h header.TCP) (old uint32, ok bool) 
 		if ack == a.iss.Load()+1 && tag.Load() == tagOf(hash) {
 			a.confirm(seen, ack, flags, h)
 		}
-		return 0, true // netstack takes no other number now
+		return 0, taken // netstack takes no other number now
 	case stateOpen:
 	default:
-		return 0, true
+		return 0, taken
 	}
 	if flags&header.TCPFlagSyn != 0 {
-		return 0, true // netstack answers all of them the same way
+		return 0, taken // netstack answers all of them the same way
 	}
 	una, window := uint32(seen>>32), uint16(seen>>16)
 	if !acceptable(ack, una, uint32(sent>>32), windowOf(seen)) {
 		// If another flow has the account now, it says nothing of this one.
-		return uint32(sent) - 1, tag.Load() != tagOf(hash) || stateOf(a.seen.Load()) != stateOpen
+		if tag.Load() != tagOf(hash) || stateOf(a.seen.Load()) != stateOpen {
+			return 0, taken
+		}
+		return uint32(sent) - 1, forged
 	}
 	next := pack(una, max(window, h.WindowSize()), uint8(seen>>8), stateOpen)
 	if int32(ack-una) > 0 {
@@ -160,7 +190,13 @@ func (t *ledgerTable) incoming(hash uint64, h header.TCP) (old uint32, ok bool) 
 		// If somebody else was faster, a later segment says the same.
 		a.seen.CompareAndSwap(seen, next)
 	}
-	return 0, true
+	if a.used.Load()&usedShut == 0 || n != 0 || flags&header.TCPFlagFin != 0 {
+		return 0, taken
+	}
+	if rcv := uint32(sent); h.SequenceNumber()-rcv-1 < 1<<header.MaxWndScale-1 && tag.Load() == tagOf(hash) {
+		return rcv, early
+	}
+	return 0, taken
 }
 
 // confirm opens the account to judge: its SYN was acknowledged.

@@ -48,7 +48,8 @@ func (t *ledgerTable) hashOfReceived(p tcpip.NetworkProtocolNumber, ip []byte, h
 
 // screen looks at a TCP segment that has come. One with an acknowledgement that
 // the peer cannot have sent it makes into one that netstack answers with an
-// acknowledgement, no more often than is good, and takes nothing from. Netstack
+// acknowledgement, no more often than is good, and takes nothing from. One with an
+// acknowledgement that netstack would pass over it makes into one that counts. Netstack
 // parses the header before and refuses segments without.
 func (g *guard) screen(pkt *gstack.PacketBuffer) {
 	h := header.TCP(pkt.TransportHeader().Slice())
@@ -63,18 +64,21 @@ func (g *guard) screen(pkt *gstack.PacketBuffer) {
 	if !ok {
 		return
 	}
-	old, ok := t.incoming(hash, h)
-	if ok || !sound(h, pkt) {
+	seq, v := t.incoming(hash, h, pkt.Data().Size())
+	if v == taken || !sound(h, pkt) {
+		return
+	}
+	h.SetSequenceNumber(seq)
+	pkt.RXChecksumValidated = true // it was right before
+	if v == early {
 		return
 	}
 	g.forged.Add(1)
 	// A number that was acknowledged already, and nothing more: like a keepalive
 	// probe. No data is left, no FIN, and no timestamp or window to believe.
-	h.SetSequenceNumber(old)
 	h.SetFlags(uint8(header.TCPFlagAck))
 	clear(h[header.TCPMinimumSize:])
 	pkt.Data().CapLength(0)
-	pkt.RXChecksumValidated = true // it was right before
 }
 
 // sound tells whether the checksum is right. Only a packet that came in

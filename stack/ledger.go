@@ -187,7 +187,7 @@ func (l *ledger) open(t *ledgerTable, hash uint64, h header.TCP) {
 	a.iss.Store(iss)
 	a.sent.Store(uint64(iss+1)<<32 | uint64(h.AckNumber()))
 	a.seen.Store(pack(iss, 0, scale, statePending))
-	a.used.Store(t.epoch.Load() << 1)
+	a.used.Store(t.epoch.Load() << usedFlags)
 	tag.Store(tagOf(hash))
 }
 
@@ -202,14 +202,14 @@ func (l *ledger) tickLocked(t *ledgerTable) {
 
 // room returns an account that a new flow may have, or nil.
 func (t *ledgerTable) room(hash uint64) (*account, *atomic.Uint64) {
-	const never = 1 << 40
-	b, epoch := t.bucket(hash), t.epoch.Load()&(1<<31-1)
+	const never, epochs = 1 << 40, 1<<(32-usedFlags) - 1
+	b, epoch := t.bucket(hash), t.epoch.Load()&epochs
 	best, least := -1, uint64(never)
 	for k := range b.tags {
 		i := (k + int(hash>>61)) % ledgerWays // among equals any
 		rank := uint64(never)
 		used := b.accounts[i].used.Load()
-		age := (epoch - used>>1) & (1<<31 - 1)
+		age := (epoch - used>>usedFlags) & epochs
 		switch state := stateOf(b.accounts[i].seen.Load()); {
 		case b.tags[i].Load() == 0:
 			return &b.accounts[i], &b.tags[i]

@@ -105,8 +105,8 @@ func (b *books) out(flags header.TCPFlags, seq, ackno uint32, n, scale int) {
 }
 
 func (b *books) in(flags header.TCPFlags, ackno uint32, window uint16, scale int) bool {
-	_, ok := b.t.incoming(b.hash, tcpHeaderOf(flags, 0, ackno, window, scale))
-	return ok
+	_, v := b.t.incoming(b.hash, tcpHeaderOf(flags, 0, ackno, window, scale), 0)
+	return v != forged
 }
 
 // judges tells whether the flow is judged, by asking about the far side of the
@@ -353,7 +353,7 @@ func TestLedgerConcurrent(t *testing.T) {
 			for range rounds {
 				iss := rand.Uint32()
 				l.outgoing(table, hash, tcpHeaderOf(syn, iss, 0, 0, 3), 0)
-				if _, ok := table.incoming(hash, tcpHeaderOf(syn|ack, 0, iss+1, 9, 3)); !ok {
+				if _, v := table.incoming(hash, tcpHeaderOf(syn|ack, 0, iss+1, 9, 3), 0); v != taken {
 					t.Error("a SYN-ACK was refused")
 				}
 				sent := make(chan uint32, 4)
@@ -365,7 +365,7 @@ func TestLedgerConcurrent(t *testing.T) {
 					}
 				}()
 				for n := range sent {
-					if _, ok := table.incoming(hash, tcpHeaderOf(ack, 0, n, 9, -1)); !ok {
+					if _, v := table.incoming(hash, tcpHeaderOf(ack, 0, n, 9, -1), 1); v != taken {
 						t.Errorf("%d was sent, and its acknowledgement refused", n)
 					}
 				}
@@ -407,7 +407,7 @@ func BenchmarkScreen(b *testing.B) {
 			t := g.ledger.ready()
 			hash, _ := t.hashOfReceived(pkt.NetworkProtocolNumber, pkt.NetworkHeader().Slice(), h)
 			g.ledger.outgoing(t, hash, tcpHeaderOf(syn, 999, 0, 0, 3), 0)
-			t.incoming(hash, tcpHeaderOf(syn|ack, 0, 1000, 9, 3))
+			t.incoming(hash, tcpHeaderOf(syn|ack, 0, 1000, 9, 3), 0)
 			g.ledger.outgoing(t, hash, tcpHeaderOf(ack, 1000, 0, 0, -1), 1<<30)
 			n := uint32(1000)
 			b.ReportAllocs()
@@ -466,7 +466,7 @@ func BenchmarkLedger(b *testing.B) {
 		for b.Loop() {
 			n = (n + 1) & (1<<30 - 1)
 			h.SetAckNumber(1000 + n)
-			k.t.incoming(k.t.hash4(a, c, 77), h)
+			k.t.incoming(k.t.hash4(a, c, 77), h, 0)
 		}
 	})
 	b.Run("outgoing", func(b *testing.B) {

@@ -35,8 +35,8 @@ func TestListenErrors(t *testing.T) {
 		{"udp", "192.0.2.77:0", t.Context()},
 		{"tcp", "[2001:db8:77::9]:0", t.Context()},
 		{"udp", "127.0.0.1:0", t.Context()}, // Listen
-		{"tcp", "127.0.0.1:1", t.Context()}, // ListenPacket
-		{"udp6", "[::1]:1", t.Context()},
+		{"tcp", "127.0.0.1:0", t.Context()}, // ListenPacket
+		{"udp6", "[::1]:0", t.Context()},
 		{"udp", "x", t.Context()},
 		{"tcp4", "[::1]:0", t.Context()},
 		{"tcp6", "127.0.0.1:0", t.Context()},
