@@ -242,6 +242,11 @@ func (s sessions) Put(key string, state *tls.ClientSessionState) {
 
 // TestResumption sends bytes in the first packet of a second connection.
 func TestResumption(t *testing.T) {
+	if raceEnabled {
+		// Conn.newFlowController reads what Conn.handleTransportParameters writes,
+		// and streamsMap does the same (0.65.0).
+		t.Skip("quic-go has a race of its own between a stream that is opened early and the end of the handshake")
+	}
 	demotest.Each(t, func(ctx context.Context, t *testing.T, pair demo.Pair) {
 		sc, cc := configs(t)
 		cache := sessions{tls.NewLRUClientSessionCache(1), make(chan struct{}, 1)}
