@@ -1,6 +1,7 @@
 package netdev
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -149,22 +150,15 @@ func awaitLink(dev hostif.Interface) error {
 	if !dev.Running {
 		limit = linkReturn
 	}
-	settled := make(chan struct{})
-	var once sync.Once
-	stop, err := hostif.Watch(dev.Index, func(ev hostif.Event) {
-		if ev.State.Running || !ev.State.Up || ev.Change.Has(hostif.ChangeGone) || ev.Change.Has(hostif.ChangeEnded) {
-			once.Do(func() { close(settled) })
-		}
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	err := hostif.Await(ctx, dev.Index, func(ev hostif.Event) (bool, error) {
+		return ev.State.Running || !ev.State.Up || ev.Change.Has(hostif.ChangeGone) || ev.Change.Has(hostif.ChangeEnded), nil
 	})
-	if err != nil {
-		return err
+	if err == context.DeadlineExceeded {
+		return nil
 	}
-	defer stop()
-	select {
-	case <-settled:
-	case <-time.After(limit):
-	}
-	return nil
+	return err
 }
 
 // onLink follows the interface. It runs on the watch's goroutine.

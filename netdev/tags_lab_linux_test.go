@@ -16,7 +16,7 @@ func TestKeepTags(t *testing.T) {
 	taken := func() (on bool) {
 		t.Helper()
 		err := l.Host.Do(func() (err error) {
-			on, err = hostif.Offload(lab.HostDevice, "rx-vlan-hw-parse")
+			on, err = hostif.FeatureOn(lab.HostDevice, "rx-vlan-hw-parse")
 			return err
 		})
 		if err != nil {

@@ -164,31 +164,15 @@ func (s *Set) Check() ([]Finding, error) {
 // and binding make some drivers reset the link, for up to some seconds. It returns
 // ctx's error if that ends first, and unix.ENODEV if the device goes away.
 func (s *Set) WaitLink(ctx context.Context) error {
-	ready := make(chan error, 1)
-	tell := func(err error) {
-		select {
-		case ready <- err:
-		default: // one answer is enough
-		}
-	}
-	stop, err := hostif.Watch(s.dev.Index, func(e hostif.Event) {
+	err := hostif.Await(ctx, s.dev.Index, func(e hostif.Event) (bool, error) {
 		switch {
 		case e.Err != nil:
-			tell(e.Err)
-		case e.State.Running:
-			tell(nil)
-		case !e.State.Present:
-			tell(errNoDevice)
+			return true, e.Err
+		case !e.State.Running && !e.State.Present:
+			return true, errNoDevice
 		}
+		return e.State.Running, nil
 	})
-	if err == nil {
-		defer stop()
-		select {
-		case err = <-ready:
-		case <-ctx.Done():
-			err = context.Cause(ctx)
-		}
-	}
 	if err != nil {
 		return &OpError{Op: "wait for link", Device: s.dev.Name, Queue: NoQueue, Err: err}
 	}

@@ -18,14 +18,12 @@ type Channels struct {
 
 // ReadChannels reads them. errors.Is(err, errors.ErrUnsupported) holds for a
 // driver that does not tell.
-func ReadChannels(name string) (Channels, error) {
-	req := make([]byte, 9*4) // see ethtool.channels
-	native.PutUint32(req, unix.ETHTOOL_GCHANNELS)
-	if err := ask(name, "channels", req); err != nil {
-		return Channels{}, err
-	}
-	n := func(i int) int { return int(native.Uint32(req[i*4:])) }
-	return Channels{MaxRX: n(1), MaxTX: n(2), MaxCombined: n(4), RX: n(5), TX: n(6), Combined: n(8)}, nil
+func ReadChannels(name string) (ch Channels, err error) {
+	err = ask(name, "channels", func(tool *ethtool) error {
+		ch, err = tool.channels(name)
+		return err
+	})
+	return ch, err
 }
 
 // Rings are the lengths in descriptors of a driver's own rings, not of a socket's.
@@ -41,7 +39,7 @@ func ReadRings(name string) (Rings, error) {
 	// what is set.
 	req := make([]byte, 9*4)
 	native.PutUint32(req, unix.ETHTOOL_GRINGPARAM)
-	if err := ask(name, "rings", req); err != nil {
+	if err := ask(name, "rings", func(tool *ethtool) error { return tool.ioctl(name, req) }); err != nil {
 		return Rings{}, err
 	}
 	n := func(i int) int { return int(native.Uint32(req[i*4:])) }
@@ -60,7 +58,7 @@ func RSSQueues(name string) ([]int, error) {
 	// struct ethtool_rxfh_indir: cmd, size, entries. Size 0 asks for the size.
 	size := make([]byte, 8)
 	native.PutUint32(size, unix.ETHTOOL_GRXFHINDIR)
-	if err := ask(name, "RSS table", size); err != nil {
+	if err := ask(name, "RSS table", func(tool *ethtool) error { return tool.ioctl(name, size) }); err != nil {
 		return nil, err
 	}
 	n := int(native.Uint32(size[4:]))
@@ -70,7 +68,7 @@ func RSSQueues(name string) ([]int, error) {
 	req := make([]byte, 8+4*n)
 	native.PutUint32(req, unix.ETHTOOL_GRXFHINDIR)
 	native.PutUint32(req[4:], uint32(n))
-	if err := ask(name, "RSS table", req); err != nil {
+	if err := ask(name, "RSS table", func(tool *ethtool) error { return tool.ioctl(name, req) }); err != nil {
 		return nil, err
 	}
 	queues := make([]int, n)
@@ -100,12 +98,12 @@ func FeatureOn(name, feature string) (bool, error) {
 	return tool.featureActive(name, (len(features)+31)/32, bit)
 }
 
-// ask sends one ethtool request about what.
-func ask(name, what string, req []byte) error {
+// ask has f ask ethtool about what.
+func ask(name, what string, f func(*ethtool) error) error {
 	tool, err := openEthtool()
 	if err == nil {
 		defer tool.close()
-		err = tool.ioctl(name, req)
+		err = f(tool)
 	}
 	if errors.Is(err, unix.EOPNOTSUPP) {
 		return fmt.Errorf("hostif: %s of %s: %w: %w", what, name, errors.ErrUnsupported, err)
@@ -156,9 +154,8 @@ func channelsError(name string, n int, err error) error {
 
 // setCombined returns the number before. The driver's other counts stay.
 func (e *ethtool) setCombined(name string, n int) (before int, err error) {
-	req := make([]byte, channelsLen)
-	native.PutUint32(req, unix.ETHTOOL_GCHANNELS)
-	if err := e.ioctl(name, req); err != nil {
+	req, err := e.readChannels(name)
+	if err != nil {
 		return 0, err
 	}
 	combined := req[combinedOffset:]

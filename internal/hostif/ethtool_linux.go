@@ -55,9 +55,6 @@ func (e *ethtool) driver(name string) (string, error) {
 	return unix.ByteSliceToString(info.Driver[:]), nil
 }
 
-// channels are the numbers of channels (interrupts) in use.
-type channels struct{ rx, tx, combined int }
-
 // struct ethtool_channels, in bytes: cmd, four maxima, then the counts of rx, tx,
 // other, combined.
 const (
@@ -65,14 +62,20 @@ const (
 	combinedOffset = 8 * 4
 )
 
-func (e *ethtool) channels(name string) (channels, error) {
+func (e *ethtool) channels(name string) (Channels, error) {
+	req, err := e.readChannels(name)
+	if err != nil {
+		return Channels{}, err
+	}
+	n := func(i int) int { return int(native.Uint32(req[i*4:])) }
+	return Channels{MaxRX: n(1), MaxTX: n(2), MaxCombined: n(4), RX: n(5), TX: n(6), Combined: n(8)}, nil
+}
+
+// readChannels returns a struct ethtool_channels.
+func (e *ethtool) readChannels(name string) ([]byte, error) {
 	req := make([]byte, channelsLen)
 	native.PutUint32(req, unix.ETHTOOL_GCHANNELS)
-	if err := e.ioctl(name, req); err != nil {
-		return channels{}, err
-	}
-	count := func(i int) int { return int(native.Uint32(req[i*4:])) }
-	return channels{rx: count(5), tx: count(6), combined: count(8)}, nil
+	return req, e.ioctl(name, req)
 }
 
 // strings returns the names in a string set; unused positions are "".

@@ -1,6 +1,9 @@
 package hostif
 
-import "strings"
+import (
+	"context"
+	"strings"
+)
 
 // Event is one change of a watched interface and its state after the change.
 type Event struct {
@@ -76,4 +79,30 @@ func either(cond bool, yes, no Change) Change {
 		return yes
 	}
 	return no
+}
+
+// Await watches an interface until done says that it is over, or ctx ends, whose
+// cause it returns then. done is called as the fn of Watch is, and not again after
+// it has said so.
+func Await(ctx context.Context, index int, done func(Event) (over bool, err error)) error {
+	over, result := false, make(chan error, 1)
+	stop, err := Watch(index, func(e Event) {
+		if over {
+			return
+		}
+		var err error
+		if over, err = done(e); over {
+			result <- err
+		}
+	})
+	if err != nil {
+		return err
+	}
+	defer stop()
+	select {
+	case err = <-result:
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }

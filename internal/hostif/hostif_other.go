@@ -48,6 +48,3 @@ func AddAddress(string, netip.Prefix) (undo func() error, err error) { return ni
 
 // SetCombined needs Linux.
 func SetCombined(string, int) (undo func() error, err error) { return nil, errUnsupported }
-
-// Offload needs Linux.
-func Offload(string, string) (bool, error) { return false, errUnsupported }

@@ -50,23 +50,6 @@ func SetOffload(name, feature string, on bool) (undo func() error, err error) {
 	}), nil
 }
 
-// Offload tells whether an offload of an interface is on: see SetOffload.
-func Offload(name, feature string) (on bool, err error) {
-	tool, err := openEthtool()
-	if err != nil {
-		return false, offloadError(name, feature, err)
-	}
-	defer tool.close()
-	bit, blocks, err := tool.feature(name, feature)
-	if err == nil {
-		on, err = tool.featureActive(name, blocks, bit)
-	}
-	if err != nil {
-		return false, fmt.Errorf("hostif: read offload %s of %s: %w", feature, name, err)
-	}
-	return on, nil
-}
-
 func offloadError(name, feature string, err error) error {
 	if errors.Is(err, unix.EPERM) {
 		return fmt.Errorf("hostif: set offload %s of %s: %w (needs CAP_NET_ADMIN)", feature, name, err)

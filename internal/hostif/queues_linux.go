@@ -22,10 +22,10 @@ import (
 func (ifc *Interface) countQueues(tool *ethtool, attrs *netlink.LinkAttrs) error {
 	ch, err := tool.channels(ifc.Name)
 	switch {
-	case err == nil && (ch.rx+ch.combined > 0 || ch.tx+ch.combined > 0):
-		ifc.RXQueues = ch.rx + ch.combined
-		ifc.TXQueues = ch.tx + ch.combined
-		ifc.Combined = ch.combined
+	case err == nil && (ch.RX+ch.Combined > 0 || ch.TX+ch.Combined > 0):
+		ifc.RXQueues = ch.RX + ch.Combined
+		ifc.TXQueues = ch.TX + ch.Combined
+		ifc.Combined = ch.Combined
 		return nil
 	case err != nil && !errors.Is(err, unix.EOPNOTSUPP):
 		return err

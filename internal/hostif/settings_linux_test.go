@@ -110,7 +110,7 @@ func TestSetOffload(t *testing.T) {
 	check := func(step string, want bool) {
 		t.Helper()
 		err := l.Peer.Do(func() error {
-			on, err := hostif.Offload(lab.PeerDevice, feature)
+			on, err := hostif.FeatureOn(lab.PeerDevice, feature)
 			if on != want {
 				t.Errorf("%s: on is %v, want %v", step, on, want)
 			}
