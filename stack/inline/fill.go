@@ -17,9 +17,6 @@ const timestampLen = header.TCPOptionTSLength + 2 // on a word boundary
 // Segments, the congestion window and SACK's scoreboard are all in units of that
 // size, so it is changed only while nothing is on its way.
 func fill(ep *tcp.Endpoint, size func(mss int) int) (room int, ok bool) {
-	if !sendingKnown {
-		return 0, false
-	}
 	s := sendingOf(ep)
 	if s.state == nil || s.scoreboard == nil || ep.EndpointState() != tcp.StateEstablished ||
 		s.state.SndUna != s.state.SndNxt || s.gso.Type == gstack.GSONone || int(s.gso.MSS) != s.state.MaxPayloadSize {

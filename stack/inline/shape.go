@@ -14,8 +14,10 @@ var offsets, shapeErr = findOffsets()
 
 type fieldOffsets struct {
 	queue, snd, rcv, waiters uintptr // in tcp.Endpoint
-	maxSentAck               uintptr // in tcp.sender
+	gso, scoreboard          uintptr // in tcp.Endpoint
+	maxSentAck, state        uintptr // in tcp.sender
 	rcvNxt, rcvAcc, pending  uintptr // in tcp.receiver
+	smss                     uintptr // in tcp.SACKScoreboard
 }
 
 func findOffsets() (o fieldOffsets, err error) {
@@ -30,12 +32,16 @@ func findOffsets() (o fieldOffsets, err error) {
 	ep := reflect.TypeFor[tcp.Endpoint]()
 	o.queue, _ = find(ep, "segmentQueue", "tcp.segmentQueue")
 	o.waiters, _ = find(ep, "waiterQueue", "*waiter.Queue")
-	var snd, rcv reflect.Type
+	o.gso, _ = find(ep, "gso", "stack.GSO")
+	var snd, rcv, scoreboard reflect.Type
+	o.scoreboard, scoreboard = find(ep, "scoreboard", "*tcp.SACKScoreboard")
 	o.snd, snd = find(ep, "snd", "*tcp.sender")
 	o.rcv, rcv = find(ep, "rcv", "*tcp.receiver")
 	if len(errs) == 0 {
 		var pending reflect.Type
 		o.maxSentAck, _ = find(snd.Elem(), "MaxSentAck", "seqnum.Value")
+		o.state, _ = find(snd.Elem(), "TCPSenderState", "tcp.TCPSenderState")
+		o.smss, _ = find(scoreboard.Elem(), "smss", "uint16")
 		o.rcvNxt, _ = find(rcv.Elem(), "RcvNxt", "seqnum.Value")
 		o.rcvAcc, _ = find(rcv.Elem(), "RcvAcc", "seqnum.Value")
 		o.pending, pending = find(rcv.Elem(), "pendingRcvdSegments", "tcp.segmentHeap")
