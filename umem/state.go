@@ -5,12 +5,13 @@ import "strconv"
 // State says who owns a frame. See the package documentation.
 type State uint8
 
+// A frame's owners.
 const (
-	Free State = iota
-	Held
-	Fill
-	TX
-	Unused // never handed out: see Config.Unaligned
+	Free   State = iota // the pool, or a cache
+	Held                // the caller, to read or to write
+	Fill                // the kernel, to receive into
+	TX                  // the kernel, to send
+	Unused              // nobody: never handed out: see Config.Unaligned
 	numStates
 )
 

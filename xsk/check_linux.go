@@ -20,7 +20,8 @@ type checker struct {
 	dev         hostif.Interface
 	features    hostif.XDPFeatures
 	featuresErr error
-	caps        uint64 // effective
+	channels    hostif.Channels // zero where the driver does not tell
+	caps        uint64          // effective
 }
 
 // Check looks at a device, the kernel and the process, and says what AF_XDP can do
@@ -42,6 +43,7 @@ func Check(device string) (Report, error) {
 		RXQueues: dev.RXQueues, TXQueues: dev.TXQueues, Kernel: kernelRelease(), Declares: []string{},
 	}}
 	c.features, c.featuresErr = hostif.ReadXDPFeatures(dev.Index)
+	c.channels, _ = hostif.ReadChannels(dev.Name)
 	c.caps = effectiveCapabilities()
 	c.Choice.Sockets = max(dev.RXQueues, 1)
 	c.declared()
@@ -180,6 +182,10 @@ func (c *checker) program() {
 	if c.featuresErr == nil && (!c.features.Native || !c.features.Redirect) {
 		c.Choice.Attach = AttachGeneric.String()
 		c.add(SubjectProgram, Warning, "use a NIC and driver with native XDP", "the driver has no native mode: the program runs after the kernel has built a socket buffer, which is slow")
+		return
+	}
+	if why, fix := nativeBar(c.dev, c.channels); why != "" {
+		c.add(SubjectProgram, Warning, fix, "%s", why)
 		return
 	}
 	c.add(SubjectProgram, OK, "", "the program runs in the driver, before the kernel builds a socket buffer")

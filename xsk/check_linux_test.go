@@ -200,6 +200,33 @@ func TestPredictions(t *testing.T) {
 	}
 }
 
+// TestNativeBar knows what drivers ask for before they take a program.
+func TestNativeBar(t *testing.T) {
+	for _, tc := range []struct {
+		driver   string
+		mtu      int
+		ch       hostif.Channels
+		why, fix string
+	}{
+		{"ena", 9001, hostif.Channels{Combined: 4, MaxCombined: 8}, "the most is 3498", "ip link set eth0 mtu 3498"},
+		{"ena", 3498, hostif.Channels{Combined: 5, MaxCombined: 8}, "5 of 8 are in use", "ethtool -L eth0 combined 4"},
+		{"ena", 1500, hostif.Channels{Combined: 4, MaxCombined: 8}, "", ""},
+		{"ena", 1500, hostif.Channels{Combined: 1, MaxCombined: 1}, "", ""}, // nothing to halve
+		{"ena", 1500, hostif.Channels{}, "", ""},
+		{"ice", 9001, hostif.Channels{Combined: 8, MaxCombined: 8}, "", ""},
+	} {
+		dev := hostif.Interface{Name: "eth0", Driver: tc.driver, MTU: tc.mtu}
+		if why, fix := nativeBar(dev, tc.ch); !strings.Contains(why, tc.why) || fix != tc.fix || (why == "") != (tc.why == "") {
+			t.Errorf("%s, MTU %d, %+v: %q, %q", tc.driver, tc.mtu, tc.ch, why, fix)
+		}
+		c := &checker{dev: dev, channels: tc.ch, features: hostif.XDPFeatures{Native: true, Redirect: true}}
+		c.program()
+		if got := c.About(SubjectProgram)[0]; got.Fix != tc.fix {
+			t.Errorf("%s, MTU %d: Check says %v", tc.driver, tc.mtu, got)
+		}
+	}
+}
+
 func TestRelease(t *testing.T) {
 	for _, tc := range []struct {
 		release      string

@@ -128,6 +128,12 @@ func (p *Program) attachError(mode AttachMode, err error) error {
 	case mode == AttachNative:
 		e.Remedy = "the driver refused: usual causes are an MTU above what it allows with XDP, LRO or header split, " +
 			"and too few queues for its XDP transmit queues; the kernel log may say which"
+		if dev, lookupErr := hostif.Lookup(p.cfg.Interface); lookupErr == nil {
+			ch, _ := hostif.ReadChannels(dev.Name) // without, the driver's other rules are looked at
+			if why, fix := nativeBar(dev, ch); why != "" {
+				e.Err, e.Remedy = fmt.Errorf("%s: %w", why, e.Err), fix
+			}
+		}
 	}
 	return e
 }
