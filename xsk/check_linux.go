@@ -57,6 +57,7 @@ func Check(device string) (Report, error) {
 	c.queues()
 	c.offloads()
 	c.metadata()
+	c.rxMetadata()
 	return c.Report, nil
 }
 
@@ -96,7 +97,7 @@ func (c *checker) kernel() {
 		major, minor int
 		what         string
 	}{
-		{5, 15, "this module's minimum"}, {6, 6, "packets over several chunks"}, {6, 8, "transmit metadata"},
+		{5, 15, "this module's minimum"}, {6, 3, "receive metadata"}, {6, 6, "packets over several chunks"}, {6, 8, "transmit metadata"},
 		{6, 13, "settings per NAPI"}, {6, 17, "more than 32 packets per system call in copy mode"},
 	} {
 		if !releaseAtLeast(c.Kernel, m.major, m.minor) {

@@ -162,6 +162,12 @@ type Config struct {
 	// is an error; Socket.BusyPoll tells what it got. Zero is off.
 	BusyPoll BusyPoll
 
+	// MetadataMarker is what the program writes into each frame before which it
+	// puts metadata: Program.MetadataMarker, or what a program of the user's own
+	// has been given, best a random number. Zero is none, and then RX.Metadata
+	// returns nothing.
+	MetadataMarker uint64
+
 	// BusyTimeout bounds how long Open tries again while the queue is busy: a
 	// socket that was closed a moment ago lets go of its queue asynchronously.
 	// Zero means 2 s; negative means not at all.

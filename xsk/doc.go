@@ -36,6 +36,24 @@
 // has no end, or a bad part, is dropped whole and counted. [Socket.MaxMTU] is
 // the limit: some 69,600 bytes in chunks of 4096.
 //
+// # Metadata of received packets
+//
+// What the device knows of a packet and the packet does not say - the hash that
+// chose the queue, the time of arrival, the VLAN tag that it took off - the program
+// can ask for and leave in the frame, right before the packet (Linux 6.3, for the
+// VLAN tag 6.8). With ProgramConfig.Metadata the steering program does, and
+// [RX.Metadata] reads it, by the marker that [Program.MetadataMarker] hands to
+// Config.MetadataMarker; [OpenAll] does that by itself. It works in native mode, in
+// copy and in zero-copy mode alike, and only where the device's driver declares it:
+// LoadProgram refuses otherwise, and says what is missing.
+//
+// A program of the user's own ([Map]) can leave metadata there too, in any attach
+// mode, about whatever it likes. It moves data_meta down by 32 bytes
+// (bpf_xdp_adjust_meta), fills them in as bpf/metadata.h in the package's sources
+// says, the last 8 with a marker of its own choice, and redirects the packet. To ask
+// the device it has to be bound to it (BPF_F_XDP_DEV_BOUND_ONLY, prog_ifindex) and
+// have a licence compatible with the GPL.
+//
 // # Sharing
 //
 // Several sockets can use one region ([Shared], XDP_SHARED_UMEM): on one queue, on

@@ -90,6 +90,7 @@ func Open(cfg Config) (_ *Socket, err error) {
 	}
 	s.kernel, s.fd = k, k.sock.FD()
 	s.rx.bound(k)
+	s.rx.marker = cfg.MetadataMarker
 	s.tx.init(s.region, k)
 	if !k.zerocopy {
 		s.tx.burst = int(k.budget)

@@ -57,6 +57,13 @@ type ProgramConfig struct {
 
 	// Mode is where the program runs. Zero means AttachAuto.
 	Mode AttachMode
+
+	// Metadata is what the program asks the device about each packet, for
+	// RX.Metadata. The device must declare all of it (Check tells), and Mode be
+	// AttachNative, which zero then means. The sockets need the program's marker:
+	// Program.MetadataMarker. With RXVLANTag the interface's rx-vlan-offload can
+	// stay on, for the packets of a VLAN can be told from others. Zero is nothing.
+	Metadata RXMetadataSet
 }
 
 const (
@@ -90,6 +97,12 @@ func (cfg ProgramConfig) withDefaults() (ProgramConfig, error) {
 	}
 	if cfg.Mode > AttachGeneric {
 		return cfg, fmt.Errorf("ProgramConfig.Mode is %v, must be AttachAuto, AttachNative or AttachGeneric", cfg.Mode)
+	}
+	if err := cfg.Metadata.check(cfg.Mode); err != nil {
+		return cfg, err
+	}
+	if cfg.Metadata != 0 {
+		cfg.Mode = AttachNative
 	}
 	return cfg, nil
 }

@@ -40,7 +40,8 @@ type Program struct {
 	cfg     ProgramConfig // effective
 	ifindex int
 	id      uint32
-	frags   bool // loaded for packets over several buffers
+	frags   bool   // loaded for packets over several buffers
+	marker  uint64 // of frames with metadata; 0 without
 
 	mu        sync.Mutex
 	objs      steerHandles
@@ -93,7 +94,11 @@ func loadProgram(cfg ProgramConfig, frags bool) (_ *Program, err error) {
 	}
 	cfg.MAC = slices.Clone(cfg.MAC)
 
-	spec, err := loadSteer()
+	load := loadSteer
+	if cfg.Metadata != 0 {
+		load = loadSteerMetadata
+	}
+	spec, err := load()
 	if err != nil {
 		return nil, programError("load program", cfg.Interface, err)
 	}
@@ -104,13 +109,18 @@ func loadProgram(cfg ProgramConfig, frags bool) (_ *Program, err error) {
 		return nil, programError("load program", cfg.Interface, err)
 	}
 	p := &Program{cfg: cfg, ifindex: iface.Index, frags: frags, addrs: make(map[netip.Addr]struct{})}
+	if cfg.Metadata != 0 {
+		if err := p.prepareMetadata(spec); err != nil {
+			return nil, err
+		}
+	}
 	if !frags {
 		for _, prog := range spec.Programs {
 			prog.Flags &^= unix.BPF_F_XDP_HAS_FRAGS
 		}
 	}
 	if err := spec.LoadAndAssign(&p.objs, nil); err != nil {
-		return nil, programError("load program", cfg.Interface, err)
+		return nil, programError("load program", cfg.Interface, p.metadataError(err))
 	}
 	defer func() {
 		if err != nil {

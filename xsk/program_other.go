@@ -23,6 +23,7 @@ func noProgram(op, device string) error {
 func (*Program) Config() ProgramConfig          { return ProgramConfig{} }
 func (*Program) ID() uint32                     { return 0 }
 func (*Program) Mode() AttachMode               { return AttachAuto }
+func (*Program) MetadataMarker() uint64         { return 0 }
 func (*Program) NativeErr() error               { return nil }
 func (*Program) Addresses() []netip.Addr        { return nil }
 func (*Program) Close() error                   { return nil }

@@ -29,6 +29,7 @@ type RX struct {
 	busy    bool // recvfrom brings packets; see busypoll.go
 	chain   chain
 	early   []umem.Addr // lent before the bind; nil once Open has succeeded
+	marker  uint64      // of packets with metadata, or 0; see metadata.go
 	st      rxCounters
 }
 
@@ -132,6 +133,9 @@ func (r *RX) Receive(dst []umem.Desc) int {
 		got = r.spoil(dst[:got]) // it has no end
 	}
 	r.rx.Release()
+	if r.marker != 0 {
+		r.takeMarkers(dst[:got])
+	}
 	if share != nil {
 		share.pool.lent.Add(int64(r.lent - manyLent))
 	}

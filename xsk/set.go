@@ -27,7 +27,8 @@ type SetConfig struct {
 	Share bool
 
 	// Program describes the steering program; its Interface must be empty and
-	// zero Queues means as many as the device has.
+	// zero Queues means as many as the device has. With Metadata, its marker is
+	// that of the sockets.
 	Program ProgramConfig
 }
 
@@ -103,6 +104,9 @@ func OpenAll(cfg SetConfig) (_ *Set, err error) {
 
 func (s *Set) openSockets(cfg SetConfig) error {
 	one := cfg.Socket
+	if marker := s.prog.MetadataMarker(); marker != 0 {
+		one.MetadataMarker = marker
+	}
 	if cfg.Share {
 		resolved, err := one.withDefaults()
 		if err != nil {

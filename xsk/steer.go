@@ -3,6 +3,7 @@ package xsk
 import "iter"
 
 //go:generate go tool bpf2go -target bpfel -tags linux -type verdict steer bpf/steer.c -- -mcpu=v3 -Wall -Wextra -Werror
+//go:generate go tool bpf2go -target bpfel -tags linux steerMetadata bpf/steer_metadata.c -- -mcpu=v3 -Wall -Wextra -Werror
 
 // Verdict is what the steering program decides about one frame. Redirected
 // frames go to the socket of the queue they arrived on, passed frames to the

@@ -40,6 +40,18 @@ struct xdp_md {
 // Helpers are called by number.
 static void *(*const bpf_map_lookup_elem)(void *map, const void *key) = (void *)1;
 static long (*const bpf_redirect_map)(void *map, u64 index, u64 flags) = (void *)51;
+static long (*const bpf_xdp_adjust_meta)(struct xdp_md *ctx, int delta) = (void *)54;
+
+// Functions of the kernel's are called by name, which the loader looks up in its
+// BTF: net/core/xdp.c, Linux 6.3, the last one 6.8. Weak: a call to one that is
+// not there does not hinder loading, unless it can be reached.
+#define KFUNC   __attribute__((section(".ksyms"), weak))
+
+enum xdp_rss_hash_type { XDP_RSS_TYPE_NONE }; // a set of bits; see RXHashType in ../metadata.go
+
+extern int bpf_xdp_metadata_rx_hash(const struct xdp_md *ctx, u32 *hash, enum xdp_rss_hash_type *type) KFUNC;
+extern int bpf_xdp_metadata_rx_timestamp(const struct xdp_md *ctx, u64 *timestamp) KFUNC;
+extern int bpf_xdp_metadata_rx_vlan_tag(const struct xdp_md *ctx, u16 *proto, u16 *tci) KFUNC;
 
 // A 16-bit number from the wire, as a little-endian load sees it.
 #define WIRE16(x)   ((u16)(((x) & 0xff) << 8 | ((x) >> 8 & 0xff)))

@@ -12,6 +12,13 @@
 
 #include "abi.h"
 
+// What is done to a frame that leaves the kernel, and the licence: steer_metadata.c
+// has others.
+#ifndef REDIRECTED
+#define REDIRECTED(ctx)   ((void)0)
+#define LICENCE           "Apache-2.0"
+#endif
+
 // Each frame gets exactly one verdict, which is its index in counters.
 // Verdict in ../steer.go repeats the list.
 enum verdict {
@@ -210,6 +217,8 @@ SEC("xdp.frags") int afxnet_steer(struct xdp_md *ctx)
 		action = bpf_redirect_map(&xsks, ctx->rx_queue_index, XDP_PASS);
 		if (action != XDP_REDIRECT)
 			v = PASS_NO_SOCKET;
+		else
+			REDIRECTED(ctx);
 	}
 	// Per CPU, and XDP does not nest on one: no atomic add.
 	frames = bpf_map_lookup_elem(&counters, &v);
@@ -226,4 +235,4 @@ SEC("xdp.frags") enum verdict afxnet_verdict(struct xdp_md *ctx)
 }
 
 // The helpers used are open to every licence.
-char program_licence[] SEC("license") = "Apache-2.0";
+char program_licence[] SEC("license") = LICENCE;
