@@ -22,7 +22,7 @@ type Statistics struct {
 	TXDeviceDrops     uint64        // packets the device dropped: EBUSY from sendto
 	TXWakeups         uint64        // sendto calls
 	TXWakeupsSpared   uint64        // Flush calls without one, because the kernel did not ask
-	TXStalls          uint64        // Flush calls that ended with packets left and no progress
+	TXStalls          uint64        // Flush calls that ended with packets left and no progress, where no driver goes on by itself
 	TXWakeupErrors    uint64        // sendto calls that failed for good
 	TXLastError       syscall.Errno // the errno of the last of them
 }

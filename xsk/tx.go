@@ -28,6 +28,7 @@ type TX struct {
 	parts  uint32 // how many frames a packet may lie in
 	burst  int    // see Burst
 	busy   bool   // sendto is what moves frames on; see busypoll.go
+	async  bool   // a driver moves them on by itself, once woken
 	down   syscall.Errno
 	st     txCounters
 }
@@ -56,6 +57,7 @@ func (t *TX) init(region *umem.Region, k Kernel) {
 	t.comp = ring.NewConsumer(m.Comp)
 	t.cache = region.NewCache()
 	t.busy = k.BusyPoll().On() && k.BusyPoll().Prefer
+	t.async = k.ZeroCopy() && !t.busy
 	t.parts = uint32(max(1, min(k.MaxParts(), maxTXParts, int(t.tx.Len()))))
 	if t.parts > 1 {
 		// A packet over several frames, of which one call has taken some and

@@ -27,6 +27,13 @@ const defaultTXBudget = 128
 // Flush goes on while each call makes progress, which it does at most
 // ceil(descriptors / budget) times, plus one for each packet dropped. A packet
 // that a budget ends in is kept, and sent when the next call has the rest.
+//
+// A zero-copy driver is woken once by each Flush that finds packets in the TX
+// ring, and works until there are none, or the device is full, and then from the
+// device's interrupts. igb and virtio_net always ask to be woken, since they
+// never clear the flag (Linux 6.18 drivers/net/ethernet/intel/igb/igb_main.c,
+// igb_clean_tx_irq; drivers/net/virtio_net.c, virtnet_xsk_xmit): with them system
+// calls are saved by queueing more packets for each Flush, and by nothing else.
 func (t *TX) Flush() (left int) {
 	if t.st.queued != 0 {
 		t.tx.Submit()
@@ -45,6 +52,16 @@ func (t *TX) Flush() (left int) {
 	if !t.tx.NeedsWakeup() && !t.busy {
 		t.st.wakeupsSpared.Add(1)
 		return int(pending)
+	}
+	if t.async {
+		t.wake()
+		now := t.tx.Pending()
+		if now >= pending {
+			// The completion ring may be what is full: there is room when the
+			// next Flush asks again.
+			t.Reclaim()
+		}
+		return int(now)
 	}
 	// Each call that is followed by another has taken at least one packet.
 	for calls := pending; ; calls-- {

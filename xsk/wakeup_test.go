@@ -99,6 +99,67 @@ func TestFlushStalls(t *testing.T) {
 	}
 }
 
+// newAsync makes a socket in zero-copy mode whose driver always asks to be woken,
+// as igb and virtio_net do, and takes what it is told to at each wakeup.
+func newAsync(t *testing.T, takes func() uint32) (*Socket, *simKernel) {
+	t.Helper()
+	s, k := newSim(t, 16, 64)
+	k.zerocopy = true
+	k.rings.TX.Flags.Store(ring.FlagNeedWakeup)
+	k.wakeTX = func() syscall.Errno { k.takeTX(takes()); return 0 }
+	return NewOn(k, s.Region(), "sim0", 3), k
+}
+
+// TestFlushAsync wakes a driver that works on by itself once per Flush, however
+// many packets it has taken by the time that the call returns, and completed
+// before, and not at all when there are none.
+func TestFlushAsync(t *testing.T) {
+	for _, takes := range []uint32{0, 1, 4, 8} {
+		s, k := newAsync(t, func() uint32 { return takes })
+		sent := uint32(0)
+		for round := 1; round <= 20; round++ {
+			left := s.TX().Pending()
+			if n := s.TX().Free(8); n >= 8 {
+				queue(t, s.TX(), 8)
+				left += 8
+			}
+			took := min(takes, uint32(left))
+			calls := k.txCalls
+			if got := s.TX().Flush(); got != left-int(took) || k.txCalls-calls != min(left, 1) {
+				t.Errorf("takes %d, round %d: Flush left %d of %d with %d wakeups", takes, round, got, left, k.txCalls-calls)
+			}
+			if sent += took; took != 0 {
+				k.completeAll() // for the next round
+			}
+		}
+		if st := statistics(t, s); st.TXStalls != 0 || st.TXWakeups != uint64(k.txCalls) || sent != uint32(st.TXFrames)-uint32(s.TX().Pending()) {
+			t.Errorf("takes %d: %+v, %d sent", takes, st, sent)
+		}
+	}
+}
+
+// TestFlushAsyncReclaims makes room in a completion ring that keeps the driver
+// from going on, so that the next Flush gets somewhere.
+func TestFlushAsyncReclaims(t *testing.T) {
+	var k *simKernel
+	s, k := newAsync(t, func() uint32 {
+		if k.comp.Pending() != 0 { // a kernel that wants an empty completion ring
+			return 0
+		}
+		return 4
+	})
+	queue(t, s.TX(), 8)
+	if left := s.TX().Flush(); left != 4 {
+		t.Fatalf("Flush left %d", left)
+	}
+	k.completeAll()
+	for want := range 2 {
+		if left := s.TX().Flush(); left != 4-4*want || s.TX().Lent() != 4 {
+			t.Errorf("Flush left %d, %d lent", left, s.TX().Lent())
+		}
+	}
+}
+
 // TestFlushReclaims makes room in the completion ring once when there is no
 // progress: it may be what is full.
 func TestFlushReclaims(t *testing.T) {
