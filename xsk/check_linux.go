@@ -180,45 +180,63 @@ func (c *checker) program() {
 			c.add(SubjectProgram, Problem, fixPresent(c.dev.Name, name), "%s is there", present)
 		}
 	}
+	if c.dev.Driver == "bonding" {
+		c.Choice.Attach = AttachGeneric.String()
+		c.add(SubjectProgram, Warning, fixBond, "sockets on a bond receive nothing in native mode: the program runs in generic mode, which is slow")
+		return
+	}
 	if c.featuresErr == nil && (!c.features.Native || !c.features.Redirect) {
 		c.Choice.Attach = AttachGeneric.String()
 		c.add(SubjectProgram, Warning, "use a NIC and driver with native XDP", "the driver has no native mode: the program runs after the kernel has built a socket buffer, which is slow")
 		return
 	}
 	if why, fix := nativeBar(c.dev, c.channels); why != "" {
-		c.add(SubjectProgram, Warning, fix, "%s", why)
+		c.add(SubjectProgram, Problem, fix+", or attach with AttachGeneric", "%s", why)
 		return
 	}
 	c.add(SubjectProgram, OK, "", "the program runs in the driver, before the kernel builds a socket buffer")
 }
 
-// chunkMTU is the MTU that a chunk of umem.Config's default size holds.
-const chunkMTU = 4096 - umem.KernelHeadroom - ethernetOverhead
+func (c *checker) fixMTU(n int) string {
+	return "ip link set " + c.dev.Name + " mtu " + strconv.Itoa(n)
+}
+
+// A chunk of umem.Config's default size has room for a packet of chunkRoom bytes,
+// and so for an MTU of chunkMTU.
+const (
+	chunkRoom = 4096 - umem.KernelHeadroom
+	chunkMTU  = chunkRoom - ethernetOverhead
+)
 
 func (c *checker) mtu() {
 	c.Choice.MultiBuffer = MultiBufferAuto.wanted(c.MTU, chunkMTU)
 	most := maxTXParts*4096 - ethernetOverhead
-	setMTU := func(n int) string { return "ip link set " + c.dev.Name + " mtu " + strconv.Itoa(n) }
 	switch {
 	case !c.Choice.MultiBuffer:
 		c.add(SubjectMTU, OK, "", "an MTU of %d fits one chunk of 4096 bytes, which holds %d", c.MTU, chunkMTU)
 	case c.MTU > most:
-		c.add(SubjectMTU, Problem, setMTU(most), "an MTU of %d is more than the %d that packets over several chunks hold", c.MTU, most)
+		c.add(SubjectMTU, Problem, c.fixMTU(most), "an MTU of %d is more than the %d that packets over several chunks hold", c.MTU, most)
 	case !releaseAtLeast(c.Kernel, 6, 6):
-		c.add(SubjectMTU, Problem, setMTU(chunkMTU), "an MTU of %d needs packets over several chunks, and Linux 6.6", c.MTU)
+		c.add(SubjectMTU, Problem, c.fixMTU(chunkMTU), "an MTU of %d needs packets over several chunks, and Linux 6.6", c.MTU)
 	case c.features.ZeroCopy && c.features.ZeroCopySegments < 2:
-		c.add(SubjectMTU, Warning, setMTU(chunkMTU), "an MTU of %d needs packets over several chunks, which the driver does not have in zero-copy mode", c.MTU)
+		c.add(SubjectMTU, Warning, c.fixMTU(zeroCopyMTU(c.dev.Driver, chunkRoom)),
+			"an MTU of %d needs packets over several chunks, which the driver does not have in zero-copy mode", c.MTU)
 	default:
 		c.add(SubjectMTU, OK, "", "an MTU of %d is met with packets over several chunks of 4096 bytes; one holds %d", c.MTU, chunkMTU)
 	}
 }
 
-// zeroCopy predicts the bind mode.
+// zeroCopy predicts the bind mode, by what Open goes by.
 func (c *checker) zeroCopy() {
+	if bar := c.bar(); bar != nil {
+		c.Choice.Bind, c.Choice.WhyCopy = BindCopy.String(), bar.why
+		c.add(SubjectZeroCopy, Note, bar.fix, "%s", bar.why)
+		return
+	}
 	if c.featuresErr == nil && c.features.ZeroCopy && (!c.Choice.MultiBuffer || c.features.ZeroCopySegments > 1) {
 		c.Choice.Bind = BindZeroCopy.String()
 		if c.dev.Driver == "virtio_net" {
-			why, fix := whyCopyOf(c.dev, c.features, nil, false, chunkMTU)
+			why, fix := whyCopyOf(c.dev, c.features, nil, false, zeroCopyMTU(c.dev.Driver, chunkRoom))
 			c.add(SubjectZeroCopy, Note, "if the bind gives copy mode: "+fix, "%s", why)
 			return
 		}
@@ -229,7 +247,24 @@ func (c *checker) zeroCopy() {
 		return
 	}
 	c.Choice.Bind = BindCopy.String()
-	why, fix := whyCopyOf(c.dev, c.features, c.featuresErr, c.Choice.MultiBuffer, chunkMTU)
+	why, fix := whyCopyOf(c.dev, c.features, c.featuresErr, c.Choice.MultiBuffer, zeroCopyMTU(c.dev.Driver, chunkRoom))
 	c.Choice.WhyCopy = why
 	c.add(SubjectZeroCopy, Note, fix, "%s", why)
+}
+
+// bar returns what Open knows against zero-copy with packet memory of the default
+// sizes and the program in the predicted mode, on a device that may have it.
+func (c *checker) bar() *bar {
+	if c.featuresErr != nil || !c.features.ZeroCopy {
+		return nil // that comes first
+	}
+	region, err := umem.New(umem.Config{Chunks: 4, OnHeap: true})
+	if err != nil {
+		return &bar{why: err.Error()}
+	}
+	dev := c.dev
+	if c.Choice.Attach == AttachGeneric.String() {
+		dev.XDP.Mode = hostif.XDPGeneric
+	}
+	return zeroCopyBarOf(dev, region, c.Choice.MultiBuffer, c.features.ZeroCopySegments)
 }

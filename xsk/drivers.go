@@ -18,37 +18,49 @@ import (
 // 6.18 and 7.2; its buffer size register SRRCTL counts KiB).
 var receiveSteps = map[string]int{"igb": 1024}
 
-// receiveExtra is what drivers add to an MTU before they compare it with a buffer,
-// in bytes, where that is more than ethernetOverhead: igb keeps room for two VLAN
-// tags and the checksum (IGB_ETH_PKT_HDR_PAD).
-var receiveExtra = map[string]int{"igb": 14 + 4 + 2*4}
+// The kernel binds in zero-copy mode only if a chunk holds the MTU and two VLAN
+// tags and the checksum, in whole pieces of 128 bytes: since spring 2026, in stable
+// releases too (xp_assign_dev, net/xdp/xsk_buff_pool.c); seen in 7.3. igb compares
+// the same sum with its buffers in every release (IGB_ETH_PKT_HDR_PAD).
+const (
+	zeroCopyOverhead = ethernetOverhead + 4 + 4
+	zeroCopyStep     = 128
+)
 
 // zeroCopySince is the Linux release from which on drivers had zero-copy that were
 // there before: neither has it in 6.12, both do in 6.18.
 var zeroCopySince = map[string]string{"igb": "6.14", "virtio_net": "6.13"}
 
-// zeroCopyMTU returns the largest MTU whose packets a zero-copy socket gets in one
-// chunk.
-func zeroCopyMTU(driver string, region *umem.Region) int {
-	n := region.MaxPacket()
-	if step := receiveSteps[driver]; step != 0 {
-		n -= n % step
-	}
-	return n - max(ethernetOverhead, receiveExtra[driver])
+// zeroCopyMTU returns the largest MTU that a zero-copy socket gets in chunks with
+// room for packets of so many bytes.
+func zeroCopyMTU(driver string, room int) int {
+	room -= room % max(zeroCopyStep, receiveSteps[driver])
+	return max(room-zeroCopyOverhead, 0)
 }
 
 // A bar is why a region must not be bound in zero-copy mode, although the kernel
 // may do it, and what would mend that.
-type bar struct {
-	why error // wraps errors.ErrUnsupported
-	fix string
-}
+type bar struct{ why, fix string }
+
+func (b *bar) err() error { return fmt.Errorf("%s: %w", b.why, errors.ErrUnsupported) }
 
 // zeroCopyBar returns what is known against a zero-copy bind, nil if nothing is.
 // several asks for packets over several frames.
 func zeroCopyBar(dev hostif.Interface, region *umem.Region, several bool) *bar {
+	segments := 0
+	if several {
+		if n, err := hostif.ZeroCopySegments(dev.Index); err == nil { // no answer before Linux 6.6, and no zero-copy over several chunks
+			segments = n
+		}
+	}
+	return zeroCopyBarOf(dev, region, several, segments)
+}
+
+// zeroCopyBarOf is zeroCopyBar of a device that takes so many frames for each
+// packet, 0 if that is not known.
+func zeroCopyBarOf(dev hostif.Interface, region *umem.Region, several bool, segments int) *bar {
 	barred := func(fix, format string, args ...any) *bar {
-		return &bar{why: fmt.Errorf(format+": %w", append(args, errors.ErrUnsupported)...), fix: fix}
+		return &bar{why: fmt.Sprintf(format, args...), fix: fix}
 	}
 	if dev.XDP.Mode == hostif.XDPGeneric {
 		// igb receives so, and answers each sendto with EINVAL (6.18).
@@ -59,26 +71,25 @@ func zeroCopyBar(dev hostif.Interface, region *umem.Region, several bool) *bar {
 		return barred("use huge pages (umem.Config.HugePages), or aligned chunks",
 			"unaligned chunks on ordinary pages are not contiguous for a device")
 	}
-	most := zeroCopyMTU(dev.Driver, region)
-	if several {
-		// No answer before Linux 6.6, and no zero-copy over several chunks.
-		if n, err := hostif.ZeroCopySegments(dev.Index); err == nil && n == 1 {
-			return barred(fmt.Sprintf("set an MTU of %d or less and leave MultiBuffer unset, or use copy mode", most),
-				"%s takes one chunk for each zero-copy packet, and MTU %d with MultiBuffer asks for several", dev.Driver, dev.MTU)
-		}
+	most := zeroCopyMTU(dev.Driver, region.MaxPacket())
+	switch {
+	case several && segments == 1:
+		return barred(fmt.Sprintf("set an MTU of %d or less and leave MultiBuffer unset, or use copy mode", most),
+			"%s takes one chunk for each zero-copy packet, and MTU %d with MultiBuffer asks for several", dev.Driver, dev.MTU)
+	case several || dev.MTU <= most:
 		return nil
 	}
-	if dev.MTU <= most {
-		return nil
+	why := fmt.Sprintf("a zero-copy bind needs room for the MTU and %d bytes, and counts it in steps of %d", zeroCopyOverhead, zeroCopyStep)
+	if step := receiveSteps[dev.Driver]; step != 0 {
+		why = fmt.Sprintf("%s fills zero-copy buffers in steps of %d bytes and cuts longer packets", dev.Driver, step)
 	}
-	return barred("use 4096 byte chunks without headroom, set a smaller MTU, or use copy mode",
-		"%s fills zero-copy buffers in steps of %d bytes and cuts longer packets: chunks of %d bytes with %d of headroom hold an MTU of %d, not %d",
-		dev.Driver, receiveSteps[dev.Driver], region.ChunkSize(), region.Headroom(), max(most, 0), dev.MTU)
+	return barred(fmt.Sprintf("set an MTU of %d or less, use 4096 byte chunks without headroom, or use copy mode", most),
+		"%s: chunks of %d bytes with %d of headroom hold an MTU of %d, not %d", why, region.ChunkSize(), region.Headroom(), most, dev.MTU)
 }
 
 // whyCopy explains, from what the driver of dev declares, why a bind is not or
 // would not be a zero-copy one, and what would mend it. chunkMTU is the MTU that
-// one chunk holds.
+// one chunk holds in that mode.
 func whyCopy(dev hostif.Interface, several bool, chunkMTU int) (why, fix string) {
 	f, err := hostif.ReadXDPFeatures(dev.Index)
 	return whyCopyOf(dev, f, err, several, chunkMTU)

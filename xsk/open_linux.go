@@ -12,6 +12,10 @@ import (
 	"github.com/afxnet/afxnet/internal/sys"
 )
 
+// severalSockets is what Linux 6.4 added for sockets that share a queue: to map the
+// rings of a socket that is bound.
+const severalSockets = "several sockets on one queue"
+
 // busyRetry is the pause between two tries to bind a busy queue. The kernel
 // lets go of one within a few RCU grace periods, some milliseconds each.
 const busyRetry = 10 * time.Millisecond
@@ -74,9 +78,9 @@ func Open(cfg Config) (_ *Socket, err error) {
 	if bar := zeroCopyBar(dev, s.region, several); bar != nil {
 		switch {
 		case joins && cfg.Shared.zerocopy, !joins && asked == BindZeroCopy:
-			return nil, s.opError("bind", bar.why, bar.fix)
+			return nil, s.opError("bind", bar.err(), bar.fix)
 		case !joins && asked == BindAuto:
-			cfg.Bind, s.zeroCopyErr = BindCopy, bar.why
+			cfg.Bind, s.zeroCopyErr = BindCopy, bar.err()
 		}
 	}
 	defer func() {
@@ -98,7 +102,7 @@ func Open(cfg Config) (_ *Socket, err error) {
 	if asked == BindAuto && !k.zerocopy && s.zeroCopyErr == nil {
 		why := "the first socket of Config.Shared is in copy mode, and so are all"
 		if !joins {
-			why, _ = whyCopy(dev, several, s.chunkMTU())
+			why, _ = whyCopy(dev, several, zeroCopyMTU(dev.Driver, s.region.MaxPacket()))
 		}
 		s.zeroCopyErr = fmt.Errorf("%s: %w", why, errors.ErrUnsupported)
 	}
@@ -190,7 +194,10 @@ func (s *Socket) openKernel(cfg Config, dev hostif.Interface, several bool) (k *
 		return k, key, err
 	}
 	if !from.own {
-		if step, err = k.mapRings(cfg.Rings); err != nil {
+		if step, err = k.mapRings(cfg.Rings); errors.Is(err, unix.EBUSY) { // a bound socket's rings (xsk_mmap, net/xdp/xsk.c)
+			err = &UnsupportedError{Feature: severalSockets, MinKernel: "6.4"}
+		}
+		if err != nil {
 			return k, key, err
 		}
 		s.rx.init(s.region, k)
@@ -287,7 +294,10 @@ func bind(sock *sys.Socket, cfg Config, ifindex int, several bool, with *Socket)
 // explain adds to a failed step what is known about its errno.
 func (s *Socket) explain(step string, err error, asked BindMode, dev hostif.Interface, several bool) error {
 	remedy := ""
+	var since *UnsupportedError
 	switch {
+	case errors.As(err, &since) && since.Feature == severalSockets:
+		remedy = "give each socket a queue of its own"
 	case errors.Is(err, unix.EAFNOSUPPORT):
 		err = errors.Join(&UnsupportedError{Feature: "AF_XDP (CONFIG_XDP_SOCKETS)", MinKernel: "4.18"}, err)
 		remedy = fixNoAFXDP
@@ -300,14 +310,14 @@ func (s *Socket) explain(step string, err error, asked BindMode, dev hostif.Inte
 	case errors.Is(err, unix.EBUSY):
 		remedy = "another AF_XDP socket has this queue, or a closed one has not let go yet: find it with ss --xdp"
 	case step == "bind" && errors.Is(err, unix.EOPNOTSUPP):
-		why, fix := whyCopy(dev, several, s.chunkMTU())
+		why, fix := whyCopy(dev, several, zeroCopyMTU(dev.Driver, s.region.MaxPacket()))
 		remedy = why + ": " + fix
 	case step == "bind" && errors.Is(err, errors.ErrUnsupported):
 		remedy = fmt.Sprintf("set an MTU of %d or less", s.chunkMTU())
 	case step == "bind" && errors.Is(err, unix.EINVAL):
 		remedy = "the queue does not exist, or the driver refuses the chunk size or MTU in this mode"
 		if asked == BindZeroCopy {
-			why, fix := whyCopy(dev, several, s.chunkMTU())
+			why, fix := whyCopy(dev, several, zeroCopyMTU(dev.Driver, s.region.MaxPacket()))
 			remedy = why + ": " + fix
 		}
 	case step == "bind" && errors.Is(err, unix.ENODEV):

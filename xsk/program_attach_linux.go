@@ -146,7 +146,7 @@ func (p *Program) bondError() error {
 	return &OpError{
 		Op: "attach program in native mode", Device: p.cfg.Interface, Queue: NoQueue,
 		Err:    fmt.Errorf("sockets on a bond receive nothing in native mode: %w", errors.ErrUnsupported),
-		Remedy: "use AttachGeneric, or a member of the bond instead of the bond",
+		Remedy: fixBond,
 	}
 }
 

@@ -92,6 +92,7 @@ const (
 	fixBPF      = "needs CAP_BPF and CAP_NET_ADMIN (before Linux 5.8 CAP_SYS_ADMIN), and CAP_NET_RAW for the sockets; before Linux 5.11 also RLIMIT_MEMLOCK for the maps"
 	fixMemlock  = "raise it (ulimit -l unlimited; systemd: LimitMEMLOCK=infinity), add CAP_IPC_LOCK, or use fewer chunks"
 	fixNoAFXDP  = "use a kernel with CONFIG_XDP_SOCKETS=y"
+	fixBond     = "use AttachGeneric, or a member of the bond instead of the bond"
 	fixNoNative = "the driver has no native mode, or not at this MTU; AttachGeneric works everywhere"
 )
 

@@ -46,8 +46,8 @@ import (
 // Give it to Open as Config.Shared. The first socket decides for all whether
 // binds are zero-copy ones, whether packets may lie in several frames, and
 // whether wakeups are asked for; the kernel takes no such flags for the others.
-// Sockets on the same queue of the same device need a program that chooses
-// between them; [Program] has one socket for each queue.
+// Sockets on the same queue of the same device need Linux 6.4, and a program that
+// chooses between them; [Program] has one socket for each queue.
 //
 // Sockets may be opened and closed in any order, from any goroutine; the region
 // is the caller's to close after the last. Each half of each socket is for one
