@@ -122,20 +122,9 @@ func serve(ctx context.Context, s *xsk.Socket) error {
 	return nil
 }
 
-func runLab(ctx context.Context, n int) (err error) {
-	l, err := rawlab.Open(2)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, l.Close()) }()
-	var set *xsk.Set
-	if err := l.Host.Do(func() (err error) { set, err = open(lab.HostDevice, l.Address); return err }); err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
-	done := make(chan error, 1)
-	go func() { done <- forward(ctx, set) }()
-	err = l.RoundTrips(ctx, n, 2)
-	cancel()
-	return errors.Join(err, <-done, set.Close())
+func runLab(ctx context.Context, n int) error {
+	return rawlab.Run(ctx, 2, func(l *rawlab.Lab) (serve func(context.Context) error, err error) {
+		set, err := open(lab.HostDevice, l.Address)
+		return func(ctx context.Context) error { return errors.Join(forward(ctx, set), set.Close()) }, err
+	}, func(ctx context.Context, l *rawlab.Lab) error { return l.RoundTrips(ctx, n, 2) })
 }

@@ -4,7 +4,7 @@
 //	go run ./examples/rxdrop -i eth0 -queue 0 -addr 192.0.2.10
 //
 // takes from the kernel what is sent to 192.0.2.10, which the host must not
-// have, and prints a line per second. With -lab it makes a private network and
+// have, and says how much it was. With -lab it makes a private network and
 // sends -n datagrams to itself from the other side:
 //
 //	go run ./examples/rxdrop -lab
@@ -31,7 +31,8 @@ func main() {
 	n := flag.Int("n", 10000, "with -lab, datagrams to send")
 	iface := flag.String("i", "", "interface")
 	queue := flag.Uint("queue", 0, "hardware queue")
-	addr := flag.String("addr", "", "address whose packets are dropped")
+	var addr netip.Addr
+	flag.TextVar(&addr, "addr", netip.Addr{}, "address whose packets are dropped")
 	flag.Parse()
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -40,7 +41,7 @@ func main() {
 	if *useLab {
 		err = runLab(ctx, *n)
 	} else {
-		err = run(ctx, *iface, uint32(*queue), *addr)
+		err = run(ctx, *iface, uint32(*queue), addr)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "rxdrop:", err)
@@ -48,24 +49,16 @@ func main() {
 	}
 }
 
-// open binds a socket and redirects the address's packets to it.
-func open(iface string, queue uint32, addr netip.Addr) (*xsk.Socket, *xsk.Program, error) {
-	prog, err := xsk.LoadProgram(xsk.ProgramConfig{Interface: iface})
+// open binds a socket to the queue and redirects the address's packets to it.
+func open(iface string, queue uint32, addr netip.Addr) (*xsk.Set, error) {
+	set, err := xsk.OpenAll(xsk.SetConfig{Socket: xsk.Config{Interface: iface}, Queues: []uint32{queue}})
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	if err := prog.Attach(); err != nil {
-		return nil, nil, errors.Join(err, prog.Close())
+	if err := set.Program().AddAddress(addr); err != nil {
+		return nil, errors.Join(err, set.Close())
 	}
-	s, err := xsk.Open(xsk.Config{Interface: iface, Queue: queue})
-	if err != nil {
-		return nil, nil, errors.Join(err, prog.Close())
-	}
-	s.RX().Refill() // before the first packet
-	if err := errors.Join(prog.AddSocket(queue, s.FD()), prog.AddAddress(addr)); err != nil {
-		return nil, nil, errors.Join(err, prog.Close(), s.Close())
-	}
-	return s, prog, nil
+	return set, nil
 }
 
 // drop receives until ctx ends, or enough says so at a moment with nothing to
@@ -92,19 +85,16 @@ func drop(ctx context.Context, s *xsk.Socket, enough func(packets int) bool) (pa
 	}
 }
 
-func run(ctx context.Context, iface string, queue uint32, address string) error {
-	addr, err := netip.ParseAddr(address)
-	if err != nil {
-		return fmt.Errorf("-addr: %w", err)
-	}
-	s, prog, err := open(iface, queue, addr)
+func run(ctx context.Context, iface string, queue uint32, addr netip.Addr) error {
+	set, err := open(iface, queue, addr)
 	if err != nil {
 		return err
 	}
-	fmt.Printf("dropping %s on %s queue %d, zero-copy %v, attach %v\n", addr, iface, queue, s.ZeroCopy(), prog.Mode())
+	s := set.Sockets()[0]
+	fmt.Printf("dropping %s on %s queue %d, zero-copy %v, attach %v\n", addr, iface, queue, s.ZeroCopy(), set.Program().Mode())
 	n, err := drop(ctx, s, func(int) bool { return false })
 	fmt.Printf("%d packets dropped\n", n)
-	return errors.Join(err, prog.Close(), s.Close())
+	return errors.Join(err, set.Close())
 }
 
 func runLab(ctx context.Context, n int) error {
@@ -113,9 +103,8 @@ func runLab(ctx context.Context, n int) error {
 		return err
 	}
 	defer l.Close()
-	var s *xsk.Socket
-	var prog *xsk.Program
-	if err := l.Host.Do(func() (err error) { s, prog, err = open(lab.HostDevice, 0, l.StackV4.Addr()); return err }); err != nil {
+	var set *xsk.Set
+	if err := l.Host.Do(func() (err error) { set, err = open(lab.HostDevice, 0, l.StackV4.Addr()); return err }); err != nil {
 		return err
 	}
 	// Nobody answers ARP for the address: the sender is told the MAC.
@@ -143,12 +132,12 @@ func runLab(ctx context.Context, n int) error {
 	}()
 	start := time.Now()
 	lost := func() int {
-		st, _ := s.Statistics()
+		st, _ := set.Sockets()[0].Statistics()
 		return int(st.Kernel.RXRingFull + st.Kernel.FillRingEmpty)
 	}
-	got, err := drop(ctx, s, func(packets int) bool { return packets+lost() >= n })
+	got, err := drop(ctx, set.Sockets()[0], func(packets int) bool { return packets+lost() >= n })
 	took := time.Since(start)
-	err = errors.Join(err, <-sent, prog.Close(), s.Close())
+	err = errors.Join(err, <-sent, set.Close())
 	fmt.Printf("%d of %d packets dropped in %v, %d lost before\n", got, n, took.Round(time.Millisecond), lost())
 	if got+lost() != n {
 		err = errors.Join(err, fmt.Errorf("%d packets are missing", n-got-lost()))

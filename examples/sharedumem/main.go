@@ -6,8 +6,7 @@
 //
 // takes from the kernel what arrives on queue 0 of eth0 for 192.0.2.10, which the
 // host must not have, and sends it out of queue 0 of eth1 to that MAC address. With
-// -lab it makes a private network, in which packets enter at queue 0 and leave at
-// queue 1, sends -n datagrams from the other end and wants each of them back:
+// -lab it does so from queue 0 to 1 of a device in a private network, -n times:
 //
 //	go run ./examples/sharedumem -lab
 package main
@@ -23,6 +22,8 @@ import (
 	"os/signal"
 	"time"
 
+	"github.com/afxnet/afxnet/examples/internal/rawlab"
+	"github.com/afxnet/afxnet/internal/lab"
 	"github.com/afxnet/afxnet/umem"
 	"github.com/afxnet/afxnet/xsk"
 )
@@ -32,8 +33,10 @@ func main() {
 	n := flag.Int("n", 10000, "with -lab, datagrams to send")
 	in := flag.String("i", "", "interface that packets enter at, on queue 0")
 	out := flag.String("o", "", "interface that they leave at, on queue 0")
-	addr := flag.String("addr", "", "address whose packets are taken")
-	mac := flag.String("mac", "", "MAC address that they are sent to")
+	var addr netip.Addr
+	flag.TextVar(&addr, "addr", netip.Addr{}, "address whose packets are taken")
+	var mac net.HardwareAddr
+	flag.Func("mac", "MAC address that they are sent to", func(s string) (err error) { mac, err = net.ParseMAC(s); return err })
 	flag.Parse()
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -42,7 +45,7 @@ func main() {
 	if *useLab {
 		err = runLab(ctx, *n)
 	} else {
-		err = run(ctx, *in, *out, *addr, *mac)
+		err = run(ctx, *in, *out, addr, mac)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "sharedumem:", err)
@@ -50,15 +53,7 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, in, out, address, station string) error {
-	addr, err := netip.ParseAddr(address)
-	if err != nil {
-		return fmt.Errorf("-addr: %w", err)
-	}
-	mac, err := net.ParseMAC(station)
-	if err != nil {
-		return fmt.Errorf("-mac: %w", err)
-	}
+func run(ctx context.Context, in, out string, addr netip.Addr, mac net.HardwareAddr) error {
 	p, err := open(xsk.Config{Interface: in}, xsk.Config{Interface: out}, addr)
 	if err != nil {
 		return err
@@ -66,56 +61,62 @@ func run(ctx context.Context, in, out, address, station string) error {
 	return errors.Join(p.forward(ctx, mac), p.close())
 }
 
+func runLab(ctx context.Context, n int) error {
+	return rawlab.Run(ctx, 2, func(l *rawlab.Lab) (func(context.Context) error, error) {
+		peer, err := l.Peer.Interface()
+		if err != nil {
+			return nil, err
+		}
+		p, err := open(xsk.Config{Interface: lab.HostDevice}, xsk.Config{Interface: lab.HostDevice, Queue: 1}, l.Address)
+		return func(ctx context.Context) error { return errors.Join(p.forward(ctx, peer.MAC), p.close()) }, err
+	}, func(ctx context.Context, l *rawlab.Lab) error { return l.RoundTrips(ctx, n, 1) })
+}
+
 // path is the way of the packets.
 type path struct {
-	region  *umem.Region
+	shared  *xsk.Shared
 	in, out *xsk.Socket
 	prog    *xsk.Program
 }
 
 func open(in, out xsk.Config, addr netip.Addr) (_ *path, err error) {
-	p := &path{}
+	region, err := umem.New(umem.Config{Chunks: 2 * 4096})
+	if err != nil {
+		return nil, err
+	}
+	p := &path{shared: xsk.NewShared(region)}
+	in.Shared, out.Shared = p.shared, p.shared
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, p.close())
 		}
 	}()
-	if p.region, err = umem.New(umem.Config{Chunks: 2 * 4096}); err != nil {
-		return nil, err
-	}
 	if p.prog, err = xsk.LoadProgram(xsk.ProgramConfig{Interface: in.Interface}); err != nil {
 		return nil, err
 	}
 	if err := p.prog.Attach(); err != nil {
 		return nil, err
 	}
-	in.Shared = xsk.NewShared(p.region)
-	out.Shared = in.Shared
 	if p.in, err = xsk.Open(in); err != nil {
 		return nil, err
 	}
 	if p.out, err = xsk.Open(out); err != nil {
 		return nil, err
 	}
-	p.in.RX().Refill()
 	return p, errors.Join(p.prog.AddSocket(p.in.Queue(), p.in.FD()), p.prog.AddAddress(addr))
 }
 
 // close ends it, the program first: then no packet is on its way to a socket that
 // is being closed.
-func (p *path) close() (err error) {
+func (p *path) close() error {
+	var errs []error
 	if p.prog != nil {
-		err = p.prog.Close()
+		errs = append(errs, p.prog.Close())
 	}
-	for _, s := range []*xsk.Socket{p.in, p.out} {
-		if s != nil {
-			err = errors.Join(err, s.Close())
-		}
+	for _, s := range p.shared.Sockets() {
+		errs = append(errs, s.Close())
 	}
-	if p.region != nil {
-		err = errors.Join(err, p.region.Close())
-	}
-	return err
+	return errors.Join(append(errs, p.shared.Region().Close())...)
 }
 
 // forward sends to mac what arrives, until ctx ends.
@@ -125,7 +126,7 @@ func (p *path) forward(ctx context.Context, mac net.HardwareAddr) error {
 	for ctx.Err() == nil {
 		n := rx.Receive(batch)
 		for _, d := range batch[:n] {
-			b := p.region.Bytes(d)
+			b := p.in.Region().Bytes(d)
 			copy(b[6:], b[:6])
 			copy(b, mac)
 			if !tx.Queue(d.Addr, len(b)) {
@@ -141,5 +142,8 @@ func (p *path) forward(ctx context.Context, mac net.HardwareAddr) error {
 			}
 		}
 	}
-	return nil
+	in, err1 := p.in.Statistics()
+	out, err2 := p.out.Statistics()
+	fmt.Printf("%d packets entered, %d left, %d completions\n", in.RXFrames, out.TXFrames, out.TXCompletions)
+	return errors.Join(err1, err2)
 }

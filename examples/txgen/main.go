@@ -34,8 +34,9 @@ func main() {
 	n := flag.Int("n", 100000, "datagrams per queue")
 	size := flag.Int("size", 60, "bytes of a frame")
 	mac := flag.String("mac", "", "MAC address to send to")
-	to := flag.String("to", "", "IPv4 address and port to send to")
-	from := flag.String("from", "", "IPv4 address and port to send from")
+	var e rawlab.Ends
+	flag.TextVar(&e.To, "to", netip.AddrPort{}, "IPv4 address and port to send to")
+	flag.TextVar(&e.From, "from", netip.AddrPort{}, "IPv4 address and port to send from")
 	flag.Parse()
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -43,11 +44,8 @@ func main() {
 	var err error
 	if *useLab {
 		err = runLab(ctx, 2, *n, *size)
-	} else {
-		var e rawlab.Ends
-		if e, err = ends(*iface, *mac, *to, *from); err == nil {
-			err = run(ctx, *iface, *queues, *n, *size, e)
-		}
+	} else if e.FromMAC, e.ToMAC, err = stations(*iface, *mac); err == nil {
+		err = run(ctx, *iface, *queues, *n, *size, e)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "txgen:", err)
@@ -55,17 +53,13 @@ func main() {
 	}
 }
 
-func ends(iface, mac, to, from string) (e rawlab.Ends, err error) {
+func stations(iface, mac string) (from, to net.HardwareAddr, err error) {
 	ifc, err := net.InterfaceByName(iface)
 	if err != nil {
-		return e, fmt.Errorf("-i: %w", err)
+		return nil, nil, fmt.Errorf("-i: %w", err)
 	}
-	e.FromMAC = ifc.HardwareAddr
-	var e1, e2, e3 error
-	e.ToMAC, e1 = net.ParseMAC(mac)
-	e.To, e2 = netip.ParseAddrPort(to)
-	e.From, e3 = netip.ParseAddrPort(from)
-	return e, errors.Join(e1, e2, e3)
+	to, err = net.ParseMAC(mac)
+	return ifc.HardwareAddr, to, err
 }
 
 // run sends n datagrams on each queue and prints the rate.

@@ -5,9 +5,8 @@
 //
 //	go run ./examples/udpecho -i eth0 -addr 192.0.2.10
 //
-// serves 192.0.2.10, which the host must not have, on every queue. With -lab it
-// makes a private network, and a kernel's socket in it that sends -n datagrams and
-// wants each back:
+// serves 192.0.2.10, which the host must not have, on every queue. With -lab it does
+// so in a private network, where a kernel's socket sends -n datagrams:
 //
 //	go run ./examples/udpecho -lab
 package main
@@ -24,6 +23,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/afxnet/afxnet/examples/internal/rawlab"
+	"github.com/afxnet/afxnet/internal/lab"
 	"github.com/afxnet/afxnet/umem"
 	"github.com/afxnet/afxnet/xsk"
 )
@@ -32,7 +33,8 @@ func main() {
 	useLab := flag.Bool("lab", false, "make a private network and send to it")
 	n := flag.Int("n", 2000, "with -lab, datagrams to send")
 	iface := flag.String("i", "", "interface")
-	addr := flag.String("addr", "", "IPv4 address to serve")
+	var addr netip.Addr
+	flag.TextVar(&addr, "addr", netip.Addr{}, "IPv4 address to serve")
 	flag.Parse()
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -41,7 +43,7 @@ func main() {
 	if *useLab {
 		err = runLab(ctx, *n)
 	} else {
-		err = run(ctx, *iface, *addr)
+		err = run(ctx, *iface, addr)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "udpecho:", err)
@@ -49,20 +51,25 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, iface, address string) error {
-	addr, err := netip.ParseAddr(address)
-	if err != nil || !addr.Is4() {
-		return fmt.Errorf("-addr: %q is no IPv4 address", address)
-	}
-	set, err := open(iface, addr)
+func run(ctx context.Context, iface string, addr netip.Addr) error {
+	serve, err := open(iface, addr)
 	if err != nil {
 		return err
 	}
-	return errors.Join(serve(ctx, set), set.Close())
+	return serve(ctx)
+}
+
+func runLab(ctx context.Context, n int) error {
+	return rawlab.Run(ctx, 2, func(l *rawlab.Lab) (serve func(context.Context) error, err error) {
+		return open(lab.HostDevice, l.Address)
+	}, func(ctx context.Context, l *rawlab.Lab) error { return l.Ask(ctx, n, "7") })
 }
 
 // open binds a socket to every queue and redirects the address's packets to them.
-func open(iface string, addr netip.Addr) (*xsk.Set, error) {
+func open(iface string, addr netip.Addr) (serve func(context.Context) error, err error) {
+	if !addr.Is4() {
+		return nil, errors.New("-addr: no IPv4 address")
+	}
 	set, err := xsk.OpenAll(xsk.SetConfig{Socket: xsk.Config{Interface: iface}})
 	if err != nil {
 		return nil, err
@@ -70,21 +77,18 @@ func open(iface string, addr netip.Addr) (*xsk.Set, error) {
 	if err := set.Program().AddAddress(addr); err != nil {
 		return nil, errors.Join(err, set.Close())
 	}
-	return set, nil
+	return func(ctx context.Context) error {
+		var wg sync.WaitGroup
+		errs := make([]error, len(set.Sockets()))
+		for i, s := range set.Sockets() {
+			wg.Go(func() { errs[i] = echo(ctx, s, set.Program().Config().MAC) })
+		}
+		wg.Wait()
+		return errors.Join(append(errs, set.Close())...)
+	}, nil
 }
 
-// serve answers on every queue until ctx ends.
-func serve(ctx context.Context, set *xsk.Set) error {
-	var wg sync.WaitGroup
-	sockets := set.Sockets()
-	errs := make([]error, len(sockets))
-	for i, s := range sockets {
-		wg.Go(func() { errs[i] = echo(ctx, s, set.Program().Config().MAC) })
-	}
-	wg.Wait()
-	return errors.Join(errs...)
-}
-
+// echo answers what comes to one socket until ctx ends.
 func echo(ctx context.Context, s *xsk.Socket, mac []byte) error {
 	defer context.AfterFunc(ctx, s.Interrupt)()
 	rx, tx, batch := s.RX(), s.TX(), make([]umem.Desc, 64)

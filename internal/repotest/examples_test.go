@@ -15,6 +15,30 @@ const libraries = "examples/libraries"
 // maxExampleLines is the ceiling for a file of an example, which is for reading.
 const maxExampleLines = 160
 
+// rawExamples show the raw sockets, and are read from beginning to end: each has
+// fewer lines than maxRawLines in all its files.
+var rawExamples = []string{"rxdrop", "txgen", "l2fwd", "udpecho", "sharedumem", "unprivileged", "doctor"}
+
+const maxRawLines = 150
+
+// TestRawExamples holds them to that.
+func TestRawExamples(t *testing.T) {
+	lines := make(map[string]int)
+	for _, f := range module(t) {
+		if name, ok := strings.CutPrefix(f.pkg, "examples/"); ok && !f.test {
+			lines[name] += bytes.Count(f.text, []byte("\n"))
+		}
+	}
+	for _, name := range rawExamples {
+		if n := lines[name]; n >= maxRawLines {
+			t.Errorf("examples/%s has %d lines, want fewer than %d", name, n, maxRawLines)
+		}
+	}
+	if lines["rxdrop"] == 0 {
+		t.Errorf("examples: %v", lines)
+	}
+}
+
 // TestExamples wants every example to say how to run it in a private network,
 // in a command that works, and to be short.
 func TestExamples(t *testing.T) {

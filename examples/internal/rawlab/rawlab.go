@@ -61,6 +61,27 @@ func (l *Lab) Close() error {
 	return errors.Join(err, l.Lab.Close())
 }
 
+// Run opens a network, in which start makes the example ready, in its device's
+// namespace. It is served while far works at the other end, and no longer.
+func Run(ctx context.Context, queues int, start func(l *Lab) (serve func(context.Context) error, err error), far func(ctx context.Context, l *Lab) error) (err error) {
+	l, err := Open(queues)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, l.Close()) }()
+	var serve func(context.Context) error
+	if err := l.Host.Do(func() (err error) { serve, err = start(l); return err }); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- serve(ctx) }()
+	err = far(ctx, l)
+	cancel()
+	return errors.Join(err, <-done)
+}
+
 // size is the length of the datagrams in bytes, with all headers.
 const size = 14 + 20 + 8 + 8
 
