@@ -29,6 +29,12 @@
 // the cache is checked again each time. With a filled cache no network is
 // needed.
 //
-// The cache is in os.UserCacheDir, below afxnet/vmtest, some 200 MB with one
-// kernel; deleting it is safe.
+// The cache is in os.UserCacheDir, below afxnet/vmtest, some 200 MB; deleting it is
+// safe.
+//
+// # What comes of it
+//
+// TestZeroCopy runs everything on one kernel, TestOldKernel the refusals on one that
+// is too old. TestMatrix, on demand, tries every mode on every device and several
+// kernels; what it found is kept in testdata, and is the table in the README.
 package vmtest

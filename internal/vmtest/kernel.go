@@ -15,16 +15,6 @@ import (
 	"strings"
 )
 
-// Flavour is a kind of Debian kernel.
-type Flavour string
-
-// The flavours: Generic has igb and virtio, Cloud, which is a third of the size,
-// virtio only.
-const (
-	Generic Flavour = "amd64"
-	Cloud   Flavour = "cloud-amd64"
-)
-
 // Newest is the series of the latest kernel there is.
 const Newest = "newest"
 
@@ -54,6 +44,7 @@ var modules = []string{
 	"net/core/failover",
 	"drivers/net/net_failover",
 	"drivers/net/virtio_net",
+	"drivers/net/veth",
 	"net/llc/llc",
 	"net/802/stp",
 	"net/802/garp",
@@ -63,14 +54,14 @@ var modules = []string{
 	"drivers/net/bonding/bonding",
 }
 
-// imagePackage is the package that has a kernel's image, since 6.19 the one
+// imagePackage is the package that has the image of a kernel with drivers for NICs
+// (those for clouds have virtio only), since 6.19 the one
 // called binary; modules are in it or in a third one, since 7.1.
-var imagePackage = regexp.MustCompile(`^linux-(image|binary)-(([0-9]+)\.([0-9]+)\.([0-9]+)[^-]*?(?:-[0-9]+)?)-((?:cloud-)?amd64)$`)
+var imagePackage = regexp.MustCompile(`^linux-(image|binary)-(([0-9]+)\.([0-9]+)\.([0-9]+)[^-]*?(?:-[0-9]+)?)-amd64$`)
 
 // candidate is a kernel that the archive has.
 type candidate struct {
 	release string // "6.18.15+deb13-amd64"
-	flavour Flavour
 	version [4]int
 	split   bool // into linux-binary and linux-modules
 }
@@ -83,7 +74,7 @@ func candidates(packages []string) []candidate {
 		if m == nil {
 			continue
 		}
-		c := candidate{release: m[2] + "-" + m[6], flavour: Flavour(m[6]), split: m[1] == "binary"}
+		c := candidate{release: m[2] + "-amd64", split: m[1] == "binary"}
 		for i, part := range m[3:6] {
 			c.version[i], _ = strconv.Atoi(part) // digits
 		}
@@ -104,11 +95,11 @@ func candidates(packages []string) []candidate {
 }
 
 // choose returns the latest candidate of the first series that has any.
-func choose(all []candidate, flavour Flavour, series ...string) (candidate, bool) {
+func choose(all []candidate, series ...string) (candidate, bool) {
 	for _, want := range series {
 		for _, c := range all {
 			has := fmt.Sprintf("%d.%d", c.version[0], c.version[1])
-			if c.flavour == flavour && (want == Newest || want == has) {
+			if want == Newest || want == has {
 				return c, true
 			}
 		}
@@ -118,31 +109,31 @@ func choose(all []candidate, flavour Flavour, series ...string) (candidate, bool
 
 // Kernel returns a kernel of the first of the series that the archive has, from
 // the cache if it is there.
-func (s *store) Kernel(ctx context.Context, flavour Flavour, series ...string) (*Kernel, error) {
+func (s *store) Kernel(ctx context.Context, series ...string) (*Kernel, error) {
 	for _, want := range series {
 		if want == Newest {
 			continue // that may be another one by now
 		}
-		if k, err := s.kept(flavour, want); k != nil || err != nil {
+		if k, err := s.kept(want); k != nil || err != nil {
 			return k, err
 		}
 	}
 	var errs []error
 	for _, archive := range archives {
-		k, err := s.fetchKernel(ctx, archive, flavour, series)
+		k, err := s.fetchKernel(ctx, archive, series)
 		if err == nil {
 			return k, nil
 		}
 		errs = append(errs, err)
 	}
-	if k, err := s.kept(flavour, series[len(series)-1]); k != nil || err != nil {
+	if k, err := s.kept(series[len(series)-1]); k != nil || err != nil {
 		return k, err
 	}
 	return nil, errors.Join(errs...)
 }
 
 // kept returns the latest kernel of a series in the store, nil if there is none.
-func (s *store) kept(flavour Flavour, series string) (*Kernel, error) {
+func (s *store) kept(series string) (*Kernel, error) {
 	entries, err := os.ReadDir(s.dir)
 	if err != nil {
 		return nil, err
@@ -153,7 +144,7 @@ func (s *store) kept(flavour Flavour, series string) (*Kernel, error) {
 			names = append(names, "linux-image-"+rest)
 		}
 	}
-	c, ok := choose(candidates(names), flavour, series)
+	c, ok := choose(candidates(names), series)
 	if !ok {
 		return nil, nil
 	}
@@ -164,7 +155,7 @@ func (s *store) kept(flavour Flavour, series string) (*Kernel, error) {
 	return readKernel(dir, c.release)
 }
 
-func (s *store) fetchKernel(ctx context.Context, archive string, flavour Flavour, series []string) (*Kernel, error) {
+func (s *store) fetchKernel(ctx context.Context, archive string, series []string) (*Kernel, error) {
 	var release string
 	dir, err := s.put(ctx, func(ctx context.Context, tmp, dir string) (string, error) {
 		v, err := newAPT(ctx, filepath.Join(tmp, "apt"), archive)
@@ -175,9 +166,9 @@ func (s *store) fetchKernel(ctx context.Context, archive string, flavour Flavour
 		if err != nil {
 			return "", err
 		}
-		c, ok := choose(candidates(names), flavour, series...)
+		c, ok := choose(candidates(names), series...)
 		if !ok {
-			return "", fmt.Errorf("vmtest: %s has no kernel %v for %s", archive, series, flavour)
+			return "", fmt.Errorf("vmtest: %s has no kernel %v", archive, series)
 		}
 		release = c.release
 		if _, ok, err := s.get(keptPrefix + release); ok || err != nil {

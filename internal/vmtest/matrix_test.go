@@ -3,15 +3,24 @@ package vmtest
 import (
 	"flag"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 
 	"github.com/afxnet/afxnet/internal/lab"
 	"github.com/afxnet/afxnet/internal/vmtest/wiring"
 )
 
-var matrix = flag.Bool("matrix", false, "print which mode works on which device and kernel; some minutes, and 450 MB from Debian the first time")
+var (
+	matrix = flag.Bool("matrix", false, "print which mode works on which device and kernel; some 6 minutes, and 450 MB from Debian the first time")
+	readme = flag.Bool("readme", false, "with -matrix, write that into the README too")
+)
+
+// tableFile is what the README's table was made of.
+const tableFile = "testdata/matrix.json"
+
+var readmeFile = filepath.Join("..", "..", "README.md")
 
 // TestMatrix tries all modes on kernels of several ages, and prints a table.
 func TestMatrix(t *testing.T) {
@@ -20,78 +29,119 @@ func TestMatrix(t *testing.T) {
 	}
 	*run = true
 	m := prepare(t)
-	pairs := []wiring.Pair{wiring.IGB, wiring.Virtio, wiring.VirtioPlain}
-	var table table
+	pairs := []wiring.Pair{wiring.IGB, wiring.Virtio, wiring.VirtioPlain, wiring.VirtioMulti}
+	if err := tryTap(); err != nil {
+		t.Logf("without virtio with two queues: %v", err)
+		pairs = pairs[:3]
+		if *readme {
+			t.Fatal("the README's table has it")
+		}
+	}
+	var b table
 	for _, series := range []string{"6.1", "6.12", "6.18", Newest} {
-		k, err := m.store.Kernel(t.Context(), Generic, series)
+		k, err := m.store.Kernel(t.Context(), series)
 		if err != nil {
 			lab.Missing(t, lab.VM, err)
 		}
 		t.Run(k.Release, func(t *testing.T) {
-			table.add(k.Release, m.boot(t, k, pairs, "^TestMatrix$", wiring.MatrixEnv+"=1"))
+			b.addKernel(k.Release, m.boot(t, k, pairs, "^TestMatrix$", wiring.MatrixEnv+"=1"))
 		})
 	}
-	fmt.Println(table.String())
-}
-
-// table has a row for each mode of a device and a column for each kernel.
-type table struct {
-	kernels []string
-	rows    []string
-	cells   map[[2]string]string // by row and kernel
-}
-
-// add makes a column of a guest's results.
-func (b *table) add(kernel string, r *result) {
-	if b.cells == nil {
-		b.cells = make(map[[2]string]string)
+	fmt.Println(b.String())
+	if !*readme || t.Failed() {
+		return
 	}
-	if !slices.Contains(b.kernels, kernel) {
-		b.kernels = append(b.kernels, kernel)
+	data, err := b.encode()
+	if err != nil {
+		t.Fatal(err)
 	}
-	for line := range strings.Lines(r.log.String()) {
-		pair, mode, verdict, ok := wiring.ParseMatrixLine(line)
-		if !ok {
-			continue
+	text, err := os.ReadFile(readmeFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	begin, end, err := findTable(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text = slices.Concat(text[:begin], []byte(b.String()), text[end:])
+	for name, content := range map[string][]byte{tableFile: data, readmeFile: text} {
+		if err := os.WriteFile(name, content, 0o644); err != nil {
+			t.Fatal(err)
 		}
-		row := pair.String() + " | " + mode
-		if !slices.Contains(b.rows, row) {
-			b.rows = append(b.rows, row)
-		}
-		b.cells[[2]string{row, kernel}] = verdict
-	}
-	for _, s := range r.sub {
-		b.add(kernel, s)
 	}
 }
 
-// String is the table in Markdown.
-func (b *table) String() string {
-	var s strings.Builder
-	fmt.Fprintf(&s, "| device | mode | %s |\n|---|---|%s\n", strings.Join(b.kernels, " | "), strings.Repeat("---|", len(b.kernels)))
-	for _, row := range b.rows {
-		fmt.Fprintf(&s, "| %s |", row)
-		for _, k := range b.kernels {
-			fmt.Fprintf(&s, " %s |", b.cells[[2]string{row, k}])
-		}
-		s.WriteString("\n")
+// TestReadme wants the README's table to be that of the results beside this test.
+func TestReadme(t *testing.T) {
+	data, err := os.ReadFile(tableFile)
+	if err != nil {
+		t.Fatal(err)
 	}
-	return s.String()
+	b, err := parseTable(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(readmeFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	begin, end, err := findTable(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := string(text[begin:end]), b.String(); got != want {
+		t.Errorf("the README says\n%sand the results are\n%swrite them with go test -matrix -readme", got, want)
+	}
+	for _, r := range b.Rows {
+		if slices.Contains(r.Verdicts, "") {
+			t.Errorf("%s, %s: not tried on each kernel: %q", r.Device, r.Mode, r.Verdicts)
+		}
+	}
 }
 
 // TestTable makes a table of two kernels' results.
 func TestTable(t *testing.T) {
 	var b table
-	for _, k := range []struct{ release, igb string }{{"6.1", "no: bind: operation not supported"}, {"6.18", "yes"}} {
+	for _, k := range []struct{ release, igb string }{{"6.1.0-50-amd64", "no: bind, EOPNOTSUPP"}, {"6.18.15+deb13-amd64", "yes"}} {
 		r := &result{}
-		r.at([]string{"TestMatrix", "igb", "zero-copy"}).log.WriteString("    x_test.go:1: " + wiring.MatrixLine(wiring.IGB, "zero-copy", k.igb) + "\n")
-		b.add(k.release, r)
+		say := func(device, mode, verdict string) {
+			r.at([]string{"TestMatrix", device, mode}).log.WriteString("    x_test.go:1: " + wiring.MatrixLine(device, mode, verdict) + "\n")
+		}
+		say("igb", "zero-copy", k.igb)
+		say("igb", "copy", "yes")
+		say("virtio_net", "zero-copy", k.igb)
+		say("veth", "zero-copy", "no: bind, EOPNOTSUPP")
+		b.addKernel(k.release, r)
 	}
-	const want = `| device | mode | 6.1 | 6.18 |
+	const want = `| mode | device | 6.1.0-50 | 6.18.15 |
 |---|---|---|---|
-| igb | zero-copy | no: bind: operation not supported | yes |
+| zero-copy | igb; virtio_net | no: bind, EOPNOTSUPP | yes |
+| zero-copy | veth | no: bind, EOPNOTSUPP | no: bind, EOPNOTSUPP |
+| copy | igb | yes | yes |
 `
-	if got := b.String(); got != want {
-		t.Errorf("got\n%swant\n%s", got, want)
+	data, err := b.encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := parseTable(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range []*table{&b, again} {
+		if got := b.String(); got != want {
+			t.Errorf("got\n%swant\n%s", got, want)
+		}
+	}
+	again.Rows[0].Verdicts = again.Rows[0].Verdicts[1:]
+	if data, err = again.encode(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := parseTable(data); err == nil {
+		t.Error("a table with a hole was read")
+	}
+	for _, text := range []string{"", tableBegin, tableEnd + tableBegin} {
+		if _, _, err := findTable([]byte(text)); err == nil {
+			t.Errorf("a table was found in %q", text)
+		}
 	}
 }

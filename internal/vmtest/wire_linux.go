@@ -113,6 +113,9 @@ func addQueue(tap *os.File, name string) (string, error) {
 	return ifr.Name(), nil
 }
 
+// tapMTU is the largest MTU of the guest's devices, and of the wire.
+const tapMTU = 9000
+
 // openPackets opens a socket for all frames that come out of an interface of the
 // calling thread's namespace, and sets the interface up, without a word of the
 // kernel's own on it.
@@ -137,6 +140,10 @@ func openPackets(name string) (*os.File, error) {
 		return fail("ioctl SIOCGIFINDEX", err)
 	}
 	index := int(ifr.Uint32())
+	ifr.SetUint32(tapMTU)
+	if err := unix.IoctlIfreq(fd, unix.SIOCSIFMTU, ifr); err != nil {
+		return fail("ioctl SIOCSIFMTU", err)
+	}
 	ifr.SetUint16(unix.IFF_UP)
 	if err := unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, ifr); err != nil {
 		return fail("ioctl SIOCSIFFLAGS", err)

@@ -137,11 +137,7 @@ func (g *ground) stack(t *testing.T, cfg netdev.Config) *stack.Stack {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if err := s.Close(); err != nil {
-			t.Errorf("close stack: %v", err)
-		}
-	})
+	closeLater(t, s)
 	info := s.Device().Info()
 	t.Logf("%+v", info)
 	if cfg.Bind == xsk.BindZeroCopy && !info.ZeroCopy || cfg.Attach == xsk.AttachNative && info.Attach != xsk.AttachNative || len(info.Queues) != g.queues {

@@ -2,11 +2,13 @@ package guest
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"net"
 	"net/netip"
 	"os"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -24,20 +26,22 @@ import (
 func TestLinkReset(t *testing.T) {
 	eachNIC(t, func(t *testing.T, g *ground) {
 		serveKernel(t, g)
+		s := g.stack(t, zeroCopy())
+		var wg sync.WaitGroup
 		for _, f := range g.families() {
-			s := g.stack(t, zeroCopy())
-			c, err := s.DialContext(t.Context(), "tcp", hostPort(f.peer, echoPort))
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := traffic.Exchange(c, []byte("at once"), patience); err != nil {
-				t.Error(err)
-			}
-			c.Close()
-			if err := s.Close(); err != nil {
-				t.Error(err)
-			}
+			wg.Go(func() {
+				c, err := s.DialContext(t.Context(), "tcp", hostPort(f.peer, echoPort))
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				defer c.Close()
+				if err := traffic.Exchange(c, []byte("at once"), patience); err != nil {
+					t.Error(err)
+				}
+			})
 		}
+		wg.Wait()
 	})
 }
 
@@ -124,40 +128,38 @@ func up(s *stack.Stack, err error) bool {
 func TestKill(t *testing.T) {
 	eachNIC(t, func(t *testing.T, g *ground) {
 		before := groups(t, g)
-		for range 2 {
-			cmd := g.child("stack")
-			out, err := cmd.StdoutPipe()
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := g.Host.Do(cmd.Start); err != nil {
-				t.Fatal(err)
-			}
-			if line, err := bufio.NewReader(out).ReadString('\n'); err != nil {
-				t.Errorf("the child says %q: %v", line, err)
-			}
-			for _, f := range g.families() {
-				reach(t, g, f.stack)
-			}
-			if ifc, err := g.Host.Interface(); err != nil || ifc.XDP.Mode != hostif.XDPNative {
-				t.Errorf("%+v, %v: no program", ifc, err)
-			}
-			if during := groups(t, g); len(during) <= len(before) {
-				t.Errorf("multicast groups %v with a stack, %v without", during, before)
-			}
-			if err := cmd.Process.Kill(); err != nil {
-				t.Fatal(err)
-			}
-			cmd.Wait() //nolint:errcheck // it was killed
-			lab.Eventually(t, patience, "the end of the program", func() bool {
-				ifc, err := g.Host.Interface()
-				return err == nil && ifc.XDP == hostif.XDP{}
-			})
-			lab.Eventually(t, patience, "the end of the multicast groups", func() bool {
-				return len(groups(t, g)) == len(before)
-			})
-			g.running(t)
+		cmd := g.child("stack")
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
 		}
+		if err := g.Host.Do(cmd.Start); err != nil {
+			t.Fatal(err)
+		}
+		if line, err := bufio.NewReader(out).ReadString('\n'); err != nil {
+			t.Errorf("the child says %q: %v", line, err)
+		}
+		for _, f := range g.families() {
+			reach(t, g, f.stack)
+		}
+		if ifc, err := g.Host.Interface(); err != nil || ifc.XDP.Mode != hostif.XDPNative {
+			t.Errorf("%+v, %v: no program", ifc, err)
+		}
+		if during := groups(t, g); len(during) <= len(before) {
+			t.Errorf("multicast groups %v with a stack, %v without", during, before)
+		}
+		if err := cmd.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		cmd.Wait() //nolint:errcheck // it was killed
+		lab.Eventually(t, patience, "the end of the program", func() bool {
+			ifc, err := g.Host.Interface()
+			return err == nil && ifc.XDP == hostif.XDP{}
+		})
+		lab.Eventually(t, patience, "the end of the multicast groups", func() bool {
+			return len(groups(t, g)) == len(before)
+		})
+		g.running(t)
 		s := g.stack(t, zeroCopy())
 		serve(t, s)
 		for _, f := range g.families() {
@@ -213,20 +215,24 @@ func TestNeighbours(t *testing.T) {
 			if err := r.prog.AddAddress(addr); err != nil {
 				t.Fatal(err)
 			}
-			ask := func() uint64 {
-				if c, err := g.Peer.Dial(t.Context(), "tcp", hostPort(addr, echoPort)); err == nil {
-					c.Close()
-					t.Fatal("an address that nobody answers for was found")
-				} else if !errors.Is(err, syscall.EHOSTUNREACH) {
-					t.Fatal(err)
-				}
+			seen := func() uint64 {
 				n, err := r.prog.Counters()
 				if err != nil {
 					t.Fatal(err)
 				}
 				return n.RedirectND
 			}
-			if n := ask(); n != 0 {
+			ask := func(ctx context.Context) error {
+				c, err := g.Peer.Dial(ctx, "tcp", hostPort(addr, echoPort))
+				if err == nil {
+					c.Close()
+				}
+				return err
+			}
+			if err := ask(t.Context()); !errors.Is(err, syscall.EHOSTUNREACH) {
+				t.Fatalf("an address that nobody answers for: %v", err)
+			}
+			if n := seen(); n != 0 {
 				t.Errorf("%d questions got through without a member", n)
 			}
 			err := g.Host.Do(func() error {
@@ -234,7 +240,7 @@ func TestNeighbours(t *testing.T) {
 				if err != nil {
 					return err
 				}
-				leave, err := hostif.JoinMulticast(ifc.Index, net.HardwareAddr{0x33, 0x33, 0xff, b[13], b[14], b[15]})
+				leave, err := hostif.JoinMulticast(ifc.Index, solicited(addr))
 				if err == nil {
 					t.Cleanup(func() { leave.Close() })
 				}
@@ -243,9 +249,18 @@ func TestNeighbours(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if n := ask(); n == 0 {
-				t.Error("no question got through with one")
-			}
+			ctx, cancel := context.WithCancel(t.Context())
+			asked := make(chan error)
+			go func() { asked <- ask(ctx) }()
+			lab.Eventually(t, patience, "a question with a member", func() bool { return seen() != 0 })
+			cancel()
+			<-asked
 		})
 	}
+}
+
+// solicited is the group that questions for an address are sent to.
+func solicited(a netip.Addr) net.HardwareAddr {
+	b := a.As16()
+	return net.HardwareAddr{0x33, 0x33, 0xff, b[13], b[14], b[15]}
 }

@@ -2,8 +2,11 @@ package guest
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
 	"net/netip"
@@ -24,56 +27,130 @@ const echoPort = 7
 // packets on queues by address.
 const flows = 16
 
-// raw is a socket for each queue of the AF_XDP side, and the program.
+// raw is sockets of the AF_XDP side, the program, and the ways that packets take
+// from one to another or back.
 type raw struct {
 	g       *ground
 	prog    *xsk.Program
 	sockets []*xsk.Socket
+	paths   []path
 	addrs   []netip.Addr
+	shared  *xsk.Shared // or nil
 }
 
-// openRaw binds sockets as cfg says, with an address of each kind for each flow.
+// path is a way through: packets are received by one socket, changed, and sent by
+// the other in the frames that they came in. A half of a socket is in one path.
+type path struct {
+	in, out *xsk.Socket
+	turn    func(frame []byte) bool
+}
+
+// openRaw binds a socket to each queue as cfg says, with flows addresses of each
+// kind, to send back what comes. If they share packet memory, each sends what
+// another has received; the only queue of a device has two sockets then.
 func openRaw(t *testing.T, g *ground, cfg xsk.Config) *raw {
 	t.Helper()
-	r := &raw{g: g}
-	cfg.Interface = lab.HostDevice
-	err := g.Host.Do(func() (err error) {
-		if r.prog, err = xsk.LoadProgram(xsk.ProgramConfig{Interface: cfg.Interface, Queues: g.queues, Mode: xsk.AttachNative}); err != nil {
-			return err
+	r := &raw{g: g, shared: cfg.Shared}
+	r.prog, r.sockets = g.bind(t, g.Host, cfg)
+	if r.shared != nil && len(r.sockets) == 1 {
+		r.sockets = append(r.sockets, g.openSocket(t, g.Host, cfg))
+		r.paths = []path{{r.sockets[0], r.sockets[1], swap}}
+	} else {
+		for i, in := range r.sockets {
+			out := in
+			if r.shared != nil {
+				out = r.sockets[(i+1)%len(r.sockets)]
+			}
+			r.paths = append(r.paths, path{in, out, swap})
 		}
-		t.Cleanup(func() {
-			if err := r.prog.Close(); err != nil {
-				t.Error(err)
-			}
-		})
-		if err := r.prog.Attach(); err != nil {
-			return err
-		}
-		for q := range g.queues {
-			cfg.Queue = uint32(q)
-			s, err := xsk.Open(cfg)
-			if err != nil {
-				return err
-			}
-			t.Cleanup(func() {
-				if err := s.Close(); err != nil {
-					t.Error(err)
-				}
-			})
-			if cfg.Bind == xsk.BindZeroCopy && !s.ZeroCopy() {
-				t.Errorf("queue %d: the bind is not a zero-copy one", q)
-			}
-			r.sockets = append(r.sockets, s)
-			if err := r.prog.AddSocket(s.Queue(), s.FD()); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	}
+	g.running(t)
+	r.addrs = g.claim(t, r.prog)
+	return r
+}
+
+// bind loads a program onto the interface of one end and binds a socket to each of
+// its queues, as cfg says.
+func (g *ground) bind(t *testing.T, n *lab.Namespace, cfg xsk.Config) (*xsk.Program, []*xsk.Socket) {
+	t.Helper()
+	prog, sockets, err := g.tryBind(t, n, cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
-	g.running(t)
+	return prog, sockets
+}
+
+func (g *ground) tryBind(t *testing.T, n *lab.Namespace, cfg xsk.Config) (prog *xsk.Program, sockets []*xsk.Socket, err error) {
+	t.Helper()
+	ifc, err := n.Interface()
+	if err != nil {
+		return nil, nil, err
+	}
+	err = n.Do(func() (err error) {
+		if prog, err = xsk.LoadProgram(xsk.ProgramConfig{Interface: n.Device, Queues: ifc.RXQueues, Mode: xsk.AttachNative}); err != nil {
+			return err
+		}
+		closeLater(t, prog)
+		return prog.Attach()
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	for q := range ifc.RXQueues {
+		cfg.Queue = uint32(q)
+		s, err := g.tryOpenSocket(t, n, cfg)
+		if err != nil {
+			return nil, nil, err
+		}
+		sockets = append(sockets, s)
+		if err := n.Do(func() error { return prog.AddSocket(s.Queue(), s.FD()) }); err != nil {
+			return nil, nil, err
+		}
+	}
+	return prog, sockets, nil
+}
+
+// openSocket opens one socket on one end, which the test closes.
+func (g *ground) openSocket(t *testing.T, n *lab.Namespace, cfg xsk.Config) *xsk.Socket {
+	t.Helper()
+	s, err := g.tryOpenSocket(t, n, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func (g *ground) tryOpenSocket(t *testing.T, n *lab.Namespace, cfg xsk.Config) (s *xsk.Socket, err error) {
+	t.Helper()
+	cfg.Interface = n.Device
+	err = n.Do(func() error {
+		s, err = xsk.Open(cfg)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	closeLater(t, s)
+	if cfg.Bind == xsk.BindZeroCopy && !s.ZeroCopy() {
+		t.Errorf("queue %d: the bind is not a zero-copy one", s.Queue())
+	}
+	return s, nil
+}
+
+// closeLater has the test close something when it ends.
+func closeLater(t *testing.T, c io.Closer) {
+	t.Helper()
+	t.Cleanup(func() {
+		if err := c.Close(); err != nil {
+			t.Errorf("close %T: %v", c, err)
+		}
+	})
+}
+
+// claim has a program of the AF_XDP side take an address of each kind for each
+// flow, and tells the peer where they are: nobody here answers ARP or ND.
+func (g *ground) claim(t *testing.T, prog *xsk.Program) (addrs []netip.Addr) {
+	t.Helper()
 	ifc, err := g.Host.Interface()
 	if err != nil {
 		t.Fatal(err)
@@ -82,44 +159,34 @@ func openRaw(t *testing.T, g *ground, cfg xsk.Config) *raw {
 		v4, v6 := g.StackV4.Addr().As4(), g.StackV6.Addr().As16()
 		v4[3], v6[15] = byte(100+i), byte(100+i)
 		for _, a := range []netip.Addr{netip.AddrFrom4(v4), netip.AddrFrom16(v6)} {
-			if err := r.prog.AddAddress(a); err != nil {
+			if err := errors.Join(prog.AddAddress(a), g.Peer.SetNeighbor(a, ifc.MAC)); err != nil {
 				t.Fatal(err)
 			}
-			// Nobody here answers ARP or ND.
-			if err := g.Peer.SetNeighbor(a, ifc.MAC); err != nil {
-				t.Fatal(err)
-			}
-			r.addrs = append(r.addrs, a)
+			addrs = append(addrs, a)
 		}
 	}
-	return r
+	return addrs
 }
 
-// reflect sends each UDP datagram of a socket back until the socket is closed:
-// the frame with both ends exchanged, which leaves the checksum right.
-func reflect(s *xsk.Socket, frames *atomic.Uint64) error {
-	rx, tx := s.RX(), s.TX()
+// work carries packets until ctx ends.
+func (p path) work(ctx context.Context, c *counts) error {
+	defer context.AfterFunc(ctx, p.in.Interrupt)()
+	rx, tx := p.in.RX(), p.out.TX()
 	descs := make([]umem.Desc, 64)
-	for {
+	for ctx.Err() == nil {
 		rx.Refill()
 		tx.Reclaim()
 		n := rx.Receive(descs)
-		for _, d := range descs[:n] {
-			from := s.Region().Bytes(d)
-			if !swap(from) || tx.Free(1) == 0 {
+		for i, d := range descs[:n] {
+			if b := p.in.Region().Bytes(d); !p.turn(b) || !tx.Queue(d.Addr, len(b)) {
+				rx.Recycle(descs[i : i+1])
 				continue
 			}
-			a, chunk, ok := tx.Frame()
-			if !ok {
-				continue
-			}
-			if !tx.Queue(a, copy(chunk, from)) {
-				tx.Cancel(a)
-				continue
-			}
-			frames.Add(1)
+			c.frames.Add(1)
 		}
-		rx.Recycle(descs[:n])
+		if n != 0 || tx.Pending() != 0 {
+			c.flushes.Add(1)
+		}
 		again := time.Duration(0)
 		if tx.Flush() != 0 || tx.Lent() != 0 {
 			again = time.Millisecond // nothing tells of a completion
@@ -127,8 +194,65 @@ func reflect(s *xsk.Socket, frames *atomic.Uint64) error {
 		if n != 0 {
 			continue
 		}
-		if err := s.Wait(false, again); err != nil {
-			return nil // closed
+		if err := errors.Join(rx.Err(), tx.Err(), p.in.Wait(false, again)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// counts is what a path has done.
+type counts struct{ frames, flushes atomic.Uint64 }
+
+// carry works on paths while f runs, wants packets on each, and all frames of the
+// sockets back where they belong. It closes the sockets.
+func carry(t *testing.T, paths []path, sockets []*xsk.Socket, f func() error) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	done := make(chan error, len(paths))
+	did := make([]counts, len(paths))
+	for i, p := range paths {
+		go func() { done <- p.work(ctx, &did[i]) }()
+	}
+	err := f()
+	for i, p := range paths {
+		t.Logf("%s queue %d to %s queue %d: %d frames, %d flushes", p.in.Device(), p.in.Queue(), p.out.Device(), p.out.Queue(), did[i].frames.Load(), did[i].flushes.Load())
+		if err == nil && did[i].frames.Load() == 0 {
+			t.Errorf("%s queue %d: nothing came there", p.in.Device(), p.in.Queue())
+		}
+	}
+	if err != nil {
+		t.Error(err)
+	}
+	for _, s := range sockets {
+		lab.Eventually(t, patience, "the frames in flight", func() bool { return s.Region().Audit().TX == 0 })
+	}
+	cancel()
+	for range paths {
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+	for _, s := range sockets {
+		st, err := s.Statistics()
+		t.Logf("%s queue %d: %+v", s.Device(), s.Queue(), st)
+		if err != nil {
+			t.Error(err)
+		}
+		if st.RXBadDescs+st.TXStrays+st.Kernel.RXDropped+st.Kernel.RXInvalidDescs+st.Kernel.TXInvalidDescs != 0 {
+			t.Errorf("%s queue %d: %+v", s.Device(), s.Queue(), st)
+		}
+	}
+	for i, p := range paths {
+		// A driver that has been woken works on by itself.
+		if st, err := p.out.Statistics(); err == nil && p.out.ZeroCopy() && st.TXWakeups > did[i].flushes.Load() {
+			t.Errorf("%s queue %d: %d system calls to send in %d bursts", p.out.Device(), p.out.Queue(), st.TXWakeups, did[i].flushes.Load())
+		}
+	}
+	for _, s := range sockets {
+		if err := s.Close(); err != nil {
+			t.Error(err)
 		}
 	}
 }
@@ -226,47 +350,37 @@ func reflected(g *ground, addrs []netip.Addr, count, mtu int) error {
 	return nil
 }
 
-// exchange lets the sockets reflect count datagrams of each family.
+// exchange lets the sockets send back count datagrams of each family.
 func (r *raw) exchange(t *testing.T, count, mtu int) {
 	t.Helper()
-	frames := make([]atomic.Uint64, len(r.sockets))
-	done := make(chan error, len(r.sockets))
-	for i, s := range r.sockets {
-		go func() { done <- reflect(s, &frames[i]) }()
-	}
-	err := reflected(r.g, r.addrs, count, mtu)
-	for i, s := range r.sockets {
-		st, statErr := s.Statistics()
-		t.Logf("queue %d: %d frames reflected, %d pending; %+v", s.Queue(), frames[i].Load(), s.TX().Pending(), st)
-		if statErr != nil {
-			t.Error(statErr)
-		}
-		if err == nil && frames[i].Load() == 0 {
-			t.Errorf("queue %d: nothing came there", s.Queue())
-		}
-		if st.RXBadDescs+st.TXStrays+st.Kernel.RXDropped+st.Kernel.RXInvalidDescs+st.Kernel.TXInvalidDescs != 0 {
-			t.Errorf("queue %d: %+v", s.Queue(), st)
-		}
-	}
-	if err != nil {
-		t.Error(err)
-	}
-	for _, s := range r.sockets {
-		lab.Eventually(t, patience, "the frames in flight", func() bool { return s.Region().Audit().TX == 0 })
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
+	carry(t, r.paths, r.sockets, func() error { return reflected(r.g, r.addrs, count, mtu) })
+	if r.shared != nil {
+		returned(t, r.shared)
 	}
 }
 
-// TestRaw sends and receives raw packets, zero-copy.
+// returned wants all frames of a region back after its sockets have been closed,
+// but for those that the device had.
+func returned(t *testing.T, sh *xsk.Shared) {
+	t.Helper()
+	a := sh.Region().Audit()
+	if a.TX != 0 || a.Held != 0 || a.Fill != sh.Lost() || a.Chunks() != sh.Region().Chunks() || len(sh.Sockets()) != 0 {
+		t.Errorf("%+v, %d lost, %d sockets open", a, sh.Lost(), len(sh.Sockets()))
+	}
+}
+
+// TestRaw sends and receives raw packets, zero-copy, with packet memory of each
+// socket's own and with one region for all.
 func TestRaw(t *testing.T) {
 	eachDevice(t, func(t *testing.T, g *ground) {
 		t.Run("umem=own", func(t *testing.T) {
-			openRaw(t, g, xsk.Config{Bind: xsk.BindZeroCopy}).exchange(t, 512, 1500)
+			openRaw(t, g, xsk.Config{Bind: xsk.BindZeroCopy}).exchange(t, rawCount, 1500)
+		})
+		t.Run("umem=shared", func(t *testing.T) {
+			openRaw(t, g, xsk.Config{Bind: xsk.BindZeroCopy, Shared: newShared(t)}).exchange(t, rawCount, 1500)
 		})
 	})
 }
+
+// rawCount is how many datagrams of each family make a test.
+const rawCount = 512

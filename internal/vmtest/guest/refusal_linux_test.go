@@ -27,10 +27,10 @@ func TestRefusals(t *testing.T) {
 	}{
 		{"virtio without DMA", wiring.VirtioPlain, 0, netdev.Config{}, unix.EINVAL, "iommu_platform=on"},
 		{"2048 byte chunks on igb", wiring.IGB, 0, netdev.Config{UMEM: umem.Config{ChunkSize: 2048}}, errors.ErrUnsupported, "4096 byte chunks"},
-		{"headroom on igb", wiring.IGB, 3000, netdev.Config{UMEM: umem.Config{Headroom: 800}}, errors.ErrUnsupported, "headroom"},
+		{"headroom on virtio", wiring.Virtio, 3000, netdev.Config{UMEM: umem.Config{Headroom: 800}}, errors.ErrUnsupported, "headroom"},
 		{"generic attachment on igb", wiring.IGB, 0, netdev.Config{Attach: xsk.AttachGeneric}, errors.ErrUnsupported, "native mode"},
 		{"generic attachment on virtio", wiring.Virtio, 0, netdev.Config{Attach: xsk.AttachGeneric}, errors.ErrUnsupported, "native mode"},
-		{"several chunks on virtio", wiring.Virtio, 9000, netdev.Config{}, errors.ErrUnsupported, "MTU of 3822"},
+		{"several chunks on virtio", wiring.Virtio, 9000, netdev.Config{}, errors.ErrUnsupported, "MTU of 3814"},
 		{"several chunks on igb", wiring.IGB, 0, netdev.Config{MultiBuffer: xsk.MultiBufferOn}, errors.ErrUnsupported, "MultiBuffer"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

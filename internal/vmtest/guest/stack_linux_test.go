@@ -25,27 +25,34 @@ import (
 const bulk = 4 << 20
 
 // TestStack runs TCP, UDP and HTTP between a stack on zero-copy sockets and the
-// peer's kernel.
+// peer's kernel, with packet memory of each queue's own and with one region for all.
 func TestStack(t *testing.T) {
 	eachDevice(t, func(t *testing.T, g *ground) {
-		s := g.stack(t, zeroCopy())
-		serve(t, s)
 		serveKernel(t, g)
-		for _, f := range g.families() {
-			t.Run(f.name, func(t *testing.T) { traffics(t, g, s, f) })
-			for range flows {
-				reach(t, g, f.stack)
-			}
-		}
-		conserved(t, s)
-		st, err := s.Device().Stats()
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, q := range st.Queues {
-			if q.RXDelivered == 0 || q.TXFrames == 0 {
-				t.Errorf("queue %d had no traffic", q.Queue)
-			}
+		for name, open := range map[string]func(*testing.T) *stack.Stack{
+			"umem=own":    func(t *testing.T) *stack.Stack { return g.stack(t, zeroCopy()) },
+			"umem=shared": g.sharingStack,
+		} {
+			t.Run(name, func(t *testing.T) {
+				s := open(t)
+				serve(t, s)
+				for _, f := range g.families() {
+					t.Run(f.name, func(t *testing.T) { traffics(t, g, s, f) })
+					for range flows {
+						reach(t, g, f.stack)
+					}
+				}
+				conserved(t, s)
+				st, err := s.Device().Stats()
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, q := range st.Queues {
+					if q.RXDelivered == 0 || q.TXFrames == 0 {
+						t.Errorf("queue %d had no traffic", q.Queue)
+					}
+				}
+			})
 		}
 	})
 }

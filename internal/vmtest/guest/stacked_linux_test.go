@@ -22,11 +22,15 @@ func vlanNet(number byte) netip.Prefix {
 	return netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 78, 0, number}), 24)
 }
 
+func vlanNet6(number byte) netip.Prefix {
+	return netip.PrefixFrom(netip.AddrFrom16([16]byte{0: 0xfd, 1: 0x78, 15: number}), 64)
+}
+
 // addVLANs gives both ends a device on the VLAN.
 func addVLANs(t *testing.T, g *ground) {
 	t.Helper()
 	for n, number := range map[*lab.Namespace]byte{g.Peer: 2, g.Host: 3} {
-		if err := n.AddVLAN(vlanID, vlanNet(number)); err != nil {
+		if err := n.AddVLAN(vlanID, vlanNet(number), vlanNet6(number)); err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() {
@@ -47,14 +51,17 @@ func TestVLANParent(t *testing.T) {
 			addVLANs(t, g)
 			s := g.stack(t, zeroCopy())
 			serve(t, s)
-			kernel, err := g.Host.Listen("tcp", hostPort(vlanNet(3).Addr(), echoPort))
-			if err != nil {
-				t.Fatal(err)
+			for _, p := range []netip.Prefix{vlanNet(3), vlanNet6(3)} {
+				kernel, err := g.Host.Listen("tcp", hostPort(p.Addr(), echoPort))
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer kernel.Close()
+				go traffic.EchoTCP(kernel)
+				reach(t, g, p.Addr())
 			}
-			defer kernel.Close()
-			go traffic.EchoTCP(kernel)
-			for _, a := range []netip.Addr{vlanNet(3).Addr(), g.StackV4.Addr(), g.StackV6.Addr()} {
-				reach(t, g, a)
+			for _, f := range g.families() {
+				reach(t, g, f.stack)
 			}
 
 			// Send to the stack's address inside the VLAN. A packet that the
@@ -111,7 +118,7 @@ func TestVLANDevice(t *testing.T) {
 		t.Run(pair.String(), func(t *testing.T) {
 			g := open(t, pair, 0)
 			addVLANs(t, g)
-			cfg := stack.Config{Interface: lab.VLANDevice, Addresses: []netip.Prefix{vlanNet(1)}}
+			cfg := stack.Config{Interface: lab.VLANDevice, Addresses: []netip.Prefix{vlanNet(1), vlanNet6(1)}}
 			for _, c := range []struct {
 				name   string
 				device netdev.Config
@@ -140,7 +147,7 @@ func TestBond(t *testing.T) {
 				}
 			})
 			g.running(t)
-			cfg := stack.Config{Interface: lab.BondDevice, Addresses: []netip.Prefix{g.StackV4}}
+			cfg := stack.Config{Interface: lab.BondDevice, Addresses: []netip.Prefix{g.StackV4, g.StackV6}}
 			cfg.Device = netdev.Config{Attach: xsk.AttachNative}
 			refused(t, "native", errors.ErrUnsupported, "member of the bond", g, cfg)
 			cfg.Device = netdev.Config{Bind: xsk.BindZeroCopy}
@@ -151,8 +158,8 @@ func TestBond(t *testing.T) {
 	}
 }
 
-// carries opens a stack and has the peer reach it, over TCP with all lengths of
-// segments.
+// carries opens a stack and has the peer reach each of its addresses, over TCP with
+// all lengths of segments.
 func carries(t *testing.T, g *ground, cfg stack.Config) {
 	t.Helper()
 	var s *stack.Stack
@@ -170,9 +177,10 @@ func carries(t *testing.T, g *ground, cfg stack.Config) {
 	}()
 	t.Logf("%+v", s.Device().Info())
 	serve(t, s)
-	to := cfg.Addresses[0].Addr()
-	if err := bulkEcho(t.Context(), g.Peer.Dial, hostPort(to, echoPort), 200_000); err != nil {
-		t.Error(err)
+	for _, a := range cfg.Addresses {
+		if err := bulkEcho(t.Context(), g.Peer.Dial, hostPort(a.Addr(), echoPort), 200_000); err != nil {
+			t.Errorf("%v: %v", a, err)
+		}
 	}
 	st, err := s.Device().Stats()
 	if err != nil || t.Failed() {

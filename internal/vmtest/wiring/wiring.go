@@ -76,18 +76,18 @@ const MatrixEnv = "AFXNET_VM_MATRIX"
 const matrixMark = "matrix: "
 
 // MatrixLine makes a line of a guest's log about a mode of a device.
-func MatrixLine(p Pair, mode, verdict string) string {
-	return matrixMark + strings.Join([]string{p.String(), mode, verdict}, " | ")
+func MatrixLine(device, mode, verdict string) string {
+	return matrixMark + strings.Join([]string{device, mode, verdict}, " | ")
 }
 
 // ParseMatrixLine finds what MatrixLine has made.
-func ParseMatrixLine(line string) (p Pair, mode, verdict string, ok bool) {
+func ParseMatrixLine(line string) (device, mode, verdict string, ok bool) {
 	_, line, ok = strings.Cut(line, matrixMark)
 	f := strings.SplitN(strings.TrimSpace(line), " | ", 3)
 	if !ok || len(f) != 3 {
 		return "", "", "", false
 	}
-	return Pair(f[0]), f[1], f[2], true
+	return f[0], f[1], f[2], true
 }
 
 // Join makes the value of PairsEnv.
