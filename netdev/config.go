@@ -73,6 +73,11 @@ type Config struct {
 	// to interrupts; Device.Info tells what it is.
 	BusyPoll xsk.BusyPoll
 
+	// NAPI are settings of each queue's NAPI, such as how long interrupts stay
+	// off for who polls (Linux 6.13); see xsk.Config. The zero value leaves
+	// them alone.
+	NAPI xsk.NAPI
+
 	// Poll is the polling mode, Spin how long PollAdaptive polls before a
 	// goroutine sleeps. Zero Spin means 50 us; at most 10 ms.
 	Poll PollMode

@@ -85,7 +85,7 @@ func Open(cfg Config) (_ *Device, err error) {
 		s, err := xsk.Open(xsk.Config{
 			Interface: cfg.Interface, Queue: queue, Bind: cfg.Bind,
 			MultiBuffer: cfg.MultiBuffer, Rings: cfg.Rings, UMEM: cfg.UMEM, TXBudget: cfg.TXBudget,
-			BusyPoll: cfg.BusyPoll,
+			BusyPoll: cfg.BusyPoll, NAPI: cfg.NAPI,
 		})
 		if err != nil {
 			return nil, err

@@ -29,9 +29,8 @@ func (c *checker) queues() {
 	if ch := c.channels; ch.MaxCombined > ch.Combined && ch.Combined > 0 {
 		c.add(SubjectQueues, OK, "", "%d of %d channels are in use", ch.Combined, ch.MaxCombined)
 	}
-	if r, err := hostif.ReadRings(c.dev.Name); err == nil && r.RX > defaultRingSize {
-		c.add(SubjectQueues, Note, fmt.Sprintf("set Config.Rings.RX and Fill to %d, or ethtool -G %s rx %d", r.RX, c.dev.Name, defaultRingSize),
-			"the device's receive ring has %d descriptors, more than a socket's fill ring has by default, %d: in zero-copy mode it cannot be filled", r.RX, defaultRingSize)
+	if r, err := hostif.ReadRings(c.dev.Name); err == nil {
+		c.Findings = append(c.Findings, checkRings(c.dev.Name, Note, r, defaultRingSize)...)
 	}
 }
 

@@ -168,6 +168,15 @@ type Config struct {
 	// returns nothing.
 	MetadataMarker uint64
 
+	// NAPI are settings of the queue's NAPI (6.13), such as how long interrupts
+	// stay off for who polls. Close restores the former ones; if the process
+	// ends without it, the next Open of whatever process does, by a record below
+	// /run/afxnet, where it is needed. Where kernel or driver cannot, Open fails
+	// with errors.ErrUnsupported; Socket.NAPI tells what became of it. One socket
+	// of a queue can have it: another gets unix.EBUSY. The zero value leaves all
+	// alone.
+	NAPI NAPI
+
 	// BusyTimeout bounds how long Open tries again while the queue is busy: a
 	// socket that was closed a moment ago lets go of its queue asynchronously.
 	// Zero means 2 s; negative means not at all.
@@ -192,6 +201,9 @@ func (c Config) withDefaults() (Config, error) {
 		return c, fmt.Errorf("xsk: Config.MultiBuffer: %v: no such choice", c.MultiBuffer)
 	}
 	if c.BusyPoll, err = c.BusyPoll.withDefaults(); err != nil {
+		return c, err
+	}
+	if err := c.NAPI.check(); err != nil {
 		return c, err
 	}
 	if c.BusyTimeout == 0 {

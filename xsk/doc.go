@@ -95,19 +95,25 @@
 // on the caller's CPU, and without the interrupt, softirq and cache misses of the
 // usual way. It is for NICs and for callers that poll all the time or nearly so:
 // each empty look at the ring is a system call then. With BusyPoll.Prefer the
-// interrupts can stay off as long as somebody polls. That is set on the device,
-// by its administrator; this package does not change it:
+// interrupts can stay off as long as somebody polls, if the NAPI is told so, since
+// Linux 6.13 for one queue:
 //
-//	echo 2 > /sys/class/net/eth0/napi_defer_hard_irqs
-//	echo 200000 > /sys/class/net/eth0/gro_flush_timeout
+//	Config{NAPI: NAPI{DeferHardIRQs: 2, GROFlushTimeout: 200 * time.Microsecond}}
 //
-// The second is how long, in nanoseconds, the device waits for the next call
-// until the kernel polls by itself again, which is also what a packet may wait
-// for if everybody has gone to sleep: longer than between two rounds of the
-// poller, and no longer than a packet may be late. Since Linux 6.13 both can be
-// set for one queue, by the NAPI id that [Socket.BusyPoll] tells (napi-set of the
-// netdev netlink family). While they are 0, as they usually are, the interrupt
-// comes back after each call that finds nothing.
+// before that by the administrator for the whole device, with napi_defer_hard_irqs
+// and gro_flush_timeout below /sys/class/net/eth0. The second is how long the
+// device waits for the next call until the kernel polls by itself again, which is
+// also what a packet may wait for if everybody has gone to sleep: longer than
+// between two rounds of the poller, and no longer than a packet may be late. While
+// they are 0, as they usually are, the interrupt comes back after each call that
+// finds nothing.
+//
+// These settings are the device's. [Socket.Close] restores what was there before,
+// but for what somebody else has changed since. After a crash the next [Open] of
+// whatever program does, by a record that the first one left below /run/afxnet;
+// keep that directory from one container to the next of a device. Close a socket
+// before the program, if the driver's NAPI goes with it, as veth's, and while the
+// device is up: otherwise the record is for the next Open, too.
 //
 // Whether a queue has a NAPI that a socket can run is the driver's choice; since
 // Linux 6.13 it has to link it to the queue (netif_queue_set_napi). veth does not
@@ -120,13 +126,15 @@
 // [Program] is one XDP program per interface. It redirects frames that concern
 // an address given to AddAddress to the socket of the queue they arrived on, and
 // passes all others to the kernel. It belongs to the process: when that ends,
-// however it ends, the kernel detaches it.
+// however it ends, the kernel detaches it. An interface with other programs can have
+// it among them, in libxdp's dispatcher: see [AttachJoin].
 //
 // # Privileges
 //
 // [Open] needs CAP_NET_RAW, and CAP_IPC_LOCK or enough RLIMIT_MEMLOCK for the
-// region; with Config.BusyPoll also CAP_NET_ADMIN. [LoadProgram] needs CAP_BPF
-// and CAP_NET_ADMIN (before Linux 5.8, CAP_SYS_ADMIN). Root has them.
+// region; with Config.BusyPoll or Config.NAPI also CAP_NET_ADMIN. [LoadProgram] needs CAP_BPF
+// and CAP_NET_ADMIN (before Linux 5.8, CAP_SYS_ADMIN), and with [AttachJoin]
+// CAP_SYS_ADMIN. Root has them.
 //
 // # Copy and zero-copy
 //

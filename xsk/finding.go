@@ -2,6 +2,7 @@ package xsk
 
 import (
 	"fmt"
+	"math/bits"
 	"slices"
 	"strconv"
 	"strings"
@@ -67,6 +68,18 @@ func checkQueues(dev hostif.Interface, bound []uint32) []Finding {
 	}
 	return []Finding{{Subject: SubjectQueues, Level: Warning, Fix: fixQueues(dev, bound),
 		Text: fmt.Sprintf("flows can arrive on %s, which nobody reads (%s): the kernel gets them", listQueues(missed), how)}}
+}
+
+// checkRings compares the device's receive ring with a socket's fill ring, which a
+// driver in zero-copy mode fills it from.
+func checkRings(device string, level Level, rings hostif.Rings, fill int) []Finding {
+	if rings.RX <= fill {
+		return nil
+	}
+	enough := 1 << bits.Len(uint(rings.RX-1)) // rings of a socket are powers of two
+	return []Finding{{Subject: SubjectQueues, Level: level,
+		Text: fmt.Sprintf("the device's receive ring has %d descriptors, more than the socket's fill ring, %d: in zero-copy mode it cannot be filled", rings.RX, fill),
+		Fix:  fmt.Sprintf("set Config.Rings.RX and Fill to %d, or ethtool -G %s rx %d", enough, device, fill)}}
 }
 
 // unreadQueues returns the queues that flows can arrive on, rss or without it all

@@ -167,8 +167,8 @@ func (m RXMetadataSet) check(mode AttachMode) error {
 	if unknown := m &^ rxMetadataAll; unknown != 0 {
 		return fmt.Errorf("ProgramConfig.Metadata: %v: no such metadata", unknown)
 	}
-	if m != 0 && mode == AttachGeneric {
-		return fmt.Errorf("ProgramConfig.Metadata: %v, but in generic mode the kernel runs no program that asks the device (BPF_F_XDP_DEV_BOUND_ONLY): %w", m, errors.ErrUnsupported)
+	if m != 0 && mode != AttachAuto && mode != AttachNative {
+		return fmt.Errorf("ProgramConfig.Metadata: %v, but the kernel runs a program that asks the device (BPF_F_XDP_DEV_BOUND_ONLY) in native mode only, not in %v mode: %w", m, mode, errors.ErrUnsupported)
 	}
 	return nil
 }

@@ -243,7 +243,9 @@ func TestRXMetadataSet(t *testing.T) {
 		{cfg: ProgramConfig{Metadata: RXHash, Mode: AttachNative}, want: AttachNative},
 		{cfg: ProgramConfig{}, want: AttachAuto},
 		{cfg: ProgramConfig{Metadata: 8}, says: "unknown 0x8: no such metadata"},
-		{cfg: ProgramConfig{Metadata: RXHash | RXTimestamp, Mode: AttachGeneric}, says: "hash, timestamp, but in generic mode", unsupported: true},
+		{cfg: ProgramConfig{Metadata: RXHash | RXTimestamp, Mode: AttachGeneric}, says: "hash, timestamp, but", unsupported: true},
+		{cfg: ProgramConfig{Metadata: RXHash, Mode: AttachOffload}, says: "not in offload mode", unsupported: true},
+		{cfg: ProgramConfig{Metadata: RXHash, Mode: AttachJoin}, says: "not in join mode", unsupported: true},
 	} {
 		tc.cfg.Interface = "x"
 		cfg, err := tc.cfg.withDefaults()

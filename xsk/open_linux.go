@@ -111,6 +111,9 @@ func Open(cfg Config) (_ *Socket, err error) {
 			fmt.Sprintf("packets over several chunks of %d bytes with %d of headroom hold an MTU of %d: use larger chunks or rings, or set a smaller MTU", s.region.ChunkSize(), s.region.Headroom(), most))
 		return nil, joinClose(err, k.Close())
 	}
+	if err := s.setNAPI(cfg.NAPI, dev.Index); err != nil {
+		return nil, joinClose(err, k.Close())
+	}
 	if cfg.Shared != nil {
 		cfg.Shared.joinLocked(s, key)
 	}

@@ -22,6 +22,17 @@ const (
 	// AttachGeneric runs in the network core, on every kind of interface. It
 	// is slow: the socket buffer is already there and may be copied.
 	AttachGeneric
+	// AttachOffload runs on the device itself (XDP_FLAGS_HW_MODE), for which it
+	// is loaded. No driver of Linux 6.18 has that for a program that redirects
+	// to sockets: LoadProgram answers errors.ErrUnsupported.
+	AttachOffload
+	// AttachJoin uses the steering program that somebody else has loaded and
+	// attached, beside other programs in libxdp's dispatcher or alone: see
+	// [ProgramObject]. Queues and MaxAddresses are as they were made; addresses
+	// and sockets that are in its maps are taken out of them, and so are this
+	// Program's by Close. One process at a time can use it: LoadProgram answers
+	// unix.EBUSY to a second one, and os.ErrNotExist if there is none.
+	AttachJoin
 )
 
 func (m AttachMode) String() string {
@@ -32,6 +43,10 @@ func (m AttachMode) String() string {
 		return "native"
 	case AttachGeneric:
 		return "generic"
+	case AttachOffload:
+		return "offload"
+	case AttachJoin:
+		return "join"
 	}
 	return fmt.Sprintf("AttachMode(%d)", uint8(m))
 }
@@ -95,8 +110,8 @@ func (cfg ProgramConfig) withDefaults() (ProgramConfig, error) {
 	if cfg.MaxAddresses == 0 {
 		cfg.MaxAddresses = defaultProgramAddresses
 	}
-	if cfg.Mode > AttachGeneric {
-		return cfg, fmt.Errorf("ProgramConfig.Mode is %v, must be AttachAuto, AttachNative or AttachGeneric", cfg.Mode)
+	if cfg.Mode > AttachJoin {
+		return cfg, fmt.Errorf("ProgramConfig.Mode is %v: no such mode", cfg.Mode)
 	}
 	if err := cfg.Metadata.check(cfg.Mode); err != nil {
 		return cfg, err

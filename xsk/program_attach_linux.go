@@ -19,9 +19,10 @@ import (
 // in the network namespace LoadProgram was called in.
 //
 // A program that is already there is never replaced: the error names it and
-// wraps unix.EBUSY or unix.EEXIST. A bond takes one in generic mode only. The error wraps os.ErrExist if this Program
-// is attached, and errors.ErrUnsupported if the kernel has no bpf_link for XDP
-// or, with AttachNative, the driver has no native mode.
+// wraps unix.EBUSY or unix.EEXIST. A bond takes one in generic mode only. The
+// error wraps os.ErrExist if this Program is attached, and errors.ErrUnsupported
+// if the kernel has no bpf_link for XDP or the driver has not the mode that was
+// asked for. With AttachJoin it only looks that the program is still there.
 func (p *Program) Attach() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -32,6 +33,9 @@ func (p *Program) Attach() error {
 		return p.opError("attach program", fmt.Errorf("attached in %v mode: %w", p.mode, os.ErrExist))
 	}
 
+	if p.joined != nil {
+		return p.attachJoinedLocked()
+	}
 	dev, err := hostif.Lookup(p.cfg.Interface)
 	if err != nil {
 		return p.opError("find interface", err)
@@ -39,6 +43,10 @@ func (p *Program) Attach() error {
 	var l link.Link
 	var nativeErr error
 	switch {
+	case p.cfg.Mode == AttachOffload:
+		if l, err = p.attachLocked(link.XDPOffloadMode); err != nil {
+			return p.attachError(AttachOffload, err)
+		}
 	case p.cfg.Mode == AttachGeneric:
 	case dev.Driver == "bonding":
 		nativeErr = p.bondError()
@@ -62,15 +70,22 @@ func (p *Program) Attach() error {
 
 	// What the kernel says, not what was asked for.
 	state, err := readXDPState(p.ifindex)
-	if err == nil && state.native != p.id && state.generic != p.id {
+	if err == nil && state.native != p.id && state.generic != p.id && state.offload != p.id {
 		err = fmt.Errorf("program %d is not on the interface", p.id)
 	}
 	if err != nil {
 		return p.opError("read attach mode", errors.Join(err, l.Close()))
 	}
-	p.mode = AttachNative
-	if state.generic == p.id {
+	if p.lock, err = lockProgram(p.id); err != nil {
+		return p.opError("lock program", errors.Join(err, l.Close()))
+	}
+	switch p.id {
+	case state.native:
+		p.mode = AttachNative
+	case state.generic:
 		p.mode = AttachGeneric
+	case state.offload:
+		p.mode = AttachOffload
 	}
 	p.link, p.nativeErr = l, nativeErr
 	return nil
@@ -120,6 +135,8 @@ func (p *Program) attachError(mode AttachMode, err error) error {
 				e.Remedy = fixPresent(p.cfg.Interface, name)
 			}
 		}
+	case mode == AttachOffload:
+		return p.offloadError(op, e.Err)
 	case mode == AttachNative && errors.Is(err, unix.EOPNOTSUPP):
 		e.Remedy = fixNoNative
 	case !p.frags && errors.Is(err, unix.ERANGE):
@@ -157,13 +174,20 @@ func (s xdpState) describe() (present, name string) {
 		mode string
 		id   uint32
 	}{{"native", s.native}, {"generic", s.generic}, {"offload", s.offload}} {
-		if at.id != 0 {
-			name = programName(at.id)
-			if present = fmt.Sprintf("XDP program %d", at.id); name != "" {
-				present += fmt.Sprintf(" %q", name)
-			}
-			return present + " in " + at.mode + " mode", name
+		if at.id == 0 {
+			continue
 		}
+		name = programName(at.id)
+		if present = fmt.Sprintf("XDP program %d", at.id); name != "" {
+			present += fmt.Sprintf(" %q", name)
+		}
+		present += " in " + at.mode + " mode"
+		if name == dispatcherName {
+			if parts, err := components(at.id); err == nil {
+				present += " with " + describeComponents(parts)
+			}
+		}
+		return present, name
 	}
 	return "", ""
 }

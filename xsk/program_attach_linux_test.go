@@ -214,7 +214,13 @@ func attachNamed(t *testing.T, l *lab.Lab, name string, flags link.XDPAttachFlag
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { prog.Close() })
-	err = l.Host.Do(func() error {
+	attachProgram(t, l, prog, flags)
+}
+
+// attachProgram attaches a program to the host end until the test ends.
+func attachProgram(t *testing.T, l *lab.Lab, prog *ebpf.Program, flags link.XDPAttachFlags) {
+	t.Helper()
+	err := l.Host.Do(func() error {
 		ifc, err := net.InterfaceByName(l.Host.Device)
 		if err != nil {
 			return err
@@ -330,17 +336,29 @@ func TestAttachChild(t *testing.T) {
 func TestAttachEndsWithProcess(t *testing.T) {
 	l := lab.New(t, lab.Config{})
 	lab.Require(t, lab.XDP)
+	kill := startAttached(t, l, "TestAttachChild", attachChildEnv)
+	if got := labState(t, l); got.native == 0 {
+		t.Errorf("while the child runs: %+v", got)
+	}
+	kill()
+	lab.Eventually(t, time.Second, "no program after SIGKILL", func() bool { return labState(t, l) == (xdpState{}) })
+}
+
+// startAttached runs a test of this binary in a process of its own in the lab, with
+// the host end's name in a variable, and returns once it says that it is attached.
+func startAttached(t *testing.T, l *lab.Lab, test, env string) (kill func()) {
+	t.Helper()
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(exe, "-test.run=^TestAttachChild$")
-	cmd.Env = append(os.Environ(), attachChildEnv+"="+l.Host.Device)
+	cmd := exec.Command(exe, "-test.run=^"+test+"$")
+	cmd.Env = append(os.Environ(), env+"="+l.Host.Device)
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer stdin.Close()
+	t.Cleanup(func() { stdin.Close() })
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -350,18 +368,14 @@ func TestAttachEndsWithProcess(t *testing.T) {
 	if err := l.Host.Do(cmd.Start); err != nil {
 		t.Fatal(err)
 	}
+	kill = func() {
+		cmd.Process.Kill() //nolint:errcheck // SIGKILL; Wait tells
+		cmd.Wait()         //nolint:errcheck // "signal: killed"
+	}
 	line, err := bufio.NewReader(stdout).ReadString('\n')
 	if err != nil || line != "attached\n" {
-		cmd.Process.Kill()
-		cmd.Wait()
+		kill()
 		t.Fatalf("child: %q, %v, %s", line, err, stderr.String())
 	}
-	if got := labState(t, l); got.native == 0 {
-		t.Errorf("while the child runs: %+v", got)
-	}
-	if err := cmd.Process.Kill(); err != nil { // SIGKILL
-		t.Fatal(err)
-	}
-	cmd.Wait() // "signal: killed"
-	lab.Eventually(t, time.Second, "no program after SIGKILL", func() bool { return labState(t, l) == (xdpState{}) })
+	return kill
 }

@@ -40,12 +40,14 @@ type Program struct {
 	cfg     ProgramConfig // effective
 	ifindex int
 	id      uint32
-	frags   bool   // loaded for packets over several buffers
-	marker  uint64 // of frames with metadata; 0 without
+	frags   bool    // loaded for packets over several buffers
+	marker  uint64  // of frames with metadata; 0 without
+	joined  *joined // in AttachJoin
 
 	mu        sync.Mutex
 	objs      steerHandles
 	link      link.Link // nil while not attached
+	lock      *os.File  // keeps AttachJoin of others away, or nil
 	mode      AttachMode
 	nativeErr error
 	addrs     map[netip.Addr]struct{} // contents of addr4 and addr6
@@ -67,7 +69,7 @@ type steerHandles struct {
 // missing, and errors.ErrUnsupported if the kernel lacks a feature.
 func LoadProgram(cfg ProgramConfig) (*Program, error) {
 	p, err := loadProgram(cfg, true)
-	if errors.Is(err, unix.EINVAL) {
+	if errors.Is(err, unix.EINVAL) && cfg.Mode != AttachOffload {
 		// As a kernel before 5.18 says to BPF_F_XDP_HAS_FRAGS.
 		if p, err := loadProgram(cfg, false); err == nil {
 			return p, nil
@@ -119,14 +121,28 @@ func loadProgram(cfg ProgramConfig, frags bool) (_ *Program, err error) {
 			prog.Flags &^= unix.BPF_F_XDP_HAS_FRAGS
 		}
 	}
-	if err := spec.LoadAndAssign(&p.objs, nil); err != nil {
-		return nil, programError("load program", cfg.Interface, p.metadataError(err))
-	}
 	defer func() {
 		if err != nil {
 			p.Close()
 		}
 	}()
+	switch cfg.Mode {
+	case AttachJoin:
+		if err := p.loadJoined(spec); err != nil {
+			return nil, err
+		}
+		return p, nil
+	case AttachOffload:
+		if err := p.bindToDevice(spec); err != nil {
+			return nil, err
+		}
+	}
+	if err := spec.LoadAndAssign(&p.objs, nil); err != nil {
+		if cfg.Mode == AttachOffload {
+			return nil, p.offloadError("load program", err)
+		}
+		return nil, programError("load program", cfg.Interface, p.metadataError(err))
+	}
 	info, err := p.objs.AfxnetSteer.Info()
 	if err != nil {
 		return nil, programError("read program info", cfg.Interface, err)
@@ -171,8 +187,9 @@ func (p *Program) SetMAC(mac net.HardwareAddr) error {
 	return nil
 }
 
-// Close detaches the program, then frees it and its maps. Frames for the
-// sockets go to the kernel from then on. Calling it again is harmless.
+// Close detaches the program, if it was attached here, then frees it and its maps.
+// Frames for the sockets go to the kernel from then on. Calling it again is
+// harmless.
 func (p *Program) Close() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -185,6 +202,12 @@ func (p *Program) Close() error {
 		// Detach, because closing does nothing while a duplicate of the link's
 		// descriptor exists anywhere.
 		errs = append(errs, p.link.Detach(), p.link.Close())
+	}
+	if p.joined != nil && p.id != 0 { // else it is not known to be ours
+		errs = append(errs, p.clearLocked())
+	}
+	if p.lock != nil {
+		errs = append(errs, p.lock.Close())
 	}
 	errs = append(errs, p.objs.steerPrograms.Close(), p.objs.steerMaps.Close(), p.objs.Globals.Close())
 	if err := errors.Join(errs...); err != nil {

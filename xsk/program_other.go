@@ -16,6 +16,9 @@ func LoadProgram(cfg ProgramConfig) (*Program, error) {
 	return nil, noProgram("load program", cfg.Interface)
 }
 
+// ProgramObject is for Linux on amd64 and arm64.
+func ProgramObject() []byte { return nil }
+
 func noProgram(op, device string) error {
 	return &OpError{Op: op, Device: device, Queue: NoQueue, Err: &UnsupportedError{Feature: "XDP"}}
 }

@@ -25,7 +25,7 @@ func TestProgramConfig(t *testing.T) {
 		{"many queues", ProgramConfig{Interface: "e", Queues: maxProgramQueues + 1}, "Queues"},
 		{"negative addresses", ProgramConfig{Interface: "e", MaxAddresses: -1}, "MaxAddresses"},
 		{"many addresses", ProgramConfig{Interface: "e", MaxAddresses: maxProgramAddresses + 1}, "MaxAddresses"},
-		{"mode", ProgramConfig{Interface: "e", Mode: AttachGeneric + 1}, "Mode"},
+		{"mode", ProgramConfig{Interface: "e", Mode: AttachJoin + 1}, "Mode"},
 	} {
 		if _, err := tc.cfg.withDefaults(); err == nil || !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%s: error %v, want one about %s", tc.name, err, tc.want)

@@ -100,10 +100,22 @@ const (
 func fixPresent(device, name string) string {
 	if name == dispatcherName {
 		return "it is libxdp's dispatcher, which holds the programs of others: see them with 'xdp-loader status " + device +
-			"' and remove them with 'xdp-loader unload " + device + " --all'; programs of this package do not join a dispatcher"
+			"' and remove them with 'xdp-loader unload " + device + " --all', or keep them and have the steering program run among them: " + fixComponent(device)
+	}
+	if name == steerName {
+		return "it is not replaced: stop the process that attached it, or use AttachJoin if it is there for that"
 	}
 	return "it is not replaced: stop what attached it, or remove it with 'ip link set dev " + device + " xdp off' or 'bpftool link detach'"
 }
+
+// fixComponent is how to have the steering program run beside others. A dispatcher
+// that was made for programs without frags support takes it, too.
+func fixComponent(device string) string {
+	return "write it to a file with 'go run github.com/afxnet/afxnet/examples/doctor -object steer.o', add it with 'xdp-loader load -n " + steerName + " " + device + " steer.o', and use AttachJoin"
+}
+
+// steerName is the name of the steering program in bpf/steer.c.
+const steerName = "afxnet_steer"
 
 // dispatcherName is the name of the program by which libxdp runs several on one
 // device (xdp-tools lib/libxdp/xdp-dispatcher.c.in).

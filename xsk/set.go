@@ -140,8 +140,9 @@ func (s *Set) Program() *Program { return s.prog }
 
 // Check looks for ways in which packets miss the sockets: receive queues that
 // flows can arrive on and that have no socket, by the device's RSS table as it is
-// now or, without one, its number of queues, and packets that did so already. It
-// returns nothing if all is well.
+// now or, without one, its number of queues, and packets that did so already; and
+// for fill rings that a zero-copy device could not fill its own from. It returns
+// nothing if all is well.
 func (s *Set) Check() ([]Finding, error) {
 	dev, err := hostif.Lookup(s.dev.Name)
 	if err != nil {
@@ -152,6 +153,11 @@ func (s *Set) Check() ([]Finding, error) {
 		bound = append(bound, sock.Queue())
 	}
 	findings := checkQueues(dev, bound)
+	if len(s.sockets) != 0 && s.sockets[0].ZeroCopy() {
+		if r, err := hostif.ReadRings(dev.Name); err == nil { // some drivers do not tell
+			findings = append(findings, checkRings(dev.Name, Warning, r, len(s.sockets[0].kernel.Rings().Fill.Slots))...)
+		}
+	}
 	c, err := s.prog.Counters()
 	if err != nil {
 		return nil, err
@@ -189,6 +195,9 @@ func (s *Set) WaitLink(ctx context.Context) error {
 func (s *Set) Close() error {
 	s.once.Do(func() {
 		var errs []error
+		for _, sock := range s.sockets {
+			sock.restoreNAPI() //nolint:errcheck // Socket.Close tells; some NAPIs go with the program
+		}
 		if s.prog != nil {
 			errs = append(errs, s.prog.Close())
 		}

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/afxnet/afxnet/internal/hostif"
 	"github.com/afxnet/afxnet/umem"
 )
 
@@ -17,8 +18,9 @@ import (
 type Socket struct {
 	kernel Kernel
 	region *umem.Region
-	owned  bool   // the region is ours to close
-	share  *share // of Config.Shared, or nil
+	owned  bool             // the region is ours to close
+	share  *share           // of Config.Shared, or nil
+	napi   *hostif.HeldNAPI // or nil
 
 	zeroCopyErr error // why BindAuto is not zero-copy
 	fd          int   // -1 over a simulated kernel
@@ -123,7 +125,7 @@ func (s *Socket) Interrupt() {
 	}
 }
 
-// Close interrupts Wait, unbinds, unmaps the rings and frees the region if the
+// Close interrupts Wait, restores the NAPI, unbinds, unmaps the rings and frees the region if the
 // socket made it. The goroutines that use the halves must have stopped, or be in
 // Wait. Idempotent; it joins the errors of every step.
 func (s *Socket) Close() error {
@@ -134,10 +136,11 @@ func (s *Socket) Close() error {
 	}
 	s.closed = true
 	s.last, _ = s.kernel.Statistics()
+	s.err = s.restoreNAPI()
 	if s.share != nil {
-		s.err = s.share.close(s)
+		s.err = errors.Join(s.err, s.share.close(s))
 	} else {
-		s.err = s.kernel.Close()
+		s.err = errors.Join(s.err, s.kernel.Close())
 	}
 	if s.owned {
 		s.err = errors.Join(s.err, s.region.Close())

@@ -5,12 +5,15 @@
 //	go run ./examples/doctor eth0
 //	go run ./examples/doctor -json eth0
 //	go run ./examples/doctor -lab
+//	go run ./examples/doctor -object steer.o
 //
 // It changes nothing. With -try it also attaches a program that redirects nothing
 // and binds a socket to every queue for a moment, which alone proves zero-copy, and
 // makes some NICs reset their link. With -lab it looks at a private network, and
-// fails if what it predicts is not what a socket then gets. It exits with status
-// 1 if there is a problem.
+// fails if what it predicts is not what a socket then gets. With -object it writes
+// the steering program to a file, for an interface that has others: xdp-loader adds
+// it to them, and xsk.AttachJoin uses it there. It exits with status 1 if there is
+// a problem.
 package main
 
 import (
@@ -28,12 +31,15 @@ func main() {
 	asJSON := flag.Bool("json", false, "print JSON")
 	try := flag.Bool("try", false, "bind for a moment")
 	useLab := flag.Bool("lab", false, "look at a private network")
+	object := flag.String("object", "", "write the steering program to this file")
 	flag.Parse()
 	names := flag.Args()
 	var err error
 	switch {
 	case *useLab:
 		err = runLab(*asJSON)
+	case *object != "":
+		err = os.WriteFile(*object, xsk.ProgramObject(), 0o644)
 	case len(names) == 0:
 		err = errors.New("which interface?")
 	}

@@ -26,12 +26,6 @@ func ReadChannels(name string) (ch Channels, err error) {
 	return ch, err
 }
 
-// Rings are the lengths in descriptors of a driver's own rings, not of a socket's.
-type Rings struct {
-	RX, TX       int
-	MaxRX, MaxTX int
-}
-
 // ReadRings reads them. errors.Is(err, errors.ErrUnsupported) holds for a driver
 // that has none, or does not tell.
 func ReadRings(name string) (Rings, error) {

@@ -40,6 +40,24 @@ func TestChannels(t *testing.T) {
 	}
 }
 
+// TestRings reads the rings of the devices of this machine that tell of them.
+func TestRings(t *testing.T) {
+	all, err := net.Interfaces()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, ifc := range all {
+		r, err := hostif.ReadRings(ifc.Name)
+		if errors.Is(err, errors.ErrUnsupported) {
+			continue
+		}
+		if err != nil || r.RX < 1 || r.TX < 1 || r.RX > r.MaxRX || r.TX > r.MaxTX {
+			t.Errorf("%s: %+v, %v", ifc.Name, r, err)
+		}
+		t.Logf("%s: %+v", ifc.Name, r)
+	}
+}
+
 // TestFeatureOn follows an offload that is switched on and off.
 func TestFeatureOn(t *testing.T) {
 	l := lab.New(t, lab.Config{})

@@ -24,6 +24,18 @@ func WatchSmall(index int, fn func(Event)) (stop func(), overruns func() int, er
 	return w.stop, func() int { return w.overruns }, nil
 }
 
+// SetNAPIIn is SetNAPI with a directory of the test's own for the records.
+func SetNAPIIn(dir string, index int, queue uint32, values NAPIValues) (*HeldNAPI, error) {
+	return napiKeeper{dir, openNetdev}.set(index, queue, values)
+}
+
+// RestoreNAPIsIn is RestoreNAPIs for such a directory.
+func RestoreNAPIsIn(dir string) error { return napiKeeper{dir, openNetdev}.restoreAll() }
+
+// Abandon does what the end of the process does: it lets go of the record, and
+// restores nothing.
+func (h *HeldNAPI) Abandon() error { return h.record.keep() }
+
 // SysfsQueues counts the queues of an interface below root.
 func SysfsQueues(ifc Interface, root string) (rx, tx int, ok bool) {
 	return ifc.sysfsQueues(root)

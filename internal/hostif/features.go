@@ -17,3 +17,9 @@ type XDPFeatures struct {
 	RXTimestamp, RXHash, RXVLANTag        bool // what a program can ask for, per packet
 	TXTimestamp, TXChecksum, TXLaunchTime bool // what a zero-copy socket can ask for
 }
+
+// Rings are the lengths in descriptors of a driver's own rings, not of a socket's.
+type Rings struct {
+	RX, TX       int
+	MaxRX, MaxTX int
+}

@@ -34,6 +34,9 @@ func ReadXDPFeatures(int) (XDPFeatures, error) { return XDPFeatures{}, errUnsupp
 // RSSQueues needs Linux.
 func RSSQueues(string) ([]int, error) { return nil, errUnsupported }
 
+// ReadRings needs Linux.
+func ReadRings(string) (Rings, error) { return Rings{}, errUnsupported }
+
 // Watch needs Linux.
 func Watch(int, func(Event)) (stop func(), err error) { return nil, errUnsupported }
 
@@ -48,3 +51,21 @@ func AddAddress(string, netip.Prefix) (undo func() error, err error) { return ni
 
 // SetCombined needs Linux.
 func SetCombined(string, int) (undo func() error, err error) { return nil, errUnsupported }
+
+// HeldNAPI needs Linux.
+type HeldNAPI struct {
+	ID     uint32
+	Values NAPIValues
+}
+
+// Restore needs Linux.
+func (*HeldNAPI) Restore() error { return errUnsupported }
+
+// SetNAPI needs Linux.
+func SetNAPI(int, uint32, NAPIValues) (*HeldNAPI, error) { return nil, errUnsupported }
+
+// ReadNAPI needs Linux.
+func ReadNAPI(int, uint32) (uint32, NAPIValues, error) { return 0, nil, errUnsupported }
+
+// RestoreNAPIs needs Linux.
+func RestoreNAPIs() error { return nil }

@@ -45,24 +45,25 @@ struct ipv6_addr {
 	u64 half[2]; // as on the wire
 };
 
-// Sizes of xsks, addr4 and addr6 are set at load.
+// Sizes of xsks, addr4 and addr6 are set at load; these are for whoever loads the
+// object with another loader.
 struct {
 	MAP_UINT(type, BPF_MAP_TYPE_XSKMAP);
-	MAP_UINT(max_entries, 1);
+	MAP_UINT(max_entries, 256);
 	MAP_TYPE(key, u32); // receive queue
 	MAP_TYPE(value, u32);
 } xsks SEC(".maps");
 
 struct {
 	MAP_UINT(type, BPF_MAP_TYPE_HASH);
-	MAP_UINT(max_entries, 1);
+	MAP_UINT(max_entries, 1024);
 	MAP_TYPE(key, u32); // as on the wire
 	MAP_TYPE(value, u32);
 } addr4 SEC(".maps");
 
 struct {
 	MAP_UINT(type, BPF_MAP_TYPE_HASH);
-	MAP_UINT(max_entries, 1);
+	MAP_UINT(max_entries, 1024);
 	MAP_TYPE(key, struct ipv6_addr);
 	MAP_TYPE(value, u32);
 } addr6 SEC(".maps");
