@@ -59,7 +59,7 @@ func (t *txQueue) chunks() int {
 	if t.current.pkt == nil {
 		return 1
 	}
-	size := t.q.region.ChunkSize()
+	size := t.q.region.MaxTXFrame()
 	if n := t.current.size(); n > size {
 		return (n + size - 1) / size
 	}

@@ -184,12 +184,14 @@ func TestReceiveJumboHostile(t *testing.T) {
 }
 
 // TestSendJumbo sends datagrams around the limits of chunks, and through a ring
-// that holds one frame at a time.
+// that holds one frame at a time. Where chunks have room for TX metadata, they
+// hold less.
 func TestSendJumbo(t *testing.T) {
-	for _, chunk := range []int{2048, 4096} {
+	for _, c := range []struct{ size, metadata int }{{2048, 0}, {4096, 0}, {2048, 248}} {
 		for _, rings := range []uint32{8, 64} {
+			chunk := c.size - c.metadata
 			t.Run(fmt.Sprintf("chunk=%d/rings=%d", chunk, rings), func(t *testing.T) {
-				r := newRig(t, rigConfig{idle: true, mtu: 9000, chunk: chunk, rings: rings})
+				r := newRig(t, rigConfig{idle: true, mtu: 9000, chunk: c.size, rings: rings, metadata: c.metadata})
 				var released atomic.Int32
 				sizes := []int{1, 8972}
 				for k := chunk; k < 9014; k += chunk {

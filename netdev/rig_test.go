@@ -27,6 +27,8 @@ type rigConfig struct {
 	chunks int    // 0 means what the rings can hold and half as many again
 	idle   bool   // no pollers: the test polls with rig.poll
 	frames *int   // counts what port 1 receives, in place of keeping it
+
+	metadata int // umem.Config.TXMetadata
 }
 
 type rig struct {
@@ -59,7 +61,7 @@ func newRig(tb testing.TB, c rigConfig) *rig {
 		tb.Fatal(err)
 	}
 	r := &rig{tb: tb, w: w, rec: &recorder{}}
-	r.sock = openSocket(tb, w.Port(0), 0, c.chunk, c.chunks, c.rings, c.rings)
+	r.sock = openSocketOn(tb, w.Port(0), 0, umem.Config{ChunkSize: c.chunk, Chunks: c.chunks, TXMetadata: c.metadata}, c.rings, c.rings)
 	if !c.chosen {
 		c.cfg = withFlag(c.cfg)
 	}
@@ -110,7 +112,13 @@ func withFlag(cfg Config) Config {
 
 func openSocket(tb testing.TB, p *wire.Port, queue, chunk, chunks int, rx, tx uint32) *xsk.Socket {
 	tb.Helper()
-	region, err := umem.New(umem.Config{ChunkSize: chunk, Chunks: chunks, OnHeap: true})
+	return openSocketOn(tb, p, queue, umem.Config{ChunkSize: chunk, Chunks: chunks}, rx, tx)
+}
+
+func openSocketOn(tb testing.TB, p *wire.Port, queue int, cfg umem.Config, rx, tx uint32) *xsk.Socket {
+	tb.Helper()
+	cfg.OnHeap = true
+	region, err := umem.New(cfg)
 	if err != nil {
 		tb.Fatal(err)
 	}

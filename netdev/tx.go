@@ -61,7 +61,7 @@ const drainRounds = 8
 func (t *txQueue) init(d *Device, q *queue) {
 	t.d, t.q, t.tx = d, q, q.sock.TX()
 	t.most = t.tx.Burst()
-	t.long.init(t.tx.MaxPacket() / q.region.ChunkSize())
+	t.long.init(t.tx.MaxPacket() / q.region.MaxTXFrame())
 	t.flows.init(d.cfg.QueueBytes)
 	t.acks.init(t)
 }

@@ -14,7 +14,7 @@ type Addr uint64
 type Desc struct {
 	Addr    Addr   // first byte of the packet
 	Len     uint32 // bytes of the packet
-	Options uint32 // OptionContinues, and TX metadata flags
+	Options uint32 // OptionContinues, OptionTXMetadata
 }
 
 // OptionContinues is XDP_PKT_CONTD (6.6): the packet goes on in the next

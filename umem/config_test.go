@@ -32,6 +32,12 @@ func TestConfig(t *testing.T) {
 		{"many chunks", Config{Chunks: 1<<24 + 1}, "umem: Config.Chunks: 16777217: from 4 to 16777216"},
 		{"negative headroom", Config{Headroom: -1}, "umem: Config.Headroom: -1 bytes: from 0 to 3776 in a chunk of 4096"},
 		{"much headroom", Config{ChunkSize: 2048, Headroom: 1729}, "umem: Config.Headroom: 1729 bytes: from 0 to 1728 in a chunk of 2048"},
+		{"least metadata", Config{TXMetadata: 32}, ""},
+		{"most metadata", Config{ChunkSize: 2048, TXMetadata: 248}, ""},
+		{"little metadata", Config{TXMetadata: 24}, "umem: Config.TXMetadata: 24 bytes: a multiple of 8 from 32 to 248"},
+		{"much metadata", Config{TXMetadata: 256}, "umem: Config.TXMetadata: 256 bytes: a multiple of 8 from 32 to 248"},
+		{"odd metadata", Config{TXMetadata: 36}, "umem: Config.TXMetadata: 36 bytes: a multiple of 8 from 32 to 248"},
+		{"negative metadata", Config{TXMetadata: -8}, "umem: Config.TXMetadata: -8 bytes: a multiple of 8 from 32 to 248"},
 		{"huge pages", Config{HugePages: 3}, "umem: Config.HugePages: 3: no such choice"},
 		{"huge heap", Config{OnHeap: true, HugePages: HugePagesRequire}, "umem: Config.HugePages: the Go heap (Config.OnHeap) has none"},
 	} {

@@ -8,7 +8,8 @@
 //
 //	chunk   | kernel headroom 256 | Config.Headroom | packet ............ |
 //	        RX: the kernel writes here ------------>|
-//	        TX: a frame may start anywhere in its chunk
+//	        TX: a frame may start anywhere in its chunk, but for the first
+//	        Config.TXMetadata bytes
 //
 // A chunk is geometry; a chunk in use is a frame. An [Addr] is an offset into
 // the region, as in the kernel's descriptors: never a pointer.

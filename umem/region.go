@@ -40,6 +40,13 @@ type Config struct {
 	// beside the kernel's own 256. It must leave room for a 64 byte packet.
 	Headroom int
 
+	// TXMetadata is the number of bytes kept free right before every packet that
+	// is sent, in which package xsk puts what it asks of the kernel or the device
+	// (XDP_UMEM_TX_METADATA_LEN, Linux 6.8): a multiple of 8 from MinTXMetadata
+	// to 248. A sent packet then has that much less of its chunk. Zero is none;
+	// xsk.Config.TXOffload sets it where it is needed.
+	TXMetadata int
+
 	// HugePages asks for 2 MiB pages, which spare the NIC's IOMMU and the TLB.
 	// The zero value asks for ordinary pages. The kernel reserves huge pages
 	// in vm.nr_hugepages.
@@ -89,6 +96,9 @@ func (c Config) withDefaults() (Config, error) {
 	if most := c.ChunkSize - KernelHeadroom - minPacket; c.Headroom < 0 || c.Headroom > most {
 		return c, fmt.Errorf("umem: Config.Headroom: %d bytes: from 0 to %d in a chunk of %d", c.Headroom, most, c.ChunkSize)
 	}
+	if n := c.TXMetadata; n != 0 && (n < MinTXMetadata || n > maxTXMetadata || n%txMetadataAlign != 0) {
+		return c, fmt.Errorf("umem: Config.TXMetadata: %d bytes: a multiple of %d from %d to %d", n, txMetadataAlign, MinTXMetadata, maxTXMetadata)
+	}
 	if c.HugePages > HugePagesRequire {
 		return c, fmt.Errorf("umem: Config.HugePages: %d: no such choice", c.HugePages)
 	}
@@ -108,13 +118,15 @@ type Region struct {
 	inverse   uint64 // see number
 	unaligned bool
 	headroom  int
+	metadata  int // Config.TXMetadata
 	onHeap    bool
 	huge      bool
 	hugeErr   error // why there are no huge pages, if they were asked for
 
-	state []State // one per chunk; written by the frame's owner only
-	pool  pool
-	debug debug
+	state  []State  // one per chunk; written by the frame's owner only
+	answer []uint16 // the same, where there is TXMetadata: see SetAnswer
+	pool   pool
+	debug  debug
 
 	unmap func() error // nil on the heap
 	once  sync.Once
@@ -134,6 +146,7 @@ func New(cfg Config) (*Region, error) {
 		inverse:   inverseOf(cfg.ChunkSize),
 		unaligned: cfg.Unaligned,
 		headroom:  cfg.Headroom,
+		metadata:  cfg.TXMetadata,
 		state:     make([]State, cfg.Chunks),
 	}
 	if cfg.OnHeap {
@@ -144,6 +157,9 @@ func New(cfg Config) (*Region, error) {
 		}
 	} else if err := r.mapMemory(cfg); err != nil {
 		return nil, err
+	}
+	if r.metadata != 0 {
+		r.answer = make([]uint16, cfg.Chunks)
 	}
 	r.pool.fill(r)
 	r.debug.init(r)

@@ -111,14 +111,17 @@ func (r *RX) maxPacket() int {
 // part it is Queue. It refuses what Queue does, for any of the parts, and a
 // packet of more parts than MaxPacket has chunks; all frames then stay with the
 // caller.
-func (t *TX) QueueParts(parts []umem.Desc) bool {
+func (t *TX) QueueParts(parts []umem.Desc) bool { return t.queueParts(parts, nil) }
+
+// queueParts queues a packet with a request, or none.
+func (t *TX) queueParts(parts []umem.Desc, r *TXRequest) bool {
 	n := uint32(len(parts))
 	if n == 0 || n > t.parts || n > t.tx.Len()-t.lent {
 		return false
 	}
 	bytes := uint64(0)
 	for _, d := range parts {
-		if !t.region.Check(d) {
+		if !t.region.Check(d) || t.metadata && !t.region.CheckTX(d) {
 			return false
 		}
 		bytes += uint64(d.Len)
@@ -142,7 +145,15 @@ func (t *TX) QueueParts(parts []umem.Desc) bool {
 		if i == len(parts)-1 {
 			d.Options = 0
 		}
+		if t.metadata && i == 0 {
+			d.Options |= t.ask(r, d.Addr)
+		} else if t.metadata {
+			t.ask(nil, d.Addr)
+		}
 		t.tx.Set(slot+uint32(i), d)
+	}
+	if r != nil && r.Do != 0 {
+		t.st.queuedRequests++
 	}
 	t.lent += n
 	t.st.queued++
@@ -153,7 +164,7 @@ func (t *TX) QueueParts(parts []umem.Desc) bool {
 
 // MaxPacket returns the longest packet in bytes that can be sent, Ethernet
 // header included: a chunk, or as many as QueueParts takes.
-func (t *TX) MaxPacket() int { return int(t.parts) * t.region.ChunkSize() }
+func (t *TX) MaxPacket() int { return int(t.parts) * t.region.MaxTXFrame() }
 
 // MaxMTU returns the largest MTU in bytes at which every packet, with one VLAN
 // tag, can be received and sent.

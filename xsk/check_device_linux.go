@@ -3,7 +3,6 @@
 package xsk
 
 import (
-	"fmt"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -66,24 +65,6 @@ func (c *checker) metadata() {
 		return
 	}
 	c.add(SubjectMetadata, OK, "", "the driver declares no packet metadata (hash, timestamp, checksum): binding with it would succeed, and the device ignore it")
-}
-
-func kernelRelease() string {
-	var u unix.Utsname
-	if err := unix.Uname(&u); err != nil {
-		return "unknown"
-	}
-	return unix.ByteSliceToString(u.Release[:])
-}
-
-// releaseAtLeast compares the beginning of a kernel release; one that cannot be
-// read is taken for new.
-func releaseAtLeast(release string, major, minor int) bool {
-	var a, b int
-	if n, _ := fmt.Sscanf(release, "%d.%d", &a, &b); n != 2 {
-		return true
-	}
-	return a > major || a == major && b >= minor
 }
 
 // effectiveCapabilities returns the calling thread's, 0 if they cannot be read.

@@ -58,6 +58,7 @@ func Check(device string) (Report, error) {
 	c.offloads()
 	c.metadata()
 	c.rxMetadata()
+	c.txOffload()
 	return c.Report, nil
 }
 

@@ -157,6 +157,14 @@ type Config struct {
 	// if it does not have the option; TX.Burst tells.
 	TXBudget uint32
 
+	// TXOffload is what packets can be asked for with TX.QueueRequest (TX metadata,
+	// Linux 6.8). Where the kernel, or in zero-copy mode the driver, is not known
+	// to honour all of it, Open fails with errors.ErrUnsupported, or with BindAuto
+	// takes copy mode if that honours it: a driver that does not know of it sends
+	// the packets all the same, and wrong. With Region or Shared, the region must
+	// have umem.Config.TXMetadata. Zero is nothing.
+	TXOffload TXOffload
+
 	// BusyPoll lets system calls on the socket run the queue's NAPI (5.11). A
 	// missing capability, and a queue without a NAPI that the kernel knows of,
 	// is an error; Socket.BusyPoll tells what it got. Zero is off.
@@ -211,6 +219,12 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.TXBudget != 0 && (c.TXBudget < kernelTXBudget || c.TXBudget > c.Rings.TX) {
 		return c, fmt.Errorf("xsk: Config.TXBudget: %d packets: from %d to the TX ring's %d", c.TXBudget, kernelTXBudget, c.Rings.TX)
+	}
+	if c.TXOffload&^allTXOffloads != 0 {
+		return c, fmt.Errorf("xsk: Config.TXOffload: %v: no such thing", c.TXOffload&^allTXOffloads)
+	}
+	if c.TXOffload != 0 && c.UMEM.TXMetadata == 0 {
+		c.UMEM.TXMetadata = umem.MinTXMetadata
 	}
 	if c.UMEM.Chunks == 0 {
 		c.UMEM.Chunks = int(c.Rings.Fill + c.Rings.TX + spareChunks)

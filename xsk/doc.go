@@ -54,6 +54,23 @@
 // the device it has to be bound to it (BPF_F_XDP_DEV_BOUND_ONLY, prog_ifindex) and
 // have a licence compatible with the GPL.
 //
+// # Asking for more than to be sent
+//
+// With Config.TXOffload a packet can ask that its TCP or UDP checksum be completed,
+// to be told when it was sent, or to be held back until a time (TX metadata, Linux
+// 6.8; the last one 6.15): [TX.QueueRequest]. In copy mode the kernel does the
+// first two for every device. In zero-copy mode it is the driver's choice, and one
+// that does not know of it sends the packet all the same; so what the driver does
+// not declare is refused by Open, as is a launch time in copy mode, which nothing
+// there waits for. The request stands before the packet in its frame, so a frame
+// holds less of a packet: [TX.Frame] gives what is left of it.
+//
+//	if tx.QueueRequest(xsk.TXRequest{Do: xsk.TXTimestamp, ID: 7}, umem.Desc{Addr: a, Len: n}) {
+//		tx.Flush()
+//	}
+//	tx.Reclaim()               // the frame comes back; its timestamp is taken first
+//	n := tx.Timestamps(times)  // with the ID
+//
 // # Sharing
 //
 // Several sockets can use one region ([Shared], XDP_SHARED_UMEM): on one queue, on

@@ -40,9 +40,17 @@ func zeroCopyMTU(driver string, room int) int {
 
 // A bar is why a region must not be bound in zero-copy mode, although the kernel
 // may do it, and what would mend that.
-type bar struct{ why, fix string }
+type bar struct {
+	why, fix string
+	cause    error // if there is one that says why by itself
+}
 
-func (b *bar) err() error { return fmt.Errorf("%s: %w", b.why, errors.ErrUnsupported) }
+func (b *bar) err() error {
+	if b.cause != nil {
+		return b.cause
+	}
+	return fmt.Errorf("%s: %w", b.why, errors.ErrUnsupported)
+}
 
 // zeroCopyBar returns what is known against a zero-copy bind, nil if nothing is.
 // several asks for packets over several frames.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/afxnet/afxnet/internal/hostif"
 	"github.com/afxnet/afxnet/internal/sys"
+	"github.com/afxnet/afxnet/umem"
 )
 
 // severalSockets is what Linux 6.4 added for sockets that share a queue: to map the
@@ -61,6 +62,10 @@ func Open(cfg Config) (_ *Socket, err error) {
 		return nil, s.opError("register umem", fmt.Errorf("the region is Go memory (umem.Config.OnHeap): %w", unix.EINVAL),
 			"the kernel would pin what the garbage collector frees: leave OnHeap unset")
 	}
+	if cfg.TXOffload != 0 && s.region.TXMetadata() == 0 {
+		return nil, s.opError("check transmit offload", fmt.Errorf("%v: the region has no room for it: %w", cfg.TXOffload, unix.EINVAL),
+			fmt.Sprintf("make it with umem.Config.TXMetadata, %d bytes", umem.MinTXMetadata))
+	}
 	several := cfg.MultiBuffer.wanted(dev.MTU, s.chunkMTU())
 	if !several && dev.MTU > s.chunkMTU() {
 		return nil, s.opError("check mtu", fmt.Errorf("MTU %d, and multi-buffer is off: %w", dev.MTU, unix.EINVAL),
@@ -75,7 +80,11 @@ func Open(cfg Config) (_ *Socket, err error) {
 		several = several || sh.several && len(sh.pools) != 0
 	}
 	asked, joins := cfg.Bind, cfg.Shared != nil && len(cfg.Shared.pools) != 0
-	if bar := zeroCopyBar(dev, s.region, several); bar != nil {
+	bar := zeroCopyBar(dev, s.region, several)
+	if bar == nil {
+		bar = txOffloadBar(dev, cfg.TXOffload, true)
+	}
+	if bar != nil {
 		switch {
 		case joins && cfg.Shared.zerocopy, !joins && asked == BindZeroCopy:
 			return nil, s.opError("bind", bar.err(), bar.fix)
@@ -111,6 +120,10 @@ func Open(cfg Config) (_ *Socket, err error) {
 			fmt.Sprintf("packets over several chunks of %d bytes with %d of headroom hold an MTU of %d: use larger chunks or rings, or set a smaller MTU", s.region.ChunkSize(), s.region.Headroom(), most))
 		return nil, joinClose(err, k.Close())
 	}
+	if bar := txOffloadBar(dev, cfg.TXOffload, k.zerocopy); bar != nil {
+		return nil, joinClose(s.opError("check transmit offload", bar.err(), bar.fix), k.Close())
+	}
+	s.tx.offer(cfg.TXOffload)
 	if err := s.setNAPI(cfg.NAPI, dev.Index); err != nil {
 		return nil, joinClose(err, k.Close())
 	}
@@ -164,11 +177,7 @@ func (s *Socket) openKernel(cfg Config, dev hostif.Interface, several bool) (k *
 	}
 	step = "register umem"
 	if from.with == nil {
-		flags := uint32(0)
-		if s.region.Unaligned() {
-			flags = unix.XDP_UMEM_UNALIGNED_CHUNK_FLAG
-		}
-		if err := sock.RegisterUMEM(s.region.Memory(), s.region.ChunkSize(), s.region.Headroom(), flags); err != nil {
+		if err := registerUMEM(sock, s.region, dev); err != nil {
 			return k, key, err
 		}
 	}

@@ -92,6 +92,8 @@ type share struct {
 	pool *pool
 	back atomic.Uint32 // frames sent by this socket and completed, that TX.lent, or left, still counts
 	left uint32        // TX.lent when the socket was closed
+
+	times *txTimes // of packets sent by this socket, or nil; guarded by pool.compMu
 }
 
 // NewShared makes region usable by several sockets. One Shared per region: it
@@ -146,7 +148,7 @@ func (sh *Shared) joinLocked(s *Socket, key poolKey) {
 		sh.pools = append(sh.pools, p)
 	}
 	p.socks = append(p.socks, s)
-	s.share = &share{of: sh, pool: p}
+	s.share = &share{of: sh, pool: p, times: s.tx.times}
 	s.rx.share, s.tx.share = s.share, s.share
 	for _, a := range s.rx.early { // lent before there was a share; nobody has received yet
 		s.share.own(a)
@@ -221,11 +223,16 @@ func (sr *share) readCompletionsLocked(cache *umem.Cache) (strays int) {
 	}
 	for i := range n {
 		a := p.comp.Get(first + i)
-		if !sr.lentHere(a) || !cache.PutFrom(a, umem.TX) {
+		if !sr.lentHere(a) {
 			strays++
 			continue
 		}
-		sr.of.owner[sr.of.region.Index(a)].back.Add(1)
+		sender := sr.of.owner[sr.of.region.Index(a)]
+		if !sender.times.free(cache, sr.of.region, a) {
+			strays++
+			continue
+		}
+		sender.back.Add(1)
 	}
 	p.comp.Release()
 	return strays

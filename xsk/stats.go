@@ -17,6 +17,8 @@ type Statistics struct {
 
 	TXFrames, TXBytes uint64        // packets published to the TX ring
 	TXMore            uint64        // frames published beyond the first of each packet
+	TXRequests        uint64        // packets with which something was asked for
+	TXTimestampsLost  uint64        // timestamps that nobody took in time
 	TXCompletions     uint64        // frames that came back
 	TXStrays          uint64        // completions of frames that were not out: kept out
 	TXDeviceDrops     uint64        // packets the device dropped: EBUSY from sendto
@@ -42,6 +44,7 @@ func (s *Socket) Statistics() (Statistics, error) {
 
 		TXFrames: t.frames.Load(), TXBytes: t.bytes.Load(),
 		TXMore:          t.more.Load(),
+		TXRequests:      t.requests.Load(),
 		TXCompletions:   t.completions.Load(),
 		TXStrays:        t.strays.Load(),
 		TXDeviceDrops:   t.deviceDrops.Load(),
@@ -50,6 +53,9 @@ func (s *Socket) Statistics() (Statistics, error) {
 		TXStalls:        t.stalls.Load(),
 		TXWakeupErrors:  t.wakeupErrors.Load(),
 		TXLastError:     syscall.Errno(t.lastWakeupErrn.Load()),
+	}
+	if s.tx.times != nil {
+		st.TXTimestampsLost = s.tx.times.lost.Load()
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -14,7 +14,8 @@ import (
 //
 //	Free             room for how many frames; reclaims completions if short
 //	Frame            a frame to write: Free -> Held
-//	Queue            its packet goes into the ring: Held -> TX
+//	Queue            its packet goes into the ring: Held -> TX; QueueParts for
+//	                 one over several frames, QueueRequest if it asks for something
 //	Flush            ring published, kernel woken
 //	Reclaim          completions: TX -> Free
 type TX struct {
@@ -30,16 +31,23 @@ type TX struct {
 	busy   bool   // sendto is what moves frames on; see busypoll.go
 	async  bool   // a driver moves them on by itself, once woken
 	down   syscall.Errno
-	st     txCounters
+
+	metadata bool      // the region has room for requests
+	offload  TXOffload // what may be asked for
+	times    *txTimes  // nil if that is no timestamps
+
+	st txCounters
 }
 
 // txCounters is written by the TX goroutine and read by any.
 type txCounters struct {
 	frames, bytes  atomic.Uint64
 	more           atomic.Uint64
+	requests       atomic.Uint64
 	queued         uint64 // since the last Flush; only the TX goroutine's
 	queuedMore     uint64
 	queuedBytes    uint64
+	queuedRequests uint64
 	completions    atomic.Uint64
 	strays         atomic.Uint64
 	wakeups        atomic.Uint64
@@ -56,6 +64,7 @@ func (t *TX) init(region *umem.Region, k Kernel) {
 	t.tx = ring.NewProducer(m.TX)
 	t.comp = ring.NewConsumer(m.Comp)
 	t.cache = region.NewCache()
+	t.metadata = region.TXMetadata() != 0
 	t.busy = k.BusyPoll().On() && k.BusyPoll().Prefer
 	t.async = k.ZeroCopy() && !t.busy
 	t.parts = uint32(max(1, min(k.MaxParts(), maxTXParts, int(t.tx.Len()))))
@@ -89,22 +98,29 @@ func (t *TX) room(want int) int {
 	return min(int(n), t.cache.Available(min(want, int(n))))
 }
 
-// Frame takes a frame to write a packet into and returns the whole chunk. After
-// a Free that returned n, it succeeds n times. The frame is Held: give it to
-// Queue or to Cancel.
+// Frame takes a frame to write a packet into and returns the whole chunk, but for
+// Config.UMEM.TXMetadata bytes at its start; a is where chunk begins. After a
+// Free that returned n, it succeeds n times. The frame is Held: give it to Queue
+// or to Cancel.
 func (t *TX) Frame() (a umem.Addr, chunk []byte, ok bool) {
 	if a, ok = t.cache.Get(); !ok {
 		return 0, nil, false
 	}
-	return a, t.region.Chunk(a), true
+	chunk = t.region.Chunk(a)
+	if t.metadata {
+		room := t.region.TXMetadata()
+		return a + umem.Addr(room), chunk[room:], true
+	}
+	return a, chunk, true
 }
 
 // Queue puts the packet of n bytes at a into the TX ring; Flush publishes it.
-// It refuses a packet that does not lie in one chunk, a frame that is not Held,
-// and a full ring; the frame then stays with the caller.
+// It refuses a packet that does not lie in one chunk, behind the TXMetadata bytes
+// at its start, a frame that is not Held, and a full ring; the frame then stays
+// with the caller.
 func (t *TX) Queue(a umem.Addr, n int) bool {
 	d := umem.Desc{Addr: a, Len: uint32(n)}
-	if n <= 0 || n > t.region.ChunkSize() || !t.region.Check(d) || t.lent >= t.tx.Len() {
+	if n <= 0 || n > t.region.ChunkSize() || !t.region.Check(d) || t.metadata && !t.region.CheckTX(d) || t.lent >= t.tx.Len() {
 		return false
 	}
 	slot, ok := t.tx.Reserve(1)
@@ -117,6 +133,9 @@ func (t *TX) Queue(a umem.Addr, n int) bool {
 	}
 	if t.share != nil {
 		t.share.own(a)
+	}
+	if t.metadata {
+		t.ask(nil, a)
 	}
 	t.tx.Set(slot, d)
 	t.lent++
@@ -141,7 +160,16 @@ func (t *TX) Reclaim() int {
 	}
 	good := 0
 	for i := range n {
-		if uint32(good) < t.lent && t.cache.PutFrom(t.comp.Get(first+i), umem.TX) {
+		if uint32(good) == t.lent {
+			break
+		}
+		a, ok := t.comp.Get(first+i), false
+		if t.times == nil {
+			ok = t.cache.PutFrom(a, umem.TX)
+		} else {
+			ok = t.times.free(t.cache, t.region, a)
+		}
+		if ok {
 			good++
 		}
 	}

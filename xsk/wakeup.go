@@ -44,6 +44,10 @@ func (t *TX) Flush() (left int) {
 			t.st.more.Add(t.st.queuedMore)
 			t.st.queuedMore = 0
 		}
+		if t.st.queuedRequests != 0 {
+			t.st.requests.Add(t.st.queuedRequests)
+			t.st.queuedRequests = 0
+		}
 	}
 	pending := t.tx.Pending()
 	if pending == 0 {

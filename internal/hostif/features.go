@@ -16,6 +16,9 @@ type XDPFeatures struct {
 
 	RXTimestamp, RXHash, RXVLANTag        bool // what a program can ask for, per packet
 	TXTimestamp, TXChecksum, TXLaunchTime bool // what a zero-copy socket can ask for
+
+	// TXMetadata tells that the kernel knows of the last three: since Linux 6.8.
+	TXMetadata bool
 }
 
 // Rings are the lengths in descriptors of a driver's own rings, not of a socket's.

@@ -61,6 +61,7 @@ func ReadXDPFeatures(index int) (XDPFeatures, error) {
 		TXTimestamp: xsk&netdevTXTimestamp != 0, TXChecksum: xsk&netdevTXChecksum != 0, TXLaunchTime: xsk&netdevTXLaunchTime != 0,
 		ZeroCopySegments: 1,
 	}
+	_, f.TXMetadata = attrs[netdevDevXSKFeatures]
 	if v := attrs[netdevDevXDPZCMaxSegs]; len(v) >= 4 {
 		f.ZeroCopySegments = max(1, int(native.Uint32(v)))
 	}

@@ -37,7 +37,7 @@ func TestErrors(t *testing.T) {
 	}
 	s := &Socket{fd: fd}
 	for name, err := range map[string]error{
-		"RegisterUMEM": s.RegisterUMEM(make([]byte, 8192), 4096, 0, 0),
+		"RegisterUMEM": s.RegisterUMEM(make([]byte, 8192), 4096, 0, 0, 0),
 		"SetRingSize":  s.SetRingSize(unix.XDP_RX_RING, 64),
 		"SetTXBudget":  s.SetTXBudget(64),
 		"SetBusyPoll":  s.SetBusyPoll(-1),

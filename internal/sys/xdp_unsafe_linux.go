@@ -11,15 +11,18 @@ import (
 )
 
 // RegisterUMEM gives mem to the kernel as the socket's packet memory
-// (XDP_UMEM_REG) with XDP_UMEM_* flags (5.4). mem must be page aligned, outside the
-// Go heap, and outlive the socket.
-func (s *Socket) RegisterUMEM(mem []byte, chunkSize, headroom int, flags uint32) error {
+// (XDP_UMEM_REG) with XDP_UMEM_* flags (5.4) and txMetadata bytes for requests
+// before sent packets (6.8). mem must be page aligned, outside the Go heap, and
+// outlive the socket.
+func (s *Socket) RegisterUMEM(mem []byte, chunkSize, headroom, txMetadata int, flags uint32) error {
 	reg := unix.XDPUmemReg{
 		Addr:     uint64(uintptr(unsafe.Pointer(unsafe.SliceData(mem)))),
 		Len:      uint64(len(mem)),
 		Size:     uint32(chunkSize),
 		Headroom: uint32(headroom),
 		Flags:    flags,
+
+		Tx_metadata_len: uint32(txMetadata),
 	}
 	_, _, e := unix.Syscall6(unix.SYS_SETSOCKOPT, uintptr(s.fd), unix.SOL_XDP, unix.XDP_UMEM_REG,
 		uintptr(unsafe.Pointer(&reg)), unsafe.Sizeof(reg), 0)
