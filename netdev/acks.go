@@ -13,26 +13,10 @@ import (
 	"github.com/afxnet/afxnet/internal/packet"
 )
 
-const (
-	// ackSlots is the number of flows whose last acknowledgement is known.
-	// Two flows in one slot push each other out, and their ACKs then go at
-	// once, which is only slower.
-	ackSlots = 1 << 14
-
-	// ackPeriod is half the longest time that the ACK of a few flows is held.
-	// The timer fires in this rhythm while there is something to hold, rather
-	// than once per ACK, and sends what it has seen before. 500 us are far below
-	// the 40 ms of the kernel's own delayed ACK and above the time that an
-	// application needs for its answer.
-	ackPeriod = 250 * time.Microsecond
-
-	// Applications with many flows answer one after the other. So the period
-	// grows by ackTurn, about what one answer takes, with each ACK that is held,
-	// up to maxAckPeriod: none is held for longer than 20 ms, half the time of
-	// the kernel's shortest delayed ACK.
-	ackTurn      = 10 * time.Microsecond
-	maxAckPeriod = 10 * time.Millisecond
-)
+// ackSlots is the number of flows whose last acknowledgement is known. Two flows
+// in one slot push each other out, and their ACKs then go at once, which is only
+// slower.
+const ackSlots = 1 << 14
 
 // ackTable holds pure ACKs back. netstack acknowledges every batch of segments
 // before the application has seen them, so that a request and its answer would
@@ -104,8 +88,7 @@ func (a *ackTable) hold(pkt *gstack.PacketBuffer) bool {
 		a.release(s)
 		return false
 	}
-	full := uint32(a.t.d.MTU() - header.IPv6MinimumSize - len(h))
-	if adv := ack - s.ack; adv == 0 || adv >= 2*full || h.WindowSize() > s.wnd || !packet.PlainOptions(h[header.TCPMinimumSize:]) {
+	if adv := ack - s.ack; adv == 0 || adv >= uint32(a.t.d.ACKHold()) || h.WindowSize() > s.wnd || !packet.PlainOptions(h[header.TCPMinimumSize:]) {
 		return false
 	}
 	if s.pkt != nil {
@@ -119,7 +102,7 @@ func (a *ackTable) hold(pkt *gstack.PacketBuffer) bool {
 	s.pkt, s.hack = pkt, ack
 	if !a.armed {
 		a.armed = true
-		a.timer.Reset(a.period())
+		a.timer.Reset(ACKPeriod(len(a.held)))
 	}
 	return true
 }
@@ -209,26 +192,11 @@ func (a *ackTable) forget(s *ackSlot) {
 	a.held = a.held[:len(a.held)-1]
 }
 
-// period returns the time to the timer's next round.
-func (a *ackTable) period() time.Duration {
-	return min(max(ackPeriod, time.Duration(len(a.held))*ackTurn), maxAckPeriod)
-}
-
 // release sends a held ACK.
 func (a *ackTable) release(s *ackSlot) {
 	pkt := s.pkt
 	a.forget(s)
 	a.t.enqueue(pkt)
-}
-
-// ACKHold tells for whoever drives a TCP how many bytes of data it may leave
-// unacknowledged for up to 500 us, in wait of a segment that acknowledges them:
-// less than this, two full segments. 0 with Config.NoACKHold.
-func (d *Device) ACKHold() int {
-	if d.cfg.NoACKHold {
-		return 0
-	}
-	return 2 * (d.MTU() - header.IPv6MinimumSize - header.TCPHeaderMaximumSize)
 }
 
 // SendACKs sends the pure ACKs that one of the Info().Queues holds, for whoever
@@ -265,7 +233,7 @@ func (a *ackTable) fire() {
 	}
 	a.tick++
 	if a.armed = len(a.held) != 0; a.armed {
-		a.timer.Reset(a.period())
+		a.timer.Reset(ACKPeriod(len(a.held)))
 	}
 	if sent {
 		t.send()

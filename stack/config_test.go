@@ -81,7 +81,10 @@ func TestConfigErrors(t *testing.T) {
 }
 
 func TestProfiles(t *testing.T) {
-	for profile, want := range map[Profile]time.Duration{ProfileWAN: 200 * time.Millisecond, ProfileLAN: 50 * time.Millisecond} {
+	for profile, want := range map[Profile]struct {
+		rto time.Duration
+		cc  tcpip.CongestionControlOption
+	}{ProfileWAN: {200 * time.Millisecond, "cubic"}, ProfileLAN: {50 * time.Millisecond, "reno"}} {
 		cfg := testConfig(addrA)
 		cfg.Profile = profile
 		p := newPairWith(t, pairOptions{a: cfg, b: testConfig(addrB)})
@@ -93,7 +96,7 @@ func TestProfiles(t *testing.T) {
 				t.Fatal(terr)
 			}
 		}
-		if time.Duration(rto) != want || cc != "cubic" || rec != 0 {
+		if time.Duration(rto) != want.rto || cc != want.cc || rec != 0 {
 			t.Errorf("%v: minimum RTO %v, %q, recovery %v", profile, time.Duration(rto), cc, rec)
 		}
 	}

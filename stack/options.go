@@ -30,6 +30,12 @@ const (
 	// when to measure again.
 	recoveryWAN tcpip.TCPRecovery = 0
 	recoveryLAN tcpip.TCPRecovery = 0
+
+	// Congestion control as netstack calls it. Its CUBIC counts round trips of
+	// less than a millisecond as one millisecond each, so that its window hardly
+	// grows there after a loss: docs/tcp.md.
+	congestionWAN tcpip.CongestionControlOption = "cubic"
+	congestionLAN tcpip.CongestionControlOption = "reno"
 )
 
 // Keepalive of every TCP connection, as package net sets it.
@@ -77,13 +83,12 @@ func newNetstack(profile Profile, verified bool, f *fastIP) (*gstack.Stack, erro
 }
 
 func setOptions(ns *gstack.Stack, profile Profile) error {
-	rto, recovery := minRTOWAN, recoveryWAN
+	rto, recovery, cc := minRTOWAN, recoveryWAN, congestionWAN
 	if profile == ProfileLAN {
-		rto, recovery = minRTOLAN, recoveryLAN
+		rto, recovery, cc = minRTOLAN, recoveryLAN, congestionLAN
 	}
 	var (
 		sack     = tcpip.TCPSACKEnabled(true)
-		cc       = tcpip.CongestionControlOption("cubic")
 		nagle    = tcpip.TCPDelayEnabled(false)
 		moderate = tcpip.TCPModerateReceiveBufferOption(true)
 		minRTO   = tcpip.TCPMinRTOOption(rto)

@@ -5,17 +5,8 @@ import (
 	"time"
 
 	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
-)
 
-const (
-	// owedPeriod is half the longest time that a few endpoints may owe an
-	// acknowledgement, as in netdev, which holds back those that are made.
-	owedPeriod = 250 * time.Microsecond
-
-	// Applications with many connections answer one after the other. The period
-	// grows by owedTurn with each that owes one, up to maxOwedPeriod.
-	owedTurn      = 10 * time.Microsecond
-	maxOwedPeriod = 10 * time.Millisecond
+	"github.com/afxnet/afxnet/netdev"
 )
 
 // An owed sees to it that endpoints which owe an acknowledgement send it, unless
@@ -49,13 +40,8 @@ func (o *owed) add(ep gstack.TransportEndpoint) {
 	o.young = append(o.young, ep)
 	if !o.armed {
 		o.armed = true
-		o.timer.Reset(o.period())
+		o.timer.Reset(netdev.ACKPeriod(len(o.young) + len(o.old)))
 	}
-}
-
-// period returns the time to the timer's next round. Precondition: mu held.
-func (o *owed) period() time.Duration {
-	return min(max(owedPeriod, time.Duration(len(o.young)+len(o.old))*owedTurn), maxOwedPeriod)
 }
 
 // round is the timer: it settles what the round before has seen.
@@ -70,7 +56,7 @@ func (o *owed) round() {
 	due := o.old
 	o.old, o.young, o.spare = o.young, o.spare, nil
 	if o.armed = len(o.old) != 0; o.armed {
-		o.timer.Reset(o.period())
+		o.timer.Reset(netdev.ACKPeriod(len(o.young) + len(o.old)))
 	}
 	o.mu.Unlock()
 

@@ -210,3 +210,13 @@ func TestRecovery(t *testing.T) {
 		}
 	}
 }
+
+// TestRecoveryLAN loses one frame in a hundred on a short path: the window stays
+// large enough for nearly all losses to be seen by duplicate acknowledgements.
+func TestRecoveryLAN(t *testing.T) {
+	p := path{rtt: 50 * time.Microsecond, rate: 1e9, loss: 0.01}
+	f := transferOver(t, p, ProfileLAN, nil, 1, 16<<20)
+	if f.retrans < 50 || 10*f.timeouts > f.retrans {
+		t.Errorf("%d timeouts of %d segments sent again", f.timeouts, f.retrans)
+	}
+}
