@@ -165,12 +165,13 @@ func (c *TCPConn) copyFromKernel(rc syscall.RawConn, limit int64) (total int64, 
 		if limit >= 0 {
 			p.most = int(min(copyBuffer, limit-total))
 		}
-		p.moved, p.rest = 0, nil
+		p.moved = 0
 		err := rc.Read(read)
 		total += int64(p.moved)
 		if len(p.rest) != 0 {
 			n, werr := c.Write(p.rest)
 			total += int64(n)
+			p.release()
 			if werr != nil {
 				return total, werr
 			}
@@ -192,9 +193,17 @@ func (c *TCPConn) awaitWritable() error {
 	return c.awaitWritableLocked()
 }
 
-// pullKernel sends what a non-blocking descriptor has. It returns false if that
-// has nothing now, and else true.
+// bulkRead is how many bytes are worth the question how many there are, so that
+// netstack can make room for them and none is copied. Fewer are read to a buffer
+// at once: of a short message that is half of the system calls.
+const bulkRead = 4 << 10
+
+// pullKernel sends what a non-blocking descriptor has, or reads it to p.rest. It
+// returns false if that has nothing now, and else true.
 func (c *TCPConn) pullKernel(fd int, p *kernelSource) bool {
+	if p.fd = fd; !p.much {
+		return c.wr.stop.Load() != 0 || p.take()
+	}
 	if !c.wr.mu.TryLock() {
 		return true // somebody else writes; awaitWritable waits for him
 	}
@@ -202,10 +211,9 @@ func (c *TCPConn) pullKernel(fd int, p *kernelSource) bool {
 	if c.wr.stop.Load() != 0 {
 		return true
 	}
-	p.fd = fd
 	n, err := unix.IoctlGetInt(fd, unix.TIOCINQ)
-	if n == 0 || err != nil {
-		return p.probe()
+	if p.much = n >= bulkRead && err == nil; !p.much {
+		return p.take()
 	}
 	p.left = min(n, p.most)
 	m, terr := c.sendFrom(p)
@@ -219,13 +227,15 @@ func (c *TCPConn) pullKernel(fd int, p *kernelSource) bool {
 // A kernelSource is a tcpip.Payloader of what a descriptor has received.
 type kernelSource struct {
 	fd    int
+	much  bool   // there was, the last time
 	left  int    // bytes that it says it has
 	most  int    // bytes to take at once
 	moved int    // bytes sent
 	rest  []byte // bytes that were read and not sent
 	eof   bool
 	err   error
-	small [512]byte
+
+	buf *[copyBuffer]byte // that rest is in; nil: in none of copyBuffers
 }
 
 // Len implements tcpip.Payloader.
@@ -250,15 +260,26 @@ func (p *kernelSource) Read(b []byte) (n int, err error) {
 	return n, nil
 }
 
-// probe finds out what it means that there are no bytes. It returns false if
-// they may come.
-func (p *kernelSource) probe() bool {
-	n, err := readOnce(p.fd, p.small[:min(len(p.small), p.most)])
+// take reads a few bytes to p.rest, or finds out what it means that there are
+// none. It returns false if they may come.
+func (p *kernelSource) take() bool {
+	p.buf = copyBuffers.Get().(*[copyBuffer]byte)
+	want := min(bulkRead, p.most)
+	n, err := readOnce(p.fd, p.buf[:want])
 	if n > 0 {
-		p.rest = p.small[:n]
+		p.rest, p.much = p.buf[:n], n == want
 		return true
 	}
+	p.release()
 	return p.failed(n, err)
+}
+
+// release gives back what p.rest is in.
+func (p *kernelSource) release() {
+	if p.buf != nil {
+		copyBuffers.Put(p.buf)
+	}
+	p.buf, p.rest = nil, nil
 }
 
 // failed takes note of a read without a byte.
