@@ -88,8 +88,7 @@ func NewOn(sockets []*xsk.Socket, link Link, cfg Config) (*Device, error) {
 // it has handed up a batch of packets, with the queue's index in Info().Queues:
 // at most one call at a time for each queue. It must not wait for anything. Set
 // it before the endpoint is attached. That there is one tells the device that
-// what a batch brings has been processed when the call returns: callers rely on
-// that under PollBlock, see PollBeforePark.
+// what a batch brings has been processed when the call returns.
 //
 // Nil takes the function away, at any time. It is still called once for a batch
 // that is being handed up.
@@ -99,9 +98,6 @@ func (d *Device) AfterBatch(f func(queue int)) {
 		return
 	}
 	d.afterBatch.Store(nil)
-	for _, q := range d.queues {
-		q.interrupt() // a caller in the poller's place leaves it
-	}
 }
 
 // QueueCount returns the number of queues.

@@ -1,5 +1,7 @@
 package netdev
 
+import "runtime"
+
 // # Who parks
 //
 // Under PollBlock the poller would wake up for each packet, wake the goroutine
@@ -19,6 +21,9 @@ package netdev
 //	            arm, unlock, C3
 //	        D2  Park
 //	        D3  parks = nobody, then C1, and when the ring is empty, leave
+//
+// Where the device's owner has no function that processes what a batch has brought,
+// the caller looks whether it was for him when netstack's goroutines have run.
 //
 // What it finds may be for another. If one has been woken that found the place
 // taken, it leaves as if it had been for itself: that one is the next to come.
@@ -44,11 +49,27 @@ type alarmed interface {
 
 // callersDoze tells whether callers sleep in the poller's place. With several
 // queues they do not, since a caller does not know which one its packet will
-// come to. And without a function that processes what a batch has brought, the
-// packet is with a goroutine of netstack's when the caller looks whether it was
-// his.
+// come to.
 func (d *Device) callersDoze() bool {
-	return d.cfg.Poll == PollBlock && !d.cfg.NoLateArm && len(d.queues) == 1 && d.afterBatch.Load() != nil
+	return d.cfg.Poll == PollBlock && !d.cfg.NoLateArm && len(d.queues) == 1
+}
+
+// letProcess is how often a caller that has received lets other goroutines run,
+// until it sees that somebody was woken by it. Once is enough, unless another
+// thread has taken netstack's goroutine over.
+const letProcess = 16
+
+// processed lets goroutines of netstack's process what a caller has received, if
+// no function of the device's owner has done so: not before that can he tell
+// whether it was for him. While he waits, his processor runs them, and no thread
+// is woken for that. Precondition: pollMu held.
+func (q *queue) processed(w interface{ Woken() bool }) {
+	if q.d.afterBatch.Load() != nil {
+		return
+	}
+	for i := 0; i < letProcess && !w.Woken() && !q.woke.Load(); i++ {
+		runtime.Gosched()
+	}
 }
 
 // kick has the poller come if it is not the one who parks.
@@ -105,6 +126,7 @@ func (q *queue) look(w interface{ Woken() bool }) (found bool) {
 			break
 		}
 		q.crowded(n)
+		q.processed(w)
 		if late && !found && !w.Woken() && !q.onlyACKs(n) {
 			q.waited() // it was there before, and for somebody else
 		}

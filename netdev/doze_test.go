@@ -172,27 +172,37 @@ func TestDozeInterrupted(t *testing.T) {
 	}
 }
 
-// TestDozeEnds takes the function away that callers in the poller's place rely
-// on: the one who is there leaves it, and nobody takes it again.
-func TestDozeEnds(t *testing.T) {
+// TestDozeApart has a goroutine of its own process what has been received: the
+// caller lets it, and sees that the packet was his. So he keeps the place, which
+// the poller has left to him after two packets.
+func TestDozeApart(t *testing.T) {
 	skipWithoutDoze(t)
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	synctest.Test(t, func(t *testing.T) {
-		r, _, d, wait, send := dozeRig(t)
-		back := wait()
-		if r.d.queues[0].parks.Load() != callerParks {
-			t.Fatal("nobody sleeps in the poller's place")
-		}
+		r, k, d, wait, send := dozeRig(t)
+		q := r.d.queues[0]
 		r.d.AfterBatch(nil)
+		r.rec.notify = func() { go d.wake() }
+		r.d.SetLink(nil)
 		synctest.Wait()
-		for i := range 3 {
-			if got := r.d.queues[0].parks.Load(); !back.Load() || got != pollerParks {
-				t.Errorf("packet %d: returned %t, %d parks", i, back.Load(), got)
+		for i := range 100 {
+			before := k.calls.Load()
+			back := wait()
+			want := callerParks
+			if i < 2 {
+				want = pollerParks
 			}
-			if send(); !d.Woken() {
-				t.Fatalf("packet %d: the poller does not deliver", i)
+			if got := q.parks.Load(); got != want {
+				t.Fatalf("packet %d: %d parks, want %d", i, got, want)
+			}
+			send()
+			if !back.Load() || !d.Woken() {
+				t.Fatalf("packet %d: returned %t, woken %t", i, back.Load(), d.Woken())
 			}
 			<-d.sleeper
-			back = wait()
+			if n := k.calls.Load() - before; want == callerParks && n != 2 {
+				t.Fatalf("packet %d: %d calls, want Arm and Park", i, n)
+			}
 		}
 	})
 }

@@ -83,6 +83,11 @@ func newOverWire(t testing.TB, o overWireOptions) *overWire {
 		if !o.chosen {
 			cfg = WithFlag(cfg)
 		}
+		if o.bubble && cfg.NoInline {
+			// The pump hears of a packet when it arrives, and not when the
+			// minder finds it, who would leave it to a paused processor.
+			cfg.Device.NoLateArm = true
+		}
 		ow.s[i] = openPort(t, w.Port(i), cfg, o)
 	}
 	overWires.Add(1)
