@@ -30,7 +30,7 @@ func TestPacketBufferLeaks(t *testing.T) {
 		"^TestOverWire(Faults|HalfClose|Many|UDP|Ping|Link|TinyRing)$",
 		"^TestHostile$",
 		"^Test(Floods|SmallPathMTU|EmptyDatagrams|WildIndices)$",
-		"^Test(Copy|CopyErrors|CopyReset|Loopback|LoopbackClose|Multicast|ICMPConn)$",
+		"^Test(Crowd|CrowdClose|Copy|CopyErrors|CopyReset|Loopback|LoopbackClose|Multicast|ICMPConn)$",
 	} {
 		exe, err := os.Executable()
 		if err != nil {
