@@ -312,7 +312,7 @@ func TestChurn(t *testing.T) {
 		rounds = 60
 	}
 	for _, host := range []string{addrB, addrB6} {
-		ow := newOverWire(t, overWireOptions{})
+		ow := newOverWire(t, overWireOptions{reused: true})
 		l, err := ow.s[1].Listen("tcp", net.JoinHostPort(host, "80"))
 		if err != nil {
 			t.Fatal(err)

@@ -61,6 +61,11 @@ func (k *tcpSocket) end(abort bool) {
 	if abort {
 		k.ep.Abort()
 	} else {
+		// What is still to be sent has a bound of its own, and netstack would
+		// probe the peer in TIME-WAIT too.
+		if o := k.ep.SocketOptions(); o.GetKeepAlive() {
+			o.SetKeepAlive(false)
+		}
 		k.ep.Close()
 	}
 	// The endpoint may live on for minutes (TIME-WAIT) and must not keep k.

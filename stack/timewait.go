@@ -29,12 +29,17 @@ func (g *guard) reopen(pkt *gstack.PacketBuffer) {
 }
 
 // makeWay lets a SYN, which has come for id and so for held, begin a connection between the ends
-// of an earlier one that is in TIME-WAIT here, if its timestamp proves that it is
-// newer (RFC 6191, 2, as Linux does in net/ipv4/tcp_minisocks.c). Netstack itself
+// of an earlier one that is in TIME-WAIT here, unless its timestamp says that it is
+// older (RFC 6191, 2, as Linux does in net/ipv4/tcp_minisocks.c). Netstack itself
 // asks for a sequence number above the last of the earlier connection and ignores
 // the SYN otherwise, for up to a minute. The clock that a host's first sequence
 // numbers follow is no faster than 16 MB a second (RFC 6528 in Linux), so that is
 // what a peer gets that has sent a lot and comes back from the same port.
+//
+// A peer may come back within one tick of its timestamps, a millisecond mostly.
+// Linux answers such a SYN with an acknowledgement, the peer that with a reset, and
+// that ends TIME-WAIT; here the SYN does. At worst it is a repetition of the one
+// that the earlier connection began with, which the peer refuses.
 //
 // The earlier connection's endpoint is only taken out of the demultiplexer. Its
 // owner, if it still has one, reads what it has received, and it ends as it would
@@ -54,10 +59,20 @@ func (g *guard) makeWay(net tcpip.NetworkProtocolNumber, id gstack.TransportEndp
 	if !ok || ln.EndpointState() != tcp.StateListen {
 		return false
 	}
+	if !g.takeOut(net, id, ep, opts.TSVal) {
+		return false
+	}
+	ep.SocketOptions().SetKeepAlive(false) // a probe would reach the new connection
+	return true
+}
+
+// takeOut takes an endpoint in TIME-WAIT out of the demultiplexer for a SYN with a
+// timestamp. It reports false if it must not.
+func (g *guard) takeOut(net tcpip.NetworkProtocolNumber, id gstack.TransportEndpointID, ep *tcp.Endpoint, stamp uint32) bool {
 	ep.LockUser()
 	defer ep.UnlockUser()
 	// With the lock held, an endpoint in this state is still registered.
-	if ep.EndpointState() != tcp.StateTimeWait || ep.SendTSOk && int32(opts.TSVal-ep.RecentTS) <= 0 {
+	if ep.EndpointState() != tcp.StateTimeWait || ep.SendTSOk && int32(stamp-ep.RecentTS) < 0 {
 		return false
 	}
 	// It has the flags of the listener it came from, and the port manager lets

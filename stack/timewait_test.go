@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -16,6 +17,8 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
 	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+
+	"github.com/afxnet/afxnet/internal/wire"
 )
 
 // A comeback is a host that the test plays: it connects from one port again and
@@ -171,7 +174,7 @@ func (c *comeback) holder() gstack.TransportEndpoint {
 }
 
 // TestComeback has a peer connect from a port whose last connection is in
-// TIME-WAIT: it gets a new one if it can prove that it is newer. Its first
+// TIME-WAIT: it gets a new one if that is not older. Its first
 // sequence number is below the last of the old connection, as after a fast upload.
 func TestComeback(t *testing.T) {
 	for _, tc := range []struct {
@@ -183,7 +186,7 @@ func TestComeback(t *testing.T) {
 		{name: "later", before: true, stamp: true, later: 1, accepted: true},
 		{name: "much later", before: true, stamp: true, later: 1<<31 - 1, accepted: true},
 		{name: "timestamps are new", stamp: true, accepted: true},
-		{name: "at the same time", before: true, stamp: true},
+		{name: "at the same time", before: true, stamp: true, accepted: true},
 		{name: "earlier", before: true, stamp: true, later: -1},
 		{name: "without a timestamp", before: true},
 		{name: "never with timestamps"},
@@ -244,5 +247,57 @@ func TestComebackOften(t *testing.T) {
 	// Those that have made way are not in the tables, but netstack knows them.
 	if got, want := len(c.s[0].ns.CleanupEndpoints()), 19; got != want {
 		t.Errorf("%d connections have made way, want %d", got, want)
+	}
+}
+
+// TestTimeWaitQuiet has connections end, and counts what the ends say afterwards:
+// netstack sends keepalive probes in TIME-WAIT too, and if the peer has come back
+// from the same port, they reach the new connection.
+func TestTimeWaitQuiet(t *testing.T) {
+	for _, name := range []string{"closed", "held, and has made way"} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ow := newOverWire(t, overWireOptions{bubble: true})
+				l, err := ow.s[1].Listen("tcp", net.JoinHostPort(addrB, "80"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer l.Close()
+				var held []net.Conn
+				from := &net.TCPAddr{IP: net.ParseIP(addrA), Port: 5000}
+				for range 3 {
+					c, err := ow.s[0].DialTCP(t.Context(), "tcp", from, l.Addr().(*net.TCPAddr))
+					if err != nil {
+						t.Fatal(err)
+					}
+					s, err := l.Accept()
+					if err != nil {
+						t.Fatal(err)
+					}
+					if err := s.(*TCPConn).CloseWrite(); err != nil { // first: TIME-WAIT is there
+						t.Fatal(err)
+					}
+					c.Read(make([]byte, 1)) //nolint:errcheck // the end
+					c.Close()
+					if name == "closed" {
+						s.Close()
+					} else {
+						held = append(held, s)
+					}
+					time.Sleep(10 * time.Millisecond)
+				}
+				if name != "closed" {
+					held[2].Close() // the last has nobody to make way for
+				}
+				before := ow.w.Stats()[wire.From1].Sent
+				time.Sleep(50 * time.Second)
+				if n := ow.w.Stats()[wire.From1].Sent - before; n != 0 {
+					t.Errorf("%d frames from connections that have ended", n)
+				}
+				for _, s := range held {
+					s.Close()
+				}
+			})
+		})
 	}
 }
