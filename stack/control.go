@@ -158,10 +158,7 @@ type sendControl struct {
 // it does not know are refused, as Linux does.
 func (s *Stack) parseControl(oob []byte) (c sendControl, err error) {
 	c.ttl, c.tos = -1, -1
-	for len(oob) != 0 {
-		if len(oob) < controlHeader {
-			return c, badControl()
-		}
+	for len(oob) >= controlHeader { // Linux does not look at less
 		size := binary.NativeEndian.Uint64(oob)
 		if size < controlHeader || size > uint64(len(oob)) {
 			return c, badControl()

@@ -61,6 +61,9 @@ func (s *Stack) dialTCP(ctx context.Context, n network, from, to netip.AddrPort,
 	if err := ctx.Err(); err != nil {
 		return nil, contextError(err)
 	}
+	if wildcard(from.Addr()) && inLoopback4(to.Addr()) {
+		from = netip.AddrPortFrom(loopback4.Addr(), from.Port())
+	}
 	c := &TCPConn{}
 	proto := familyOf(to.Addr())
 	if err := c.open(s, n.name, proto, true); err != nil {

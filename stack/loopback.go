@@ -101,6 +101,11 @@ func (s *Stack) interfaceOf(net tcpip.NetworkProtocolNumber, a tcpip.Address) tc
 	return nicID
 }
 
+// inLoopback4 reports whether an address is one of 127.0.0.0/8, which are sent to
+// from 127.0.0.1 unless a socket has another, as with Linux. Netstack would send
+// from the address itself.
+func inLoopback4(a netip.Addr) bool { return a.Is4() && a.IsLoopback() }
+
 // reaches reports whether a loopback address is the stack's.
 func (s *Stack) reaches(a netip.Addr) bool {
 	return a.Is4() && s.own4.IsValid() || a == loopback6.Addr() && s.own6.IsValid()

@@ -17,8 +17,8 @@ type Message struct {
 	// WriteMsgUDPAddrPort. ReadBatch fills it.
 	OOB []byte
 
-	// Addr is a *net.UDPAddr: where to send; nil for the peer of a connected
-	// socket. ReadBatch sets it to the source. It is shared by the messages of
+	// Addr is a *net.UDPAddr: where to send, also on a connected socket; nil for
+	// the peer of that. ReadBatch sets it to the source. It is shared by the messages of
 	// one source, also of other calls: do not change it.
 	Addr net.Addr
 
@@ -168,18 +168,15 @@ func (c *UDPConn) tryMessage(m *Message) error {
 func (c *UDPConn) messageTarget(m *Message) (netip.AddrPort, error) {
 	if m.Addr == nil {
 		if !c.connected {
-			return netip.AddrPort{}, errMissingAddress
+			return netip.AddrPort{}, sysErrno("sendmmsg", syscall.EDESTADDRREQ)
 		}
 		return netip.AddrPort{}, nil
 	}
 	a, ok := m.Addr.(*net.UDPAddr)
-	switch {
-	case !ok || a == nil:
+	if !ok || a == nil {
 		return netip.AddrPort{}, syscall.EINVAL
-	case c.connected:
-		return netip.AddrPort{}, net.ErrWriteToConnected
 	}
-	return c.target(a.AddrPort())
+	return c.target("sendmmsg", a.AddrPort())
 }
 
 // peerSlots is how many sources a socket remembers the addresses of: a power of

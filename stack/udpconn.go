@@ -168,7 +168,7 @@ func (c *UDPConn) WriteToUDP(b []byte, addr *net.UDPAddr) (int, error) {
 		err = errMissingAddress
 	default:
 		var to netip.AddrPort
-		if to, err = c.target(addr.AddrPort()); err == nil {
+		if to, err = c.target("sendto", addr.AddrPort()); err == nil {
 			n, err = c.send(b, to)
 		}
 	}
@@ -189,7 +189,7 @@ func (c *UDPConn) WriteToUDPAddrPort(b []byte, addr netip.AddrPort) (int, error)
 		err = errMissingAddress
 	default:
 		var to netip.AddrPort
-		if to, err = c.target(addr); err == nil {
+		if to, err = c.target("sendto", addr); err == nil {
 			n, err = c.send(b, to)
 		}
 	}
@@ -199,15 +199,16 @@ func (c *UDPConn) WriteToUDPAddrPort(b []byte, addr netip.AddrPort) (int, error)
 	return n, nil
 }
 
-// target returns where to send for an address of either family, mapped or not.
-func (c *UDPConn) target(to netip.AddrPort) (netip.AddrPort, error) {
+// target returns where to send, by a system call, for an address of either family,
+// mapped or not.
+func (c *UDPConn) target(call string, to netip.AddrPort) (netip.AddrPort, error) {
 	a := to.Addr().Unmap()
 	fits := !a.IsValid() || c.dual || familyOf(a) == c.family
 	if !fits && c.family == ipv4.ProtocolNumber {
 		return to, &net.AddrError{Err: "non-IPv4 address", Addr: a.String()}
 	}
 	if !fits {
-		return to, sysError("sendto", &tcpip.ErrNetworkUnreachable{})
+		return to, sysError(call, &tcpip.ErrNetworkUnreachable{})
 	}
 	n := network{name: c.net}
 	if !c.dual && c.family == ipv4.ProtocolNumber {

@@ -92,14 +92,12 @@ func (c *UDPConn) WriteMsgUDPAddrPort(b, oob []byte, addr netip.AddrPort) (n, oo
 
 func (c *UDPConn) writeMsg(b, oob []byte, to netip.AddrPort, given bool) (n int, err error) {
 	switch {
-	case c.closed():
-		return 0, net.ErrClosed
 	case c.connected && given:
 		return 0, net.ErrWriteToConnected
 	case !c.connected && !given:
 		return 0, errMissingAddress
 	case given:
-		if to, err = c.target(to); err != nil {
+		if to, err = c.target("sendmsg", to); err != nil {
 			return 0, err
 		}
 	}
@@ -107,6 +105,9 @@ func (c *UDPConn) writeMsg(b, oob []byte, to netip.AddrPort, given bool) (n int,
 	defer c.wr.mu.Unlock()
 	if len(oob) == 0 {
 		return c.sendLocked("sendmsg", b, nil, to, nil)
+	}
+	if err := c.why(&c.wr.parker); err != nil {
+		return 0, err
 	}
 	how, err := c.stack.parseControl(oob)
 	if err != nil {

@@ -57,6 +57,9 @@ func (e *udpEndpoint) findRoute(to netip.Addr, source tcpip.Address, set *sendOp
 	if full.NIC == 0 && !to.IsLoopback() { // those are reached from any address
 		full.NIC = e.nic
 	}
+	if source.BitLen() == 0 && inLoopback4(to) {
+		source = tcpipAddr(loopback4.Addr())
+	}
 	return e.sock.stack.ns.FindRoute(full.NIC, source, full.Addr, familyOf(to), !set.noLoop)
 }
 

@@ -37,9 +37,10 @@ type behaviour struct {
 	name string
 	run  func(*env)
 
-	only  byte // '4' or '6': makes sense with one family only; 0: both
-	lab   bool // needs a network of its own: routes, neighbours
-	lossy bool // holds on a bad link too
+	only   byte // '4' or '6': makes sense with one family only; 0: both
+	lab    bool // needs a network of its own: routes, neighbours
+	inside bool // is not for the lab
+	lossy  bool // holds on a bad link too
 }
 
 // Kinds of behaviours, by what they do to a link, in the order in which they run.
@@ -51,9 +52,9 @@ const (
 )
 
 var (
-	aboutDatagrams = regexp.MustCompile(`UDP|ReadFrom|Packet|WriteTo|^packet/`)
-	aboutLargeOnes = regexp.MustCompile(`^packet/.* of [0-9]{4,} bytes|^packet/a full receive buffer|too long`)
-	aboutBulk      = regexp.MustCompile(`^stream/(4 MB|io|concurrent|what was|reset (of both|told to a blocked Write)|Write of nothing while|Close (sends|with linger))|^stream/[0-9]{5,} bytes|^blocking/(Write/|SetDeadline ends both|CloseWrite ends)`)
+	aboutDatagrams = regexp.MustCompile(`UDP|ReadFrom|Packet|WriteTo|Batch|^packet/|^message/|^group/`)
+	aboutLargeOnes = regexp.MustCompile(`^(packet|message)/.* of [0-9]{4,} bytes|^packet/a full receive buffer|too long`)
+	aboutBulk      = regexp.MustCompile(`^copy/.*(all|both)|^stream/(4 MB|io|concurrent|what was|reset (of both|told to a blocked Write)|Write of nothing while|Close (sends|with linger))|^stream/[0-9]{5,} bytes|^blocking/(Write/|SetDeadline ends both|CloseWrite ends)`)
 )
 
 func (b *behaviour) kind() int {
@@ -73,6 +74,7 @@ func (b *behaviour) kind() int {
 type env struct {
 	near, far         network
 	nearHost, farHost netip.Addr
+	farHosts          [2]netip.Addr // of both families
 	hole              netip.AddrPort
 	family            byte // '4' or '6'
 	names
@@ -294,6 +296,40 @@ func (c *call) result() string { return <-c.done }
 
 // io returns what a call that moves bytes has returned.
 func (e *env) io(n int, err error) string { return fmt.Sprintf("%d bytes, %s", n, e.err(err)) }
+
+// io64 is io for copies.
+func (e *env) io64(n int64, err error) string { return e.io(int(n), err) }
+
+// msg is io for calls with control messages.
+func (e *env) msg(n, oobn int, err error) string {
+	return fmt.Sprintf("%d, %d bytes, %s", n, oobn, e.err(err))
+}
+
+// readMsg returns what reading with control messages has returned. With an error
+// package net has -1 bytes from an empty address, or 0.
+func (e *env) readMsg(n, oobn, flags int, from string, err error) string {
+	if err != nil {
+		return e.err(err)
+	}
+	return fmt.Sprintf("%d, %d bytes from %s, flags %#x", n, oobn, from, flags)
+}
+
+// batch returns n messages with room for 8 bytes each.
+func batch(n int) []message {
+	ms := make([]message, n)
+	for i := range ms {
+		ms[i].Buffers = [][]byte{make([]byte, 8)}
+	}
+	return ms
+}
+
+// group returns a multicast group, one that nobody else is in.
+func (e *env) group() *net.UDPAddr {
+	if e.family == '4' {
+		return &net.UDPAddr{IP: net.IPv4(239, 7, 7, 7)}
+	}
+	return &net.UDPAddr{IP: net.ParseIP("ff05::777")}
+}
 
 // when tells whether a call that has just ended has waited for a deadline.
 func when(deadline time.Time) string {

@@ -34,6 +34,18 @@ var known = []difference{
 		"As above: a writer and a reader are mostly two goroutines.",
 	},
 	{
+		"TCP/reset, told to Read/WriteTo", false,
+		"WriteTo after a Read that was told of the reset copies nothing, without an error",
+		"it returns ECONNRESET",
+		"As above.",
+	},
+	{
+		"TCP/reset, told to Write/WriteTo", false,
+		"WriteTo after a Write that was told of the reset copies nothing, without an error",
+		"it returns ECONNRESET",
+		"As above.",
+	},
+	{
 		"stream/reset told to Read, then Read", false,
 		"the second Read is io.EOF",
 		"the second Read is ECONNRESET",
@@ -44,6 +56,18 @@ var known = []difference{
 		"an IPv4 source comes as ::ffff:192.0.2.1",
 		"it comes as 192.0.2.1",
 		"The same host has one netip.Addr on every socket, so that it can be compared and be the key of a map. WriteToUDPAddrPort takes both forms.",
+	},
+	{
+		"dialer/Control", false,
+		"Dialer.Control and ControlContext are called with the new socket",
+		"the dial fails, with an error that is errors.ErrUnsupported",
+		"They are given a file descriptor, and a socket of a stack has none. What they are for mostly, options, it has methods for.",
+	},
+	{
+		"dialer/ListenConfig.Control", false,
+		"ListenConfig.Control is called with the new socket",
+		"listening fails, with an error that is errors.ErrUnsupported",
+		"As above.",
 	},
 	{
 		"dial/WriteTo the network's broadcast address", true,
@@ -116,7 +140,9 @@ much fits into them, port numbers, how often a host answers that nobody listens,
 whether a net.IP holds an IPv4 address in 4 bytes or 16. Nor how long Close takes after
 SetLinger with more than 0: on Linux it blocks until all is acknowledged, for that time
 at most and unless a signal comes, as the Go runtime's do; in the stack it returns at
-once. What was written is sent either way.
+once. What was written is sent either way. Nor which system call the error of a copy
+names, what ReadMsgUDP returns beside an error, how golang.org/x/net packs the errors
+of batches and groups, and multicast over a link.
 `)
 	return b.String()
 }

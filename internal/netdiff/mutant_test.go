@@ -2,6 +2,7 @@ package netdiff
 
 import (
 	"context"
+	"io"
 	"net"
 	"net/netip"
 	"sync"
@@ -17,6 +18,8 @@ type mutant struct {
 	listener func(tcpListener) tcpListener
 	dialErr  func(error) error
 	context  func(context.Context) context.Context
+	dialer   func(*net.Dialer)
+	config   func(*net.ListenConfig)
 	typedNil bool // a failed dial returns a nil of a type
 	reuse    bool // a port that is taken is replaced by another
 }
@@ -72,7 +75,35 @@ func (m *mutant) Dial(ctx context.Context, network, address string) (net.Conn, e
 	if m.context != nil {
 		ctx = m.context(ctx)
 	}
-	c, err := m.network.Dial(ctx, network, address)
+	return m.asConn(m.network.Dial(ctx, network, address))
+}
+
+func (m *mutant) DialBy(ctx context.Context, d *net.Dialer, network, address string) (net.Conn, error) {
+	if m.context != nil {
+		ctx = m.context(ctx)
+	}
+	if m.dialer != nil {
+		mine := *d
+		d = &mine
+		m.dialer(d)
+	}
+	return m.asConn(m.network.DialBy(ctx, d, network, address))
+}
+
+func (m *mutant) ListenBy(ctx context.Context, lc *net.ListenConfig, network, address string) (net.Listener, error) {
+	if m.config != nil {
+		mine := *lc
+		lc = &mine
+		m.config(lc)
+	}
+	l, err := m.network.ListenBy(ctx, lc, network, address)
+	if err != nil {
+		return nil, err
+	}
+	return m.asListener(l.(tcpListener), nil)
+}
+
+func (m *mutant) asConn(c net.Conn, err error) (net.Conn, error) {
 	switch c := c.(type) {
 	case udpConn:
 		return m.asUDP(c, err)
@@ -134,6 +165,22 @@ type badTCP struct {
 	setReadDeadline  func(tcpConn, time.Time) error
 	setWriteDeadline func(tcpConn, time.Time) error
 	setLinger        func(tcpConn, int) error
+	readFrom         func(tcpConn, io.Reader) (int64, error)
+	writeTo          func(tcpConn, io.Writer) (int64, error)
+}
+
+func (c *badTCP) ReadFrom(r io.Reader) (int64, error) {
+	if c.readFrom != nil {
+		return c.readFrom(c.tcpConn, r)
+	}
+	return c.tcpConn.ReadFrom(r)
+}
+
+func (c *badTCP) WriteTo(w io.Writer) (int64, error) {
+	if c.writeTo != nil {
+		return c.writeTo(c.tcpConn, w)
+	}
+	return c.tcpConn.WriteTo(w)
 }
 
 func (c *badTCP) Read(b []byte) (int, error) {
@@ -207,6 +254,46 @@ type badUDP struct {
 	setReadDeadline  func(udpConn, time.Time) error
 	setWriteDeadline func(udpConn, time.Time) error
 	setReadBuffer    func(udpConn, int) error
+	readMsg          func(c udpConn, b, oob []byte) (n, oobn, flags int, a *net.UDPAddr, err error)
+	writeMsg         func(c udpConn, b, oob []byte, to *net.UDPAddr) (n, oobn int, err error)
+	readBatch        func(c udpConn, ms []message) (int, error)
+	writeBatch       func(c udpConn, ms []message) (int, error)
+	joinGroup        func(c udpConn, group net.Addr) error
+}
+
+func (c *badUDP) ReadMsgUDP(b, oob []byte) (n, oobn, flags int, a *net.UDPAddr, err error) {
+	if c.readMsg != nil {
+		return c.readMsg(c.udpConn, b, oob)
+	}
+	return c.udpConn.ReadMsgUDP(b, oob)
+}
+
+func (c *badUDP) WriteMsgUDP(b, oob []byte, to *net.UDPAddr) (n, oobn int, err error) {
+	if c.writeMsg != nil {
+		return c.writeMsg(c.udpConn, b, oob, to)
+	}
+	return c.udpConn.WriteMsgUDP(b, oob, to)
+}
+
+func (c *badUDP) ReadBatch(ms []message, flags int) (int, error) {
+	if c.readBatch != nil {
+		return c.readBatch(c.udpConn, ms)
+	}
+	return c.udpConn.ReadBatch(ms, flags)
+}
+
+func (c *badUDP) WriteBatch(ms []message, flags int) (int, error) {
+	if c.writeBatch != nil {
+		return c.writeBatch(c.udpConn, ms)
+	}
+	return c.udpConn.WriteBatch(ms, flags)
+}
+
+func (c *badUDP) JoinGroup(group net.Addr) error {
+	if c.joinGroup != nil {
+		return c.joinGroup(c.udpConn, group)
+	}
+	return c.udpConn.JoinGroup(group)
 }
 
 func (c *badUDP) Read(b []byte) (int, error) {

@@ -2,6 +2,7 @@ package netdiff
 
 import (
 	"regexp"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -12,6 +13,7 @@ import (
 
 // TestMutations tests the comparison: it has to find each of the mutations.
 func TestMutations(t *testing.T) {
+	mutations := slices.Concat(mutations, moreMutations())
 	if len(mutations) < 30 {
 		t.Errorf("%d mutations, want 30", len(mutations))
 	}

@@ -10,8 +10,9 @@ import (
 	"io"
 	"net"
 	"net/netip"
-	"sync"
 	"time"
+
+	"golang.org/x/net/ipv4"
 
 	"github.com/afxnet/afxnet/stack"
 )
@@ -20,19 +21,28 @@ import (
 // knows nothing else.
 type network interface {
 	Dial(ctx context.Context, network, address string) (net.Conn, error)
+	DialBy(ctx context.Context, d *net.Dialer, network, address string) (net.Conn, error)
 	DialTCP(network string, laddr, raddr *net.TCPAddr) (tcpConn, error)
 	DialUDP(network string, laddr, raddr *net.UDPAddr) (udpConn, error)
 	Listen(network, address string) (net.Listener, error)
+	ListenBy(ctx context.Context, lc *net.ListenConfig, network, address string) (net.Listener, error)
+	ListenPacketBy(ctx context.Context, lc *net.ListenConfig, network, address string) (net.PacketConn, error)
 	ListenTCP(network string, laddr *net.TCPAddr) (tcpListener, error)
 	ListenPacket(network, address string) (net.PacketConn, error)
 	ListenUDP(network string, laddr *net.UDPAddr) (udpConn, error)
 }
 
+// A message is a datagram of a batch, for both networks.
+type message = ipv4.Message
+
 // tcpConn has the methods of a TCP connection.
 type tcpConn interface {
 	net.Conn
+	io.ReaderFrom
+	io.WriterTo
 	CloseRead() error
 	CloseWrite() error
+	MultipathTCP() (bool, error)
 	SetKeepAlive(keepalive bool) error
 	SetKeepAliveConfig(config net.KeepAliveConfig) error
 	SetKeepAlivePeriod(d time.Duration) error
@@ -49,14 +59,28 @@ type tcpListener interface {
 	SetDeadline(t time.Time) error
 }
 
-// udpConn has the methods of a UDP socket.
+// udpConn has the methods of a UDP socket, and of those that golang.org/x/net/ipv4
+// and ipv6 put around package net's, which the stack's has itself.
 type udpConn interface {
+	udpMethodSet
+	ReadBatch(ms []message, flags int) (int, error)
+	WriteBatch(ms []message, flags int) (int, error)
+	JoinGroup(group net.Addr) error
+	LeaveGroup(group net.Addr) error
+}
+
+// udpMethodSet has the methods of package net's sockets.
+type udpMethodSet interface {
 	net.Conn
 	net.PacketConn
 	ReadFromUDP(b []byte) (int, *net.UDPAddr, error)
 	ReadFromUDPAddrPort(b []byte) (int, netip.AddrPort, error)
+	ReadMsgUDP(b, oob []byte) (n, oobn, flags int, addr *net.UDPAddr, err error)
+	ReadMsgUDPAddrPort(b, oob []byte) (n, oobn, flags int, addr netip.AddrPort, err error)
 	SetReadBuffer(bytes int) error
 	SetWriteBuffer(bytes int) error
+	WriteMsgUDP(b, oob []byte, addr *net.UDPAddr) (n, oobn int, err error)
+	WriteMsgUDPAddrPort(b, oob []byte, addr netip.AddrPort) (n, oobn int, err error)
 	WriteToUDP(b []byte, addr *net.UDPAddr) (int, error)
 	WriteToUDPAddrPort(b []byte, addr netip.AddrPort) (int, error)
 }
@@ -67,8 +91,9 @@ var (
 	_ tcpConn     = (*stack.TCPConn)(nil)
 	_ tcpListener = (*net.TCPListener)(nil)
 	_ tcpListener = (*stack.TCPListener)(nil)
-	_ udpConn     = (*net.UDPConn)(nil)
-	_ udpConn     = (*stack.UDPConn)(nil)
+
+	_ udpMethodSet = (*net.UDPConn)(nil)
+	_ udpMethodSet = (*stack.UDPConn)(nil)
 )
 
 // orNil returns a result as an interface that is nil if there was an error.
@@ -78,6 +103,20 @@ func orNil[I any, T any](c T, err error, as func(T) I) (I, error) {
 		return none, err
 	}
 	return as(c), nil
+}
+
+// whole makes the UDP sockets among what a network opens into a udpConn.
+func whole[C any](c C, err error) (C, error) {
+	if err != nil {
+		return c, err
+	}
+	switch u := any(c).(type) {
+	case *net.UDPConn:
+		c = any(newKernelUDP(u)).(C)
+	case *stack.UDPConn:
+		c = any(stackUDP{u}).(C)
+	}
+	return c, nil
 }
 
 // kernel is package net. in, if not nil, runs a function in the network namespace
@@ -96,7 +135,11 @@ func made[T any](k kernel, f func() (T, error)) (v T, err error) {
 }
 
 func (k kernel) Dial(ctx context.Context, network, address string) (net.Conn, error) {
-	return made(k, func() (net.Conn, error) { return new(net.Dialer).DialContext(ctx, network, address) })
+	return k.DialBy(ctx, new(net.Dialer), network, address)
+}
+
+func (k kernel) DialBy(ctx context.Context, d *net.Dialer, network, address string) (net.Conn, error) {
+	return whole(made(k, func() (net.Conn, error) { return d.DialContext(ctx, network, address) }))
 }
 
 func (k kernel) DialTCP(network string, laddr, raddr *net.TCPAddr) (tcpConn, error) {
@@ -106,11 +149,19 @@ func (k kernel) DialTCP(network string, laddr, raddr *net.TCPAddr) (tcpConn, err
 
 func (k kernel) DialUDP(network string, laddr, raddr *net.UDPAddr) (udpConn, error) {
 	c, err := made(k, func() (*net.UDPConn, error) { return net.DialUDP(network, laddr, raddr) })
-	return orNil(c, err, func(c *net.UDPConn) udpConn { return c })
+	return orNil(c, err, newKernelUDP)
 }
 
 func (k kernel) Listen(network, address string) (net.Listener, error) {
-	return made(k, func() (net.Listener, error) { return net.Listen(network, address) })
+	return k.ListenBy(context.Background(), new(net.ListenConfig), network, address)
+}
+
+func (k kernel) ListenBy(ctx context.Context, lc *net.ListenConfig, network, address string) (net.Listener, error) {
+	return made(k, func() (net.Listener, error) { return lc.Listen(ctx, network, address) })
+}
+
+func (k kernel) ListenPacketBy(ctx context.Context, lc *net.ListenConfig, network, address string) (net.PacketConn, error) {
+	return whole(made(k, func() (net.PacketConn, error) { return lc.ListenPacket(ctx, network, address) }))
 }
 
 func (k kernel) ListenTCP(network string, laddr *net.TCPAddr) (tcpListener, error) {
@@ -119,19 +170,48 @@ func (k kernel) ListenTCP(network string, laddr *net.TCPAddr) (tcpListener, erro
 }
 
 func (k kernel) ListenPacket(network, address string) (net.PacketConn, error) {
-	return made(k, func() (net.PacketConn, error) { return net.ListenPacket(network, address) })
+	return k.ListenPacketBy(context.Background(), new(net.ListenConfig), network, address)
 }
 
 func (k kernel) ListenUDP(network string, laddr *net.UDPAddr) (udpConn, error) {
 	c, err := made(k, func() (*net.UDPConn, error) { return net.ListenUDP(network, laddr) })
-	return orNil(c, err, func(c *net.UDPConn) udpConn { return c })
+	return orNil(c, err, newKernelUDP)
 }
 
 // ours is a stack of this module.
 type ours struct{ *stack.Stack }
 
 func (o ours) Dial(ctx context.Context, network, address string) (net.Conn, error) {
-	return o.DialContext(ctx, network, address)
+	return whole(o.DialContext(ctx, network, address))
+}
+
+func (o ours) DialBy(ctx context.Context, d *net.Dialer, network, address string) (net.Conn, error) {
+	//lint:ignore SA1019 Cancel is compared too
+	cancel := d.Cancel
+	mine := stack.Dialer{
+		Stack: o.Stack, Timeout: d.Timeout, Deadline: d.Deadline, LocalAddr: d.LocalAddr,
+		FallbackDelay: d.FallbackDelay, KeepAlive: d.KeepAlive, KeepAliveConfig: d.KeepAliveConfig,
+		Resolver: d.Resolver, Control: d.Control, ControlContext: d.ControlContext,
+	}
+	//lint:ignore SA1019 as above
+	mine.Cancel = cancel
+	return whole(mine.DialContext(ctx, network, address))
+}
+
+func (o ours) config(lc *net.ListenConfig) *stack.ListenConfig {
+	return &stack.ListenConfig{Stack: o.Stack, Control: lc.Control, KeepAlive: lc.KeepAlive, KeepAliveConfig: lc.KeepAliveConfig}
+}
+
+func (o ours) ListenBy(ctx context.Context, lc *net.ListenConfig, network, address string) (net.Listener, error) {
+	return o.config(lc).Listen(ctx, network, address)
+}
+
+func (o ours) ListenPacketBy(ctx context.Context, lc *net.ListenConfig, network, address string) (net.PacketConn, error) {
+	return whole(o.config(lc).ListenPacket(ctx, network, address))
+}
+
+func (o ours) ListenPacket(network, address string) (net.PacketConn, error) {
+	return whole(o.Stack.ListenPacket(network, address))
 }
 
 func (o ours) DialTCP(network string, laddr, raddr *net.TCPAddr) (tcpConn, error) {
@@ -141,7 +221,7 @@ func (o ours) DialTCP(network string, laddr, raddr *net.TCPAddr) (tcpConn, error
 
 func (o ours) DialUDP(network string, laddr, raddr *net.UDPAddr) (udpConn, error) {
 	c, err := o.Stack.DialUDP(network, laddr, raddr)
-	return orNil(c, err, func(c *stack.UDPConn) udpConn { return c })
+	return orNil(c, err, func(c *stack.UDPConn) udpConn { return stackUDP{c} })
 }
 
 func (o ours) ListenTCP(network string, laddr *net.TCPAddr) (tcpListener, error) {
@@ -151,84 +231,5 @@ func (o ours) ListenTCP(network string, laddr *net.TCPAddr) (tcpListener, error)
 
 func (o ours) ListenUDP(network string, laddr *net.UDPAddr) (udpConn, error) {
 	c, err := o.Stack.ListenUDP(network, laddr)
-	return orNil(c, err, func(c *stack.UDPConn) udpConn { return c })
-}
-
-// tracked remembers all sockets of a network, so that a behaviour need not close
-// any: at its end, or if it hangs, closeAll does.
-type tracked struct {
-	network
-	mu     sync.Mutex
-	opened []io.Closer
-}
-
-func keep[T io.Closer](t *tracked, c T, err error) (T, error) {
-	if err == nil {
-		t.mu.Lock()
-		t.opened = append(t.opened, c)
-		t.mu.Unlock()
-	}
-	return c, err
-}
-
-func (t *tracked) closeAll() {
-	t.mu.Lock()
-	opened := t.opened
-	t.opened = nil
-	t.mu.Unlock()
-	for _, c := range opened {
-		c.Close()
-	}
-}
-
-func (t *tracked) Dial(ctx context.Context, network, address string) (net.Conn, error) {
-	c, err := t.network.Dial(ctx, network, address)
-	return keep(t, c, err)
-}
-
-func (t *tracked) DialTCP(network string, laddr, raddr *net.TCPAddr) (tcpConn, error) {
-	c, err := t.network.DialTCP(network, laddr, raddr)
-	return keep(t, c, err)
-}
-
-func (t *tracked) DialUDP(network string, laddr, raddr *net.UDPAddr) (udpConn, error) {
-	c, err := t.network.DialUDP(network, laddr, raddr)
-	return keep(t, c, err)
-}
-
-func (t *tracked) Listen(network, address string) (net.Listener, error) {
-	l, err := t.network.Listen(network, address)
-	if err == nil {
-		l = &trackedListener{l.(tcpListener), t}
-	}
-	return keep(t, l, err)
-}
-
-func (t *tracked) ListenTCP(network string, laddr *net.TCPAddr) (tcpListener, error) {
-	l, err := t.network.ListenTCP(network, laddr)
-	if err == nil {
-		l = &trackedListener{l, t}
-	}
-	return keep(t, l, err)
-}
-
-func (t *tracked) ListenPacket(network, address string) (net.PacketConn, error) {
-	c, err := t.network.ListenPacket(network, address)
-	return keep(t, c, err)
-}
-
-func (t *tracked) ListenUDP(network string, laddr *net.UDPAddr) (udpConn, error) {
-	c, err := t.network.ListenUDP(network, laddr)
-	return keep(t, c, err)
-}
-
-// A trackedListener has what it accepts remembered.
-type trackedListener struct {
-	tcpListener
-	t *tracked
-}
-
-func (l *trackedListener) Accept() (net.Conn, error) {
-	c, err := l.tcpListener.Accept()
-	return keep(l.t, c, err)
+	return orNil(c, err, func(c *stack.UDPConn) udpConn { return stackUDP{c} })
 }

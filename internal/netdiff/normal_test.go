@@ -246,7 +246,11 @@ func (n *names) err(err error) string {
 		known = true
 	}
 	if se := new(os.SyscallError); errors.As(err, &se) {
-		b.WriteString(" in " + se.Syscall)
+		call := se.Syscall
+		if call == "splice" || call == "sendfile" || call == "copy_file_range" {
+			call = "read" // what a copy is made with is each network's matter
+		}
+		b.WriteString(" in " + call)
 	}
 	if ae := new(net.AddrError); errors.As(err, &ae) {
 		fmt.Fprintf(&b, " AddrError(%s %q)", n.text(ae.Addr), ae.Err)
@@ -271,6 +275,27 @@ func (n *names) err(err error) string {
 		b.WriteString(" text " + strconv.Quote(n.text(innermost(err).Error())))
 	}
 	return b.String()
+}
+
+// cause returns what an error is, and not how package net or golang.org/x/net has
+// packed it.
+func (n *names) cause(err error) string {
+	if err == nil {
+		return "ok"
+	}
+	text := ""
+	for _, s := range sentinels {
+		if errors.Is(err, s.target) {
+			text += " is " + s.name
+		}
+	}
+	if te, ok := errors.AsType[net.Error](err); ok && te.Timeout() {
+		text += " timeout"
+	}
+	if text == "" {
+		return "text " + strconv.Quote(n.text(innermost(err).Error()))
+	}
+	return text[1:]
 }
 
 func innermost(err error) error {

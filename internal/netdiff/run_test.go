@@ -80,7 +80,7 @@ func run(g *ground, j job) []string {
 	i := int(j.family-'4') / 2
 	e := &env{
 		near: top, far: far,
-		nearHost: g.nearHost[i], farHost: g.farHost[i], hole: g.hole[i],
+		nearHost: g.nearHost[i], farHost: g.farHost[i], farHosts: g.farHost, hole: g.hole[i],
 		family: j.family, patience: g.patience,
 	}
 	e.ports = map[netip.AddrPort]string{e.hole: "hole", keyOf(netip.Addr{}, discardPort): "discard"}
