@@ -228,7 +228,7 @@ func (d *Device) Close() error {
 			errs = append(errs, q.sock.Close())
 		}
 		if d.host != nil {
-			errs = append(errs, d.host.close())
+			errs = append(errs, d.host.steer.Close())
 		}
 		d.err = errors.Join(errs...)
 	})

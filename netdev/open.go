@@ -4,40 +4,27 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net"
 	"net/netip"
-	"sync"
 	"syscall"
 	"time"
 
 	"github.com/afxnet/afxnet/internal/hostif"
 	"github.com/afxnet/afxnet/xsk"
+	"github.com/afxnet/afxnet/xsk/handover"
 )
 
-// host is what a Device has of a real interface: the program, the multicast
-// memberships, the watch on the link.
+// host is what a Device has of a real interface: what steers packets to its
+// sockets, and the watch on the link.
 type host struct {
-	dev  hostif.Interface
-	prog *xsk.Program
-
-	stop    func()       // ends the watch
-	restore func() error // gives the NIC its VLAN tags back
-
-	mu       sync.Mutex
-	groups   []membership // solicited-node groups joined on the NIC, one per address
-	detached bool
-	last     xsk.Counters // as of detach
-}
-
-type membership struct {
-	addr  netip.Addr
-	leave io.Closer
+	dev   hostif.Interface
+	steer steerer
+	stop  func() // ends the watch
 }
 
 // Open takes the queues of an interface: it binds a socket to each, attaches
 // the steering program, and makes one device of them. No packet is taken from
-// the kernel until AddAddress. Where attaching and binding reset the link, it
+// the kernel until AddAddress. With Config.Handover a helper does what takes
+// privileges. Where attaching and binding reset the link, it
 // waits for it, up to 10 s, and up to 5 s for one that was down before.
 //
 // Errors are *xsk.OpError or name the Config field; see [xsk.Open] and
@@ -51,83 +38,39 @@ func Open(cfg Config) (_ *Device, err error) {
 	if err != nil {
 		return nil, &xsk.OpError{Op: "look up interface", Device: cfg.Interface, Queue: xsk.NoQueue, Err: err}
 	}
-	if cfg.Queues == nil {
-		for i := range max(dev.RXQueues, 1) {
-			cfg.Queues = append(cfg.Queues, uint32(i))
-		}
+	steer, sockets, err := take(cfg, dev)
+	if err != nil {
+		return nil, err
 	}
-	var undo []func() error
 	defer func() {
 		if err != nil {
-			for i := len(undo) - 1; i >= 0; i-- {
-				err = errors.Join(err, undo[i]())
-			}
+			err = errors.Join(err, giveBack(steer, sockets))
 		}
 	}()
-
-	prog, err := xsk.LoadProgram(xsk.ProgramConfig{Interface: cfg.Interface, Queues: max(dev.RXQueues, dev.TXQueues, 1), Mode: cfg.Attach})
-	if err != nil {
-		return nil, err
-	}
-	undo = append(undo, prog.Close)
-	restore, err := keepTags(cfg.Interface)
-	if err != nil {
-		return nil, err
-	}
-	undo = append(undo, restore)
-	// The program goes first: drivers that reset the link when one is attached
-	// do so before the sockets are bound.
-	if err := prog.Attach(); err != nil {
-		return nil, err
-	}
-	var sockets []*xsk.Socket
-	for _, queue := range cfg.Queues {
-		s, err := xsk.Open(xsk.Config{
-			Interface: cfg.Interface, Queue: queue, Bind: cfg.Bind,
-			MultiBuffer: cfg.MultiBuffer, Rings: cfg.Rings, UMEM: cfg.UMEM, TXBudget: cfg.TXBudget,
-			BusyPoll: cfg.BusyPoll, NAPI: cfg.NAPI,
-		})
-		if err != nil {
-			return nil, err
-		}
-		undo = append(undo, s.Close)
-		sockets = append(sockets, s)
-	}
 	d, err := NewOn(sockets, Link{Name: dev.Name, MAC: dev.MAC, MTU: dev.MTU}, cfg)
 	if err != nil {
 		return nil, err
 	}
-	d.host = &host{dev: dev, prog: prog, restore: restore}
-	for _, s := range sockets {
-		if err := prog.AddSocket(s.Queue(), s.FD()); err != nil {
-			return nil, err
-		}
-	}
+	d.host = &host{dev: dev, steer: steer}
 	if err = awaitLink(dev); err == nil {
 		d.host.stop, err = hostif.Watch(dev.Index, d.onLink)
 	}
 	if err != nil {
 		return nil, &xsk.OpError{Op: "watch link", Device: cfg.Interface, Queue: xsk.NoQueue, Err: err}
 	}
+	if h, ok := steer.(*handover.Set); ok {
+		d.workers.Go(func() { d.followHelper(h) })
+	}
 	return d, nil
 }
 
-// vlanOffload is the offload with which a NIC takes the VLAN tag off a received
-// frame, as ethtool's list of features calls it.
-const vlanOffload = "rx-vlan-hw-parse"
-
-// keepTags has the NIC leave VLAN tags in their frames, where the program sees
-// them: without, a VLAN's packet to an address of the stack would pass for one of
-// the untagged network. Where the driver does not let it be changed, it stays.
-func keepTags(name string) (restore func() error, err error) {
-	restore, err = hostif.SetOffload(name, vlanOffload, false)
-	if errors.Is(err, errors.ErrUnsupported) {
-		return func() error { return nil }, nil
+// followHelper takes the device down for good if the helper goes that its sockets
+// come from, and the program with it.
+func (d *Device) followHelper(h *handover.Set) {
+	<-h.Done()
+	if err := h.Err(); err != nil {
+		d.fail(fmt.Errorf("netdev: %s: %w", d.link.Name, errors.Join(syscall.ENETDOWN, err)))
 	}
-	if err != nil {
-		return nil, &xsk.OpError{Op: "keep VLAN tags", Device: name, Queue: xsk.NoQueue, Err: err}
-	}
-	return restore, nil
 }
 
 const (
@@ -196,56 +139,15 @@ func (d *Device) setMTU(mtu int) {
 // for it. Call it in the network namespace that Open was called in. For IPv6 it
 // joins the solicited-node group on the NIC (RFC 4861,
 // 7.2.1), or neighbour solicitations would not get through its filter. An
-// address that an interface of the host has is refused with EADDRINUSE. Other
+// address that an interface of the host has is refused with EADDRINUSE, and one
+// that the helper of Config.Handover does not give to this user with EACCES. Other
 // errors are those of [xsk.Program.AddAddress]; over NewOn there is nothing to
 // do.
 func (d *Device) AddAddress(addr netip.Addr) error {
 	if d.host == nil {
 		return nil
 	}
-	h := d.host
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	addr = addr.Unmap()
-	if err := h.checkFree(addr); err != nil {
-		return err
-	}
-	if err := h.prog.AddAddress(addr); err != nil {
-		return err
-	}
-	if !addr.Is6() {
-		return nil
-	}
-	for _, m := range h.groups {
-		if m.addr == addr {
-			return nil
-		}
-	}
-	b := addr.As16()
-	group := net.HardwareAddr{0x33, 0x33, 0xff, b[13], b[14], b[15]}
-	leave, err := hostif.JoinMulticast(h.dev.Index, group)
-	if err != nil {
-		return errors.Join(&xsk.OpError{Op: "join " + group.String(), Device: h.dev.Name, Queue: xsk.NoQueue, Err: err}, h.prog.RemoveAddress(addr))
-	}
-	h.groups = append(h.groups, membership{addr, leave})
-	return nil
-}
-
-// checkFree returns an error if the host has the address: its own connections
-// would lose their packets to the stack.
-func (h *host) checkFree(addr netip.Addr) error {
-	fail := func(err error, remedy string) error {
-		return &xsk.OpError{Op: "claim " + addr.String(), Device: h.dev.Name, Queue: xsk.NoQueue, Err: err, Remedy: remedy}
-	}
-	holder, err := hostif.Holder(addr)
-	if err != nil {
-		return fail(err, "")
-	}
-	if holder != "" {
-		return fail(fmt.Errorf("the host has it on %s: %w", holder, syscall.EADDRINUSE),
-			"give the stack an address that the host does not have, or take this one from "+holder)
-	}
-	return nil
+	return d.host.steer.AddAddress(addr)
 }
 
 // RemoveAddress gives an address back to the kernel.
@@ -253,18 +155,7 @@ func (d *Device) RemoveAddress(addr netip.Addr) error {
 	if d.host == nil {
 		return nil
 	}
-	h := d.host
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	addr = addr.Unmap()
-	err := h.prog.RemoveAddress(addr)
-	for i, m := range h.groups {
-		if m.addr == addr {
-			h.groups = append(h.groups[:i], h.groups[i+1:]...)
-			return errors.Join(err, m.leave.Close())
-		}
-	}
-	return err
+	return d.host.steer.RemoveAddress(addr)
 }
 
 // Info says what Open got.
@@ -297,40 +188,13 @@ func (d *Device) Info() Info {
 	}
 	if d.host != nil {
 		info.Driver = d.host.dev.Driver
-		info.Attach = d.host.prog.Mode()
+		info.Attach = d.host.steer.Mode()
 	}
 	return info
-}
-
-// counters reads what the program did; after detach, what it had done by then.
-func (h *host) counters() (xsk.Counters, error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.detached {
-		return h.last, nil
-	}
-	return h.prog.Counters()
 }
 
 // detach gives the interface back to the kernel.
 func (h *host) detach() error {
 	h.stop()
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.detached = true
-	var err error
-	h.last, err = h.prog.Counters()
-	return errors.Join(err, h.prog.Close(), h.restore())
-}
-
-// close leaves the multicast groups.
-func (h *host) close() error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	var errs []error
-	for _, m := range h.groups {
-		errs = append(errs, m.leave.Close())
-	}
-	h.groups = nil
-	return errors.Join(errs...)
+	return h.steer.Detach()
 }

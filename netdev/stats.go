@@ -83,7 +83,7 @@ func (d *Device) Stats() (Stats, error) {
 	}
 	if d.host != nil {
 		var err error
-		st.Steering, err = d.host.counters()
+		st.Steering, err = d.host.steer.Counters()
 		errs = append(errs, err)
 	}
 	if err := errors.Join(errs...); err != nil {

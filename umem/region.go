@@ -60,6 +60,13 @@ type Config struct {
 	// OnHeap takes the memory from the Go heap. The kernel does not get it
 	// then: it is for simulated kernels, where the race detector can see it.
 	OnHeap bool
+
+	// File is where the memory is, shared with whoever else maps it: a file of
+	// memory (memfd_create(2)) of Chunks times ChunkSize bytes or more, that
+	// another process has made and registered, see package xsk/handover. The
+	// caller closes it, after New if he likes. With it HugePages, Node and
+	// OnHeap must be zero.
+	File *os.File
 }
 
 const (
@@ -108,7 +115,20 @@ func (c Config) withDefaults() (Config, error) {
 	if c.OnHeap && c.HugePages == HugePagesRequire {
 		return c, errOnHeap
 	}
+	if c.File != nil && (c.OnHeap || c.HugePages != HugePagesOff || c.Node != 0) {
+		return c, errors.New("umem: Config.File: the memory is there already: HugePages, Node and OnHeap must be zero")
+	}
 	return c, nil
+}
+
+// Size returns how many bytes of memory New(c) takes, Chunks times ChunkSize with
+// their defaults, or what is wrong with c.
+func (c Config) Size() (int, error) {
+	c, err := c.withDefaults()
+	if err != nil {
+		return 0, err
+	}
+	return c.Chunks * c.ChunkSize, nil
 }
 
 // Region is one mapping of packet memory and the pool of its frames.
@@ -169,6 +189,14 @@ func New(cfg Config) (*Region, error) {
 // mapMemory maps the region, with huge pages if they are asked for.
 func (r *Region) mapMemory(cfg Config) error {
 	size := cfg.Chunks * cfg.ChunkSize
+	if cfg.File != nil {
+		mem, unmap, err := mapFile(cfg.File, size)
+		if err != nil {
+			return fmt.Errorf("umem: Config.File: %d chunks of %d bytes: %w", cfg.Chunks, cfg.ChunkSize, err)
+		}
+		r.mem, r.unmap = mem, unmap
+		return nil
+	}
 	if cfg.HugePages != HugePagesOff {
 		full := (size + hugePageSize - 1) &^ (hugePageSize - 1)
 		mem, unmap, err := mapPages(full, true, cfg.Node)

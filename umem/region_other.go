@@ -5,6 +5,7 @@ package umem
 import (
 	"errors"
 	"fmt"
+	"os"
 )
 
 // mapPages takes ordinary memory from the Go heap: there is no AF_XDP here
@@ -17,6 +18,10 @@ func mapPages(size int, huge bool, node Node) (mem []byte, unmap func() error, e
 		return nil, nil, fmt.Errorf("NUMA nodes: %w", errors.ErrUnsupported)
 	}
 	return make([]byte, size), func() error { return nil }, nil
+}
+
+func mapFile(*os.File, int) (mem []byte, unmap func() error, err error) {
+	return nil, nil, fmt.Errorf("shared memory: %w", errors.ErrUnsupported)
 }
 
 func nodeOf([]byte) (int, error) { return 0, fmt.Errorf("NUMA nodes: %w", errors.ErrUnsupported) }

@@ -146,6 +146,10 @@ type Config struct {
 	// it, Region must be nil.
 	Shared *Shared
 
+	// Prepared is a socket that is there already, made by a process with more
+	// privileges; nil makes one. Open takes it over, and closes it if it fails.
+	Prepared *Prepared
+
 	// NoNeedWakeup binds without XDP_USE_NEED_WAKEUP: the kernel then never
 	// says that it does not need a wakeup. Only for measuring the difference.
 	NoNeedWakeup bool
@@ -228,6 +232,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.UMEM.Chunks == 0 {
 		c.UMEM.Chunks = int(c.Rings.Fill + c.Rings.TX + spareChunks)
+	}
+	if err := c.checkPrepared(); err != nil {
+		return c, err
 	}
 	if c.Region != nil && c.Shared != nil {
 		return c, errors.New("xsk: Config.Region and Config.Shared: only one of them")

@@ -153,6 +153,10 @@
 // and CAP_NET_ADMIN (before Linux 5.8, CAP_SYS_ADMIN), and with [AttachJoin]
 // CAP_SYS_ADMIN. Root has them.
 //
+// A process can do without: a helper makes its sockets and attaches the program
+// (package handover, below this one), and what a Kubernetes pod has from the AF_XDP
+// device plugin is in package deviceplugin. docs/privileges.md has the whole of it.
+//
 // # Copy and zero-copy
 //
 // Zero-copy means that NIC and region exchange packets without a copy by the

@@ -33,6 +33,8 @@ const busyRetry = 10 * time.Millisecond
 // memory limit RLIMIT_MEMLOCK; errors.ErrUnsupported the kernel or the driver
 // cannot do what was asked.
 func Open(cfg Config) (_ *Socket, err error) {
+	given := cfg.Prepared.take()
+	defer given.close()
 	if cfg, err = cfg.withDefaults(); err != nil {
 		return nil, err
 	}
@@ -97,7 +99,7 @@ func Open(cfg Config) (_ *Socket, err error) {
 			s.rx.takeBack()
 		}
 	}()
-	k, key, err := s.openKernel(cfg, dev, several)
+	k, key, err := s.openKernel(cfg, given, dev, several)
 	if err != nil {
 		return nil, err
 	}
@@ -149,11 +151,11 @@ func (s *Socket) preflight(dev hostif.Interface, cfg Config) error {
 	return nil
 }
 
-// openKernel makes the socket, gives it its memory and rings, and binds it.
-// several asks for packets over several frames. key is the queue's, if there is a
+// openKernel makes the socket, unless it is given, gives it its memory and rings,
+// and binds it. several asks for packets over several frames. key is the queue's, if there is a
 // Shared, whose lock is held then.
-func (s *Socket) openKernel(cfg Config, dev hostif.Interface, several bool) (k *kernelSocket, key poolKey, err error) {
-	sock, err := sys.OpenSocket()
+func (s *Socket) openKernel(cfg Config, given *taken, dev hostif.Interface, several bool) (k *kernelSocket, key poolKey, err error) {
+	sock, err := given.socket()
 	if err != nil {
 		return nil, key, s.explain("create socket", err, cfg.Bind, dev, several)
 	}
@@ -176,7 +178,7 @@ func (s *Socket) openKernel(cfg Config, dev hostif.Interface, several bool) (k *
 		}
 	}
 	step = "register umem"
-	if from.with == nil {
+	if from.with == nil && !cfg.Prepared.registered() {
 		if err := registerUMEM(sock, s.region, dev); err != nil {
 			return k, key, err
 		}
@@ -193,9 +195,11 @@ func (s *Socket) openKernel(cfg Config, dev hostif.Interface, several bool) (k *
 	if k.budget, err = setTXBudget(sock, cfg.TXBudget, cfg.Rings.TX); err != nil {
 		return k, key, err
 	}
-	if err := k.setBusyPoll(cfg.BusyPoll); err != nil {
-		step = stepSetBusyPoll
-		return k, key, err
+	if !cfg.Prepared.busyPolls() {
+		if err := k.setBusyPoll(cfg.BusyPoll); err != nil {
+			step = stepSetBusyPoll
+			return k, key, err
+		}
 	}
 	if from.own {
 		s.rx.init(s.region, k)

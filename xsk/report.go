@@ -88,7 +88,7 @@ func (r Report) String() string {
 func fixUp(device string) string { return "ip link set " + device + " up" }
 
 const (
-	fixNetRaw   = "run as root, or with CAP_NET_RAW: setcap cap_net_raw,cap_bpf,cap_net_admin,cap_ipc_lock+ep PROGRAM"
+	fixNetRaw   = "run as root, or with CAP_NET_RAW: setcap cap_net_raw,cap_bpf,cap_net_admin,cap_ipc_lock+ep PROGRAM; or have a helper make the sockets: docs/privileges.md"
 	fixBPF      = "needs CAP_BPF and CAP_NET_ADMIN (before Linux 5.8 CAP_SYS_ADMIN), and CAP_NET_RAW for the sockets; before Linux 5.11 also RLIMIT_MEMLOCK for the maps"
 	fixMemlock  = "raise it (ulimit -l unlimited; systemd: LimitMEMLOCK=infinity), add CAP_IPC_LOCK, or use fewer chunks"
 	fixNoAFXDP  = "use a kernel with CONFIG_XDP_SOCKETS=y"

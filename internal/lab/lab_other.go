@@ -49,3 +49,6 @@ func probeRoot() error  { return errUnsupported }
 func probeNetNS() error { return errUnsupported }
 func probeBPF() error   { return errUnsupported }
 func probeXDP() error   { return errUnsupported }
+
+// ExecUnprivileged needs Linux.
+func ExecUnprivileged(args, env []string) error { return errUnsupported }

@@ -68,7 +68,8 @@ var arrows = []struct {
 	{"internal/lab", []string{"internal/hostif"}},
 	{"internal/wire", []string{"internal/ring", "internal/packet", "umem", "xsk"}},
 	{"umem", nil},
-	{"xsk", []string{"umem", "internal/ring", "internal/sys", "internal/hostif"}},
+	{"xsk", []string{"umem", "internal/ring", "internal/sys", "internal/hostif", "internal/steering"}},
+	{"internal/steering", []string{"xsk", "internal/hostif"}},
 	{"netdev", []string{"netdev", "xsk", "umem", "internal"}},
 	{"stack", []string{"stack", "netdev", "xsk", "umem", "internal"}},
 }

@@ -1,6 +1,7 @@
 package sys
 
 import (
+	"fmt"
 	"os"
 	"syscall"
 
@@ -17,6 +18,20 @@ func OpenSocket() (*Socket, error) {
 	if err != nil {
 		return nil, os.NewSyscallError("socket", err)
 	}
+	return &Socket{fd: fd}, nil
+}
+
+// FromFD takes a descriptor over that another process may have made, if it is an
+// AF_XDP socket's.
+func FromFD(fd int) (*Socket, error) {
+	domain, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
+	if err != nil {
+		return nil, os.NewSyscallError("getsockopt", err)
+	}
+	if domain != unix.AF_XDP {
+		return nil, fmt.Errorf("descriptor %d is a socket of family %d, not AF_XDP: %w", fd, domain, unix.EINVAL)
+	}
+	unix.CloseOnExec(fd)
 	return &Socket{fd: fd}, nil
 }
 

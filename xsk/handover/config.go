@@ -1,0 +1,132 @@
+package handover
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/afxnet/afxnet/xsk"
+)
+
+// Config says what a process wants of the helper. Path is required; the zero value
+// of the rest works.
+type Config struct {
+	// Path is that of the helper's Unix socket. It should lie in a directory that
+	// only its administrator can write to: who makes a socket of that name is
+	// taken for the helper.
+	Path string
+
+	// Queues are the hardware queues to have a socket on. Nil means all that the
+	// helper gives.
+	Queues []uint32
+
+	// Socket describes each of the sockets, as for [xsk.Open]. Interface may be
+	// empty; if it is not, it has to be the helper's. Queue, Region, Shared and
+	// Prepared must be zero, and of UMEM HugePages, Node, OnHeap and File: each
+	// socket has a region of its own, which the helper makes.
+	Socket xsk.Config
+
+	// Timeout bounds the wait for each answer of the helper. Zero means 30 s: to
+	// attach a program takes some drivers seconds.
+	Timeout time.Duration
+}
+
+const defaultTimeout = 30 * time.Second
+
+func (c Config) withDefaults() (Config, error) {
+	one := c.Socket
+	switch {
+	case c.Path == "":
+		return c, errors.New("handover: Config.Path: empty")
+	case one.Queue != 0 || one.Region != nil || one.Shared != nil || one.Prepared != nil:
+		return c, errors.New("handover: Config.Socket: Queue, Region, Shared and Prepared must be zero")
+	case one.UMEM.HugePages != 0 || one.UMEM.Node != 0 || one.UMEM.OnHeap || one.UMEM.File != nil:
+		return c, errors.New("handover: Config.Socket.UMEM: the helper makes the memory: HugePages, Node, OnHeap and File must be zero")
+	case c.Timeout < 0:
+		return c, fmt.Errorf("handover: Config.Timeout: %v: negative", c.Timeout)
+	case len(c.Queues) > maxQueues:
+		return c, fmt.Errorf("handover: Config.Queues: %d of them: at most %d", len(c.Queues), maxQueues)
+	}
+	if c.Timeout == 0 {
+		c.Timeout = defaultTimeout
+	}
+	var err error
+	c.Socket.UMEM, err = one.Memory()
+	return c, err
+}
+
+// ServerConfig says what the helper gives, and to whom. Interface and Users are
+// required.
+type ServerConfig struct {
+	// Interface is the device, in the network namespace of the goroutine that
+	// calls Serve.
+	Interface string
+
+	// Users are the user ids that may have it, as seen in the helper's user
+	// namespace. Others are refused, root included.
+	Users []uint32
+
+	// Addresses are what a process may claim: single addresses as prefixes of
+	// full length, or networks. None means no address. One that the host has is
+	// refused whatever this says.
+	Addresses []netip.Prefix
+
+	// Queues are the hardware queues to give. Nil means all receive queues.
+	Queues []uint32
+
+	// MaxMemory bounds the packet memory of all sockets together, in bytes. Zero
+	// means 256 MiB. It is locked, and counts against the helper's memory cgroup.
+	MaxMemory int64
+
+	// Attach is where the program runs.
+	Attach xsk.AttachMode
+
+	// BusyPoll allows processes to ask for busy polling (xsk.BusyPoll), which can
+	// keep the device's interrupts off.
+	BusyPoll bool
+
+	// Log is told in a line what happens to whom: it opened, was refused, ended.
+	// Nil is told nothing. It is called from Serve's goroutine.
+	Log func(line string)
+}
+
+const (
+	defaultMaxMemory = 256 << 20
+
+	// maxQueues bounds the sockets of one process.
+	maxQueues = 256
+)
+
+func (c ServerConfig) withDefaults() (ServerConfig, error) {
+	if c.Interface == "" {
+		return c, errors.New("handover: ServerConfig.Interface: empty")
+	}
+	if len(c.Users) == 0 {
+		return c, errors.New("handover: ServerConfig.Users: empty: nobody could have the sockets")
+	}
+	for i, p := range c.Addresses {
+		if !p.IsValid() || p.Addr().Is4In6() {
+			return c, fmt.Errorf("handover: ServerConfig.Addresses[%d]: %v: an IPv4 or IPv6 prefix", i, p)
+		}
+	}
+	if len(c.Queues) > maxQueues {
+		return c, fmt.Errorf("handover: ServerConfig.Queues: %d of them: at most %d", len(c.Queues), maxQueues)
+	}
+	if c.MaxMemory < 0 {
+		return c, fmt.Errorf("handover: ServerConfig.MaxMemory: %d bytes: negative", c.MaxMemory)
+	}
+	if c.MaxMemory == 0 {
+		c.MaxMemory = defaultMaxMemory
+	}
+	if c.Log == nil {
+		c.Log = func(string) {}
+	}
+	return c, nil
+}
+
+// allows tells whether a process may claim addr.
+func (c ServerConfig) allows(addr netip.Addr) bool {
+	return slices.ContainsFunc(c.Addresses, func(p netip.Prefix) bool { return p.Contains(addr) })
+}

@@ -1,0 +1,184 @@
+package handover
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/afxnet/afxnet/internal/hostif"
+	"github.com/afxnet/afxnet/internal/steering"
+	"github.com/afxnet/afxnet/umem"
+	"github.com/afxnet/afxnet/xsk"
+	"github.com/afxnet/afxnet/xsk/internal/seqpacket"
+)
+
+// grant is the interface while a process has it.
+type grant struct {
+	conn   *conn
+	dev    hostif.Interface
+	steer  *steering.Interface
+	queues []uint32
+	given  map[uint32]bool // queues whose socket the process has
+	memory memory          // of each socket
+	size   int             // of that, in bytes
+	busy   xsk.BusyPoll
+}
+
+// open attaches the program for a process, if it may have what it asks for.
+func (s *server) open(c *conn, req request) (_ *grant, err error) {
+	if req.Protocol != protocol {
+		return nil, fmt.Errorf("protocol %d, not %d: use one release of afxnet on both sides: %w", req.Protocol, protocol, unix.EPROTONOSUPPORT)
+	}
+	if req.Interface != "" && req.Interface != s.cfg.Interface {
+		return nil, fmt.Errorf("interface %.20q: there is %q here: %w", req.Interface, s.cfg.Interface, unix.ENODEV)
+	}
+	g := &grant{conn: c, given: make(map[uint32]bool)}
+	if req.BusyPoll != nil {
+		if g.busy = xsk.BusyPoll(*req.BusyPoll); !s.cfg.BusyPoll {
+			return nil, fmt.Errorf("busy polling is not allowed (option -busy-poll of the helper): %w", unix.EACCES)
+		}
+	}
+	if req.Memory == nil {
+		return nil, fmt.Errorf("no size of memory: %w", unix.EINVAL)
+	}
+	g.memory = *req.Memory
+	if g.size, err = g.memory.config(nil).Size(); err != nil {
+		return nil, err
+	}
+	if g.dev, err = hostif.Lookup(s.cfg.Interface); err != nil {
+		return nil, err
+	}
+	if g.steer, err = steering.Attach(g.dev, s.cfg.Attach); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, g.close())
+		}
+	}()
+	// Some drivers add queues for the program.
+	if g.dev, err = hostif.Lookup(s.cfg.Interface); err != nil {
+		return nil, err
+	}
+	if g.queues, err = s.choose(req.Queues, g.dev); err != nil {
+		return nil, err
+	}
+	if all := g.size * len(g.queues); int64(all) > s.cfg.MaxMemory {
+		return nil, fmt.Errorf("%d bytes for %d sockets, at most %d are allowed (option -memory of the helper): %w", all, len(g.queues), s.cfg.MaxMemory, unix.ENOBUFS)
+	}
+	return g, nil
+}
+
+// choose returns the queues that a process gets.
+func (s *server) choose(asked []uint32, dev hostif.Interface) ([]uint32, error) {
+	may := s.cfg.Queues
+	if may == nil {
+		for q := range min(max(dev.RXQueues, 1), maxQueues) {
+			may = append(may, uint32(q))
+		}
+	}
+	if asked == nil {
+		return may, nil
+	}
+	if len(asked) > maxQueues {
+		return nil, fmt.Errorf("%d queues: at most %d: %w", len(asked), maxQueues, unix.EINVAL)
+	}
+	for i, q := range asked {
+		if !slices.Contains(may, q) {
+			return nil, fmt.Errorf("queue %d: there are %v to have: %w", q, may, unix.EACCES)
+		}
+		if slices.Contains(asked[:i], q) {
+			return nil, fmt.Errorf("queue %d is named twice: %w", q, unix.EINVAL)
+		}
+	}
+	return asked, nil
+}
+
+// socket makes the socket of a queue, with its memory, and puts it into the
+// program's map. An address is claimed, and so the first packet redirected, after
+// the process has bound it. The descriptors are those of socket and memory.
+func (g *grant) socket(queue uint32) (fds []int, err error) {
+	if !slices.Contains(g.queues, queue) || g.given[queue] {
+		return nil, fmt.Errorf("queue %d: one socket for each of %v: %w", queue, g.queues, unix.EACCES)
+	}
+	file, err := makeMemory(g.size)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	region, err := umem.New(g.memory.config(file))
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, region.Close()) }()
+	p, err := xsk.Prepare(g.dev.Name, region, g.busy)
+	if err != nil {
+		return nil, err
+	}
+	fds = []int{p.FD}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, seqpacket.CloseAll(fds))
+			fds = nil
+		}
+	}()
+	fd, err := unix.FcntlInt(file.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return fds, os.NewSyscallError("fcntl", err)
+	}
+	fds = append(fds, fd)
+	if err := g.steer.AddSocket(queue, p.FD); err != nil {
+		return fds, err
+	}
+	g.given[queue] = true
+	return fds, nil
+}
+
+// makeMemory makes a file of memory that nobody can make longer or shorter: bytes
+// that are cut off would be a fatal signal to who has them mapped.
+func makeMemory(size int) (*os.File, error) {
+	fd, err := unix.MemfdCreate("afxnet-umem", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
+	if err != nil {
+		return nil, os.NewSyscallError("memfd_create", err)
+	}
+	f := os.NewFile(uintptr(fd), "afxnet-umem")
+	if err := f.Truncate(int64(size)); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	if _, err := unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, unix.F_SEAL_SHRINK|unix.F_SEAL_GROW|unix.F_SEAL_SEAL); err != nil {
+		return nil, errors.Join(os.NewSyscallError("fcntl", err), f.Close())
+	}
+	return f, nil
+}
+
+// claim gives an address to the process, if it may have it.
+func (g *grant) claim(cfg ServerConfig, addr netip.Addr) error {
+	if addr = addr.Unmap(); !cfg.allows(addr) {
+		return &xsk.OpError{Op: "claim " + addr.String(), Device: g.dev.Name, Queue: xsk.NoQueue,
+			Err:    fmt.Errorf("the helper gives %v: %w", cfg.Addresses, unix.EACCES),
+			Remedy: "choose one of these, or start the helper with -addr " + addr.String()}
+	}
+	return g.steer.AddAddress(addr)
+}
+
+// close takes the program off the interface. A nil grant has none.
+func (g *grant) close() error {
+	if g == nil || g.steer == nil {
+		return nil
+	}
+	return g.steer.Close()
+}
+
+// busyPollOf is b on its way, nil if it is off.
+func busyPollOf(b xsk.BusyPoll) *busyPoll {
+	if b.Time <= time.Duration(0) {
+		return nil
+	}
+	bp := busyPoll(b)
+	return &bp
+}

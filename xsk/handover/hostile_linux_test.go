@@ -1,0 +1,395 @@
+package handover
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/afxnet/afxnet/xsk"
+	"github.com/afxnet/afxnet/xsk/internal/seqpacket"
+)
+
+// serveHere runs a helper in this process, on an interface that does not exist:
+// what these tests send does not get so far.
+func serveHere(t *testing.T, change func(*server)) (path string) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "s")
+	l, err := Listen(path, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := ServerConfig{Interface: "nonesuch0", Users: []uint32{uint32(os.Getuid())}}.withDefaults()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var mu sync.Mutex
+	over := false
+	cfg.Log = func(line string) {
+		mu.Lock()
+		defer mu.Unlock()
+		if !over {
+			t.Log(line)
+		}
+	}
+	s := newServer(cfg)
+	if change != nil {
+		change(s)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- s.serve(ctx, l) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		mu.Lock()
+		over = true
+		mu.Unlock()
+	})
+	return path
+}
+
+func dial(t *testing.T, path string) *seqpacket.Conn {
+	t.Helper()
+	c, err := seqpacket.Dial(path, patience)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// openFDs counts the descriptors of this process.
+func openFDs(t *testing.T) int {
+	t.Helper()
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(entries)
+}
+
+// TestHostileProcess sends a helper what no process should: the connection ends,
+// after an error that says why where the message was one, and the helper goes on,
+// with no descriptor more than before.
+func TestHostileProcess(t *testing.T) {
+	path := serveHere(t, nil)
+	before := openFDs(t)
+	pipe := func() []int {
+		var p [2]int
+		if err := unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
+			t.Fatal(err)
+		}
+		return p[:]
+	}
+	for _, tc := range []struct {
+		name string
+		msg  string
+		fds  int
+		says string // in the reply; empty is no reply
+	}{
+		{"no JSON", "\x00\xff\x00", 0, ""},
+		{"half", `{"op":"open"`, 0, ""},
+		{"two", `{"op":"open"}{"op":"open"}`, 0, ""},
+		{"unknown field", `{"op":"open","uid":0}`, 0, ""},
+		{"deep", strings.Repeat("[", seqpacket.MaxMessage), 0, ""},
+		{"wrong type", `{"op":"open","queues":[-1]}`, 0, ""},
+		{"bad address", `{"op":"claim","address":"no"}`, 0, ""},
+		{"descriptors", `{"op":"open"}`, 2, ""},
+		{"unknown request", `{"op":"reboot"}`, 0, "protocol error"},
+		{"too early", `{"op":"claim","address":"192.0.2.1"}`, 0, `before \"open\"`},
+		{"long name", `{"op":"` + strings.Repeat("\u0001", 600) + `"}`, 0, ""},
+		{"another protocol", `{"op":"open","protocol":2}`, 0, "use one release"},
+		{"another interface", `{"op":"open","protocol":1,"interface":"` + strings.Repeat("<", 3000) + `"}`, 0, "no such device"},
+		{"no memory", `{"op":"open","protocol":1}`, 0, "no size of memory"},
+		{"memory", `{"op":"open","protocol":1,"memory":{"chunks":1000000000000}}`, 0, "umem: Config.Chunks"},
+		{"negative memory", `{"op":"open","protocol":1,"memory":{"chunks":64,"chunk_size":-4096}}`, 0, "umem: Config.ChunkSize"},
+		{"busy polling", `{"op":"open","protocol":1,"memory":{},"busy_poll":{"time":1000}}`, 0, "busy polling is not allowed"},
+		{"interface", `{"op":"open","protocol":1,"memory":{}}`, 0, "nonesuch0"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			c := dial(t, path)
+			var fds []int
+			if tc.fds > 0 {
+				fds = pipe()
+			}
+			if err := c.Send([]byte(tc.msg), patience, fds...); err != nil {
+				t.Fatal(err)
+			}
+			seqpacket.CloseAll(fds)
+			msg, _, err := c.Receive(patience)
+			if tc.says == "" {
+				if err == nil {
+					t.Errorf("answered %s", msg)
+				}
+				return
+			}
+			var r reply
+			if err == nil {
+				err = json.Unmarshal(msg, &r)
+			}
+			if err != nil || r.Error == nil || !strings.Contains(string(msg), tc.says) {
+				t.Errorf("%s, %v: does not say %q", msg, err, tc.says)
+			}
+			if _, _, err := c.Receive(patience); !errors.Is(err, io.EOF) {
+				t.Errorf("then: %v, want the end", err)
+			}
+		})
+	}
+	c := dial(t, path)
+	raw, err := net.DialUnix("unixpacket", nil, &net.UnixAddr{Name: path, Net: "unixpacket"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := pipe()
+	many := make([]int, 200)
+	for i := range many {
+		many[i] = p[0]
+	}
+	if _, _, err := raw.WriteMsgUnix(make([]byte, 60000), unix.UnixRights(many...), nil); err != nil {
+		t.Error(err)
+	}
+	if n, err := raw.Read(make([]byte, 16)); n != 0 {
+		t.Errorf("60000 bytes and 200 descriptors: %d, %v", n, err)
+	}
+	raw.Close()
+	seqpacket.CloseAll(p)
+	// It is still there for others.
+	if err := c.Send([]byte(`{"op":"counters"}`), patience); err != nil {
+		t.Error(err)
+	}
+	if _, _, err := c.Receive(patience); err != nil {
+		t.Error(err)
+	}
+	c.Close()
+	eventuallyFDs(t, before)
+}
+
+func eventuallyFDs(t *testing.T, want int) {
+	t.Helper()
+	deadline := time.Now().Add(patience)
+	for openFDs(t) > want {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d descriptors, before %d", openFDs(t), want)
+		}
+		<-time.After(time.Millisecond)
+	}
+}
+
+// TestCrowd has more connect than the helper serves, and say nothing: the rest is
+// turned away, and those that hold a place lose it.
+func TestCrowd(t *testing.T) {
+	path := serveHere(t, func(s *server) { s.first = 50 * time.Millisecond })
+	for range 2 * maxConns {
+		c := dial(t, path)
+		defer c.Close()
+		defer func() {
+			if _, _, err := c.Receive(patience); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Errorf("a silent connection: %v", err)
+			}
+		}()
+	}
+	lone := func() error {
+		_, err := Open(Config{Path: path, Timeout: patience})
+		return err
+	}
+	deadline := time.Now().Add(patience)
+	for err := lone(); !errors.Is(err, unix.ENODEV); err = lone() {
+		if time.Now().After(deadline) {
+			t.Fatalf("nobody gets through any more: %v", err)
+		}
+	}
+}
+
+// TestHostileHelper is what a process makes of a helper that is none.
+func TestHostileHelper(t *testing.T) {
+	good := `{"interface":"nonesuch0","queues":[0]}`
+	for _, tc := range []struct {
+		name    string
+		answers []string
+		fds     int // with the last one
+		is      error
+		says    string
+	}{
+		{"ends at once", nil, 0, unix.ECONNRESET, "the helper has ended"},
+		{"hangs", []string{"hang"}, 0, os.ErrDeadlineExceeded, "no answer"},
+		{"no JSON", []string{"\x01\x02"}, 0, errUnknown, "not understood"},
+		{"empty", []string{`{}`}, 0, errUnknown, "0 queues"},
+		{"queues", []string{`{"interface":"i","queues":[` + strings.Repeat("1,", maxQueues) + `1]}`}, 0, errUnknown, "257 queues"},
+		{"unasked descriptors", []string{good}, 1, errUnknown, "1 descriptors"},
+		{"error", []string{`{"error":{"op":"bind","text":"no","errno":13}}`}, 0, os.ErrPermission, "the helper: no"},
+		{"error without number", []string{`{"error":{"op":"bind","text":"no"}}`}, 0, nil, "the helper: no"},
+		{"no socket", []string{good, `{}`}, 0, errUnknown, "0 descriptors"},
+		{"three", []string{good, `{}`}, 3, errUnknown, "3 descriptors"},
+		{"no AF_XDP socket", []string{good, `{}`}, 2, unix.ENOTSOCK, "take socket"},
+		{"ends late", []string{good}, 0, unix.ECONNRESET, "the helper has ended"},
+		{"two answers", []string{good + "\n" + good}, 0, errUnknown, "behind its end"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			before := openFDs(t)
+			path := filepath.Join(t.TempDir(), "s")
+			l, err := Listen(path, 0o600)
+			if err != nil {
+				t.Fatal(err)
+			}
+			done := make(chan error, 1)
+			go func() { done <- beHostile(l, tc.answers, tc.fds) }()
+			set, err := Open(Config{Path: path, Timeout: time.Second, Socket: xsk.Config{BusyTimeout: -1}})
+			if err == nil {
+				set.Close()
+			}
+			if tc.is != nil && !errors.Is(err, tc.is) || !strings.Contains(fmt.Sprint(err), tc.says) {
+				t.Errorf("%v: not %v, or does not say %q", err, tc.is, tc.says)
+			}
+			l.Close()
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+			eventuallyFDs(t, before)
+		})
+	}
+}
+
+// TestUnasked has the helper speak when nobody asked: its next answer would be taken
+// for that of another request.
+func TestUnasked(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	l, err := Listen(path, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	s := &Set{conn: dial(t, path), timeout: patience, replies: make(chan received, 1), done: make(chan struct{})}
+	go s.read()
+	uc, err := l.AcceptUnix()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer uc.Close()
+	if _, err := uc.Write([]byte(`{"interface":"afx0","queues":[0]}`)); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-s.Done():
+	case <-time.After(patience):
+		t.Fatal("the connection goes on")
+	}
+	if err := s.Err(); !errors.Is(err, errUnknown) || !strings.Contains(err.Error(), "an answer to nothing") {
+		t.Error(err)
+	}
+	if err := s.AddAddress(netip.MustParseAddr("192.0.2.1")); !errors.Is(err, errUnknown) {
+		t.Errorf("afterwards: %v", err)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// beHostile gives the next answer to each request, and then ends.
+func beHostile(l *net.UnixListener, answers []string, fds int) error {
+	uc, err := l.AcceptUnix()
+	if err != nil {
+		return err
+	}
+	c := seqpacket.New(uc)
+	defer c.Close()
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		return err
+	}
+	defer null.Close()
+	for i, a := range answers {
+		if _, _, err := c.Receive(patience); err != nil {
+			return err
+		}
+		if a == "hang" {
+			c.Receive(patience) //nolint:errcheck // until the process gives up
+			return nil
+		}
+		var send []int
+		for range fds {
+			if i == len(answers)-1 {
+				send = append(send, int(null.Fd()))
+			}
+		}
+		if err := c.Send([]byte(a), patience, send...); err != nil {
+			return err
+		}
+	}
+	c.Receive(time.Second) //nolint:errcheck // the next request, that it was not cut off by the end
+	return nil
+}
+
+// FuzzDecode reads messages of both kinds, and writes what it has read.
+func FuzzDecode(f *testing.F) {
+	f.Add([]byte(`{"op":"open","protocol":1,"queues":[0,1],"memory":{"chunks":64}}`))
+	f.Add([]byte(`{"error":{"op":"x","text":"y","errno":13},"counters":{"RedirectIPv4":7}}`))
+	f.Fuzz(func(t *testing.T, msg []byte) {
+		if r, err := decode[request](msg); err == nil {
+			again, err := encode(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := decode[request](again); err != nil {
+				t.Fatalf("%s: %v", again, err)
+			}
+		}
+		if r, err := decode[reply](msg); err == nil {
+			if r.Error != nil {
+				r.Error = failureOf(r.Error.Op, errors.New(r.Error.Text))
+			}
+			if again, err := encode(r); err != nil || r.Error != nil && r.Counters == nil && len(again) > seqpacket.MaxMessage {
+				t.Fatalf("%d bytes, %v", len(again), err)
+			}
+		}
+	})
+}
+
+func TestConfigErrors(t *testing.T) {
+	for _, tc := range []struct {
+		cfg  Config
+		says string
+	}{
+		{Config{}, "Config.Path"},
+		{Config{Path: "x", Socket: xsk.Config{Queue: 1}}, "Config.Socket"},
+		{Config{Path: "x", Timeout: -1}, "Config.Timeout"},
+		{Config{Path: "x", Queues: make([]uint32, maxQueues+1)}, "Config.Queues"},
+		{Config{Path: "x", Socket: xsk.Config{Rings: xsk.RingSizes{RX: 3}}}, "Rings.Fill"},
+	} {
+		if _, err := Open(tc.cfg); err == nil || !strings.Contains(err.Error(), tc.says) {
+			t.Errorf("%v does not name %s", err, tc.says)
+		}
+	}
+	if _, err := Open(Config{Path: filepath.Join(t.TempDir(), "none")}); !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), "afxnet-handover -socket") {
+		t.Errorf("no helper: %v", err)
+	}
+	for _, tc := range []struct {
+		cfg  ServerConfig
+		says string
+	}{
+		{ServerConfig{}, "Interface"},
+		{ServerConfig{Interface: "x"}, "Users"},
+		{ServerConfig{Interface: "x", Users: []uint32{0}, MaxMemory: -1}, "MaxMemory"},
+	} {
+		l, err := Listen(filepath.Join(t.TempDir(), "s"), 0o600)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := Serve(t.Context(), l, tc.cfg); err == nil || !strings.Contains(err.Error(), tc.says) {
+			t.Errorf("%v does not name %s", err, tc.says)
+		}
+	}
+}

@@ -1,0 +1,350 @@
+//go:build linux && (amd64 || arm64)
+
+package handover
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+
+	"github.com/afxnet/afxnet/internal/hostif"
+	"github.com/afxnet/afxnet/internal/lab"
+	"github.com/afxnet/afxnet/xsk"
+)
+
+// newLab makes a lab whose peer knows the MAC address of the process.
+func newLab(t *testing.T, cfg lab.Config) *lab.Lab {
+	t.Helper()
+	lab.Require(t, lab.NetNS, lab.XDP)
+	l := lab.New(t, cfg)
+	host, err := l.Host.Interface()
+	if err == nil {
+		err = l.Peer.SetNeighbor(l.StackV4.Addr(), host.MAC)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// exchange sends n datagrams of random length and content from the kernel's sockets
+// of the peer, and wants each back.
+func exchange(t *testing.T, l *lab.Lab, n int) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	c, err := l.Peer.Dial(ctx, "udp", net.JoinHostPort(l.StackV4.Addr().String(), "7"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(patience)) //nolint:errcheck // Read would hang
+	random := rand.NewChaCha8([32]byte{1})
+	back := make([]byte, 2048)
+	for i := range n {
+		question := make([]byte, 1+int(random.Uint64()%1400))
+		random.Read(question) //nolint:errcheck // never fails
+		if _, err := c.Write(question); err != nil {
+			t.Fatal(err)
+		}
+		k, err := c.Read(back)
+		if err != nil || !bytes.Equal(back[:k], question) {
+			t.Fatalf("datagram %d of %d bytes: %d came back, %v", i, len(question), k, err)
+		}
+	}
+}
+
+// attached returns the id of the program on the lab's interface, 0 if there is none.
+func attached(t *testing.T, l *lab.Lab) uint32 {
+	t.Helper()
+	ifc, err := l.Host.Interface()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ifc.XDP.ID
+}
+
+// maps returns the ids of the BPF maps that a process has descriptors of.
+func maps(t *testing.T, pid int) (ids []ebpf.MapID) {
+	t.Helper()
+	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/fdinfo/*", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range files {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			continue // closed meanwhile
+		}
+		for line := range strings.Lines(string(text)) {
+			if v, ok := strings.CutPrefix(line, "map_id:"); ok {
+				if id, err := strconv.ParseUint(strings.TrimSpace(v), 10, 32); err == nil {
+					ids = append(ids, ebpf.MapID(id))
+				}
+			}
+		}
+	}
+	return ids
+}
+
+// descriptors counts those of a process.
+func descriptors(t *testing.T, pid int) int {
+	t.Helper()
+	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(entries)
+}
+
+// left are the program and the maps of a helper, to see them go.
+type left struct {
+	program uint32
+	maps    []ebpf.MapID
+}
+
+func see(t *testing.T, l *lab.Lab, helper *child) left {
+	t.Helper()
+	is := left{attached(t, l), maps(t, helper.Process.Pid)}
+	if is.program == 0 || len(is.maps) == 0 {
+		t.Fatalf("while a process has the interface: %+v", is)
+	}
+	return is
+}
+
+// gone waits until the kernel has neither the program nor a map any more, and the
+// queue takes another socket.
+func (is left) gone(t *testing.T, l *lab.Lab) {
+	t.Helper()
+	lab.Eventually(t, patience, "the program is off the interface", func() bool { return attached(t, l) == 0 })
+	lab.Eventually(t, patience, "the program is gone", func() bool {
+		p, err := ebpf.NewProgramFromID(ebpf.ProgramID(is.program))
+		if err == nil {
+			p.Close()
+		}
+		return errors.Is(err, os.ErrNotExist)
+	})
+	for _, id := range is.maps {
+		lab.Eventually(t, patience, fmt.Sprintf("map %d is gone", id), func() bool {
+			m, err := ebpf.NewMapFromID(id)
+			if err == nil {
+				m.Close()
+			}
+			return errors.Is(err, os.ErrNotExist)
+		})
+	}
+	err := l.Host.Do(func() error {
+		s, err := xsk.Open(xsk.Config{Interface: lab.HostDevice, Rings: xsk.RingSizes{RX: 64, TX: 64}, BusyTimeout: patience})
+		if err != nil {
+			return err
+		}
+		return s.Close()
+	})
+	if err != nil {
+		t.Errorf("queue 0 afterwards: %v", err)
+	}
+}
+
+// TestUnprivileged has a process that can do nothing by privilege exchange datagrams
+// with the kernel of the peer, on all queues that there are; when it ends, the helper
+// has what it had before.
+func TestUnprivileged(t *testing.T) {
+	for _, queues := range []int{1, 2} {
+		t.Run(fmt.Sprint(queues), func(t *testing.T) {
+			l := newLab(t, lab.Config{Queues: queues})
+			helper, o := startHelper(t, l, order{})
+			before := descriptors(t, helper.Process.Pid)
+			for range 2 {
+				c := start(t, l, "nobody", o)
+				c.expect(fmt.Sprintf("open %d native", queues))
+				is := see(t, l, helper)
+				exchange(t, l, 200)
+				c.stdin.Close()
+				if line := c.expect("redirected"); line != "redirected 200" {
+					t.Errorf("%q", line)
+				}
+				c.stop()
+				is.gone(t, l)
+				lab.Eventually(t, patience, "the helper closes what it had", func() bool { return descriptors(t, helper.Process.Pid) == before })
+			}
+			helper.stop()
+			if _, err := os.Stat(o.Path); !errors.Is(err, os.ErrNotExist) {
+				t.Errorf("the helper has ended, its socket: %v", err)
+			}
+		})
+	}
+}
+
+// TestKillProcess kills a process that has the interface: nothing is left, and the
+// next one gets it.
+func TestKillProcess(t *testing.T) {
+	l := newLab(t, lab.Config{})
+	helper, o := startHelper(t, l, order{})
+	before := descriptors(t, helper.Process.Pid)
+	for range 3 {
+		c := start(t, l, "nobody", o)
+		c.expect("open")
+		exchange(t, l, 10)
+		is := see(t, l, helper)
+		c.kill()
+		next := start(t, l, "nobody", o) // at once
+		next.expect("open")
+		exchange(t, l, 10)
+		next.kill()
+		is.gone(t, l)
+		lab.Eventually(t, patience, "the helper closes what it had", func() bool { return descriptors(t, helper.Process.Pid) == before })
+	}
+	helper.stop()
+}
+
+// TestKillHelper kills the helper: the kernel takes the program off, and the process
+// is told.
+func TestKillHelper(t *testing.T) {
+	l := newLab(t, lab.Config{})
+	helper, o := startHelper(t, l, order{})
+	c := start(t, l, "nobody", o)
+	c.expect("open")
+	exchange(t, l, 10)
+	is := see(t, l, helper)
+	helper.kill()
+	c.expect("the helper has gone: ")
+	c.stop()
+	is.gone(t, l)
+	// Its Unix socket is still there. The next helper replaces it.
+	again := start(t, l, "helper", o)
+	again.expect("serving")
+	c = start(t, l, "nobody", o)
+	c.expect("open")
+	exchange(t, l, 10)
+	c.stdin.Close()
+	c.expect("redirected 10")
+	c.stop()
+	again.stop()
+}
+
+// TestRefusals are what the helper does not give, and its words.
+func TestRefusals(t *testing.T) {
+	l := newLab(t, lab.Config{Queues: 2})
+	host := l.Host.V4.Addr()
+	for _, tc := range []struct {
+		name string
+		what string
+		o    order
+		says string
+	}{
+		{"address", "nobody", order{Claim: []netip.Addr{netip.MustParseAddr("10.77.0.9")}}, "the helper gives [10.77.0.1/32 fd77::1/128]: permission denied (choose one of these"},
+		{"host's address", "nobody", order{Allow: []netip.Prefix{netip.PrefixFrom(host, 24)}, Claim: []netip.Addr{host}}, "the host has it on afx0: address already in use"},
+		{"another user", "root", order{}, "user 0 may not have afx0: permission denied"},
+		{"listed user only", "nobody", order{Users: []uint32{0}}, "user 65534 may not have afx0: permission denied"},
+		{"memory", "nobody", order{Memory: 1 << 20}, "at most 1048576 are allowed"},
+		{"queue", "nobody", order{Queues: []uint32{1, 2}}, "queue 2: there are [0 1] to have: permission denied"},
+		{"queue twice", "nobody", order{Queues: []uint32{1, 1}}, "queue 1 is named twice"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			helper, o := startHelper(t, l, tc.o)
+			c := start(t, l, tc.what, o)
+			if line := c.expect("error: "); !strings.Contains(line, tc.says) {
+				t.Errorf("%q does not say %q", line, tc.says)
+			}
+			lab.Eventually(t, patience, "no program is on the interface", func() bool { return attached(t, l) == 0 })
+			helper.stop()
+		})
+	}
+}
+
+// TestOneAtATime has a second process ask for an interface that another has.
+func TestOneAtATime(t *testing.T) {
+	l := newLab(t, lab.Config{})
+	helper, o := startHelper(t, l, order{Users: []uint32{lab.Nobody, uint32(os.Getuid())}})
+	c := start(t, l, "nobody", o)
+	c.expect("open")
+	exchange(t, l, 10)
+	err := l.Host.Do(func() error {
+		_, err := Open(Config{Path: o.Path, Socket: xsk.Config{BusyTimeout: -1}})
+		return err
+	})
+	if !errors.Is(err, unix.EBUSY) || !strings.Contains(fmt.Sprint(err), "process "+strconv.Itoa(c.Process.Pid)) {
+		t.Errorf("a second process: %v", err)
+	}
+	exchange(t, l, 10)
+	c.stdin.Close()
+	c.expect("redirected 20")
+	c.stop()
+	helper.stop()
+}
+
+// TestOtherNamespace opens from a network namespace that the interface is not in.
+func TestOtherNamespace(t *testing.T) {
+	l := newLab(t, lab.Config{})
+	helper, o := startHelper(t, l, order{Users: []uint32{uint32(os.Getuid())}})
+	err := l.Peer.Do(func() error {
+		_, err := Open(Config{Path: o.Path})
+		return err
+	})
+	if !errors.Is(err, unix.EXDEV) || !strings.Contains(fmt.Sprint(err), "network namespace") {
+		t.Error(err)
+	}
+	lab.Eventually(t, patience, "no program is on the interface", func() bool { return attached(t, l) == 0 })
+	helper.stop()
+}
+
+// TestAddresses claims and releases, in this process.
+func TestAddresses(t *testing.T) {
+	l := newLab(t, lab.Config{})
+	helper, o := startHelper(t, l, order{Users: []uint32{uint32(os.Getuid())}})
+	err := l.Host.Do(func() error {
+		set, err := Open(Config{Path: o.Path, Socket: xsk.Config{Interface: lab.HostDevice}})
+		if err != nil {
+			return err
+		}
+		if set.Device() != lab.HostDevice || set.Mode() != xsk.AttachNative || set.Err() != nil {
+			t.Errorf("%s, %v, %v", set.Device(), set.Mode(), set.Err())
+		}
+		for _, a := range o.Claim {
+			if err := errors.Join(set.AddAddress(a), set.AddAddress(a), set.RemoveAddress(a)); err != nil {
+				t.Error(err)
+			}
+			if err := set.RemoveAddress(a); !errors.Is(err, os.ErrNotExist) {
+				t.Errorf("removed twice: %v", err)
+			}
+		}
+		for _, a := range []string{"0.0.0.0", "224.0.0.1", "fd77::1%afx0", "10.77.0.2"} {
+			if err := set.AddAddress(netip.MustParseAddr(a)); err == nil {
+				t.Errorf("%s is claimed", a)
+			}
+		}
+		if ifc, err := hostif.Lookup(lab.HostDevice); err != nil || ifc.XDP.ID == 0 {
+			t.Errorf("%+v, %v", ifc, err)
+		}
+		if err := set.Detach(); err != nil {
+			t.Error(err)
+		}
+		if id := attached(t, l); id != 0 {
+			t.Errorf("program %d is there after Detach", id)
+		}
+		if _, err := set.Counters(); err != nil || set.Err() != nil {
+			t.Errorf("after Detach: %v, %v", err, set.Err())
+		}
+		if err := set.AddAddress(o.Claim[0]); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("AddAddress after Detach: %v", err)
+		}
+		return errors.Join(set.Close(), set.Close())
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	helper.stop()
+}
