@@ -24,6 +24,7 @@ import (
 	"slices"
 	"syscall"
 
+	"github.com/afxnet/afxnet/examples/internal/privlab"
 	"github.com/afxnet/afxnet/internal/lab"
 	"github.com/afxnet/afxnet/netdev"
 	"github.com/afxnet/afxnet/stack"
@@ -42,7 +43,9 @@ func main() {
 	var err error
 	switch {
 	case *useLab:
-		err = runLab(ctx)
+		err = privlab.Run(ctx, func(address netip.Prefix, helper string) []string {
+			return []string{"-drop", "-i", lab.HostDevice, "-addr", address.String(), "-helper", helper}
+		})
 	case *drop:
 		args := slices.DeleteFunc(slices.Clone(os.Args), func(s string) bool { return s == "-drop" })
 		err = lab.ExecUnprivileged(args, os.Environ())

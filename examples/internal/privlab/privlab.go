@@ -1,4 +1,6 @@
-package main
+// Package privlab is what the example without privileges has around it in a private
+// network: the helper, and a client on the kernel's sockets of the other side.
+package privlab
 
 import (
 	"bufio"
@@ -19,7 +21,9 @@ import (
 	"github.com/afxnet/afxnet/xsk/handover"
 )
 
-func runLab(ctx context.Context) (err error) {
+// Run makes the network and is the helper and the client in it. The server is this
+// program, started again by user nobody with the arguments that it is to have there.
+func Run(ctx context.Context, args func(address netip.Prefix, helper string) []string) (err error) {
 	l, err := lab.Open(lab.Config{Queues: 2})
 	if err != nil {
 		return err
@@ -52,7 +56,7 @@ func runLab(ctx context.Context) (err error) {
 	}()
 	defer func() { stop(); err = errors.Join(err, <-served) }()
 
-	server := exec.CommandContext(ctx, os.Args[0], "-drop", "-i", lab.HostDevice, "-addr", l.StackV4.String(), "-helper", path)
+	server := exec.CommandContext(ctx, os.Args[0], args(l.StackV4, path)...)
 	server.Stderr = os.Stderr
 	out, err := server.StdoutPipe()
 	if err == nil {
