@@ -81,7 +81,7 @@ func TestLabBadInput(t *testing.T) {
 			name:    "foreign program",
 			prepare: attachProgram,
 			want:    []error{syscall.EBUSY},
-			text:    []string{"afxnet_steer", "is there", "not replaced", "xdp off"},
+			text:    []string{"afxnet_steer", "is there", "not replaced", "stop the process that attached it"},
 		},
 		{
 			name:    "second stack",
