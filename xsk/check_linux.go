@@ -192,7 +192,7 @@ func (c *checker) program() {
 		return
 	}
 	if why, fix := nativeBar(c.dev, c.channels); why != "" {
-		c.add(SubjectProgram, Problem, fix+", or attach with AttachGeneric", "%s", why)
+		c.add(SubjectProgram, Problem, fix, "%s", why)
 		return
 	}
 	c.add(SubjectProgram, OK, "", "the program runs in the driver, before the kernel builds a socket buffer")

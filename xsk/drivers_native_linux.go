@@ -26,6 +26,8 @@ var nativeLimits = map[string]nativeLimit{
 	"ena": {mtu: 3498, halfChannels: true},
 }
 
+const orGeneric = ", or attach with AttachGeneric"
+
 // nativeBar returns why the driver of dev may refuse a program in native mode, and
 // the command that mends it; both are empty if nothing is known against it. ch are
 // the device's channels, all zero where they are not known.
@@ -33,11 +35,11 @@ func nativeBar(dev hostif.Interface, ch hostif.Channels) (why, fix string) {
 	limit := nativeLimits[dev.Driver]
 	if limit.mtu != 0 && dev.MTU > limit.mtu {
 		return fmt.Sprintf("%s takes a program in native mode up to an MTU of %d, and this one is %d", dev.Driver, limit.mtu, dev.MTU),
-			fmt.Sprintf("ip link set %s mtu %d", dev.Name, limit.mtu)
+			fmt.Sprintf("ip link set %s mtu %d", dev.Name, limit.mtu) + orGeneric
 	}
 	if half := ch.MaxCombined / 2; limit.halfChannels && half > 0 && ch.Combined > half {
 		return fmt.Sprintf("%s keeps a channel for what each other one sends in native mode, and %d of %d are in use", dev.Driver, ch.Combined, ch.MaxCombined),
-			fmt.Sprintf("ethtool -L %s combined %d", dev.Name, half)
+			fmt.Sprintf("ethtool -L %s combined %d", dev.Name, half) + orGeneric
 	}
 	return "", ""
 }

@@ -40,7 +40,7 @@ func TestMTU(t *testing.T) {
 			}
 			_, err := g.tryStack(zeroCopy())
 			if c.refused {
-				explained(t, "native", err, unix.EINVAL, "MTU")
+				explained(t, "native", err, unix.EINVAL, "mtu 3046")
 			} else {
 				explained(t, "zero-copy", err, errors.ErrUnsupported, "MTU of 3814")
 			}

@@ -49,7 +49,7 @@ func TestRefusals(t *testing.T) {
 // hold.
 func TestNativeRefused(t *testing.T) {
 	g := openMTU(t, wiring.IGB, 0, 9000)
-	refused(t, "native", unix.EINVAL, "MTU", g, g.stackConfig(netdev.Config{Attach: xsk.AttachNative}))
+	refused(t, "native", unix.EINVAL, "mtu 3046, or attach with AttachGeneric", g, g.stackConfig(netdev.Config{Attach: xsk.AttachNative}))
 	carries(t, g, g.stackConfig(netdev.Config{Attach: xsk.AttachGeneric}))
 }
 
