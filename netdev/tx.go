@@ -221,8 +221,8 @@ func (t *txQueue) park(full bool, left int) {
 	w := waitNothing
 	need := t.chunks()
 	switch room := t.tx.Free(need) >= need; {
-	case left != 0 && room:
-		w = waitDevice
+	case left != 0 && (room || !full):
+		w = waitDevice // a full ring with nothing beside it has to be tried again, too
 	case full && !room && left <= t.tx.Lent()/2:
 		// The frames are with the device, the ring itself has room: its event
 		// would come at once, again and again.

@@ -228,7 +228,7 @@ func TestStuckRing(t *testing.T) {
 // TestRetry has the kernel refuse for a while, with the ring full and not.
 func TestRetry(t *testing.T) {
 	for _, e := range []syscall.Errno{syscall.EAGAIN, syscall.ENOBUFS} {
-		for _, n := range []int{1, 50} {
+		for _, n := range []int{1, 15, 16, 17, 50} { // 16 fill the ring, and nothing waits beside it
 			synctest.Test(t, func(t *testing.T) {
 				r := newRig(t, rigConfig{rings: 16})
 				r.queue().FailTX(200, e)
