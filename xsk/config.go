@@ -180,8 +180,9 @@ type Config struct {
 	// returns nothing.
 	MetadataMarker uint64
 
-	// NAPI are settings of the queue's NAPI (6.13), such as how long interrupts
-	// stay off for who polls. Close restores the former ones; if the process
+	// NAPI are settings of the queue's NAPI (6.13; before that, since 5.8, of
+	// the whole device: see Socket.NAPI), such as how long interrupts stay off
+	// for who polls. Close restores the former ones; if the process
 	// ends without it, the next Open of whatever process does, by a record below
 	// /run/afxnet, where it is needed. Where kernel or driver cannot, Open fails
 	// with errors.ErrUnsupported; Socket.NAPI tells what became of it. One socket

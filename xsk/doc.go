@@ -113,17 +113,16 @@
 // usual way. It is for NICs and for callers that poll all the time or nearly so:
 // each empty look at the ring is a system call then. With BusyPoll.Prefer the
 // interrupts can stay off as long as somebody polls, if the NAPI is told so, since
-// Linux 6.13 for one queue:
+// Linux 6.13 for one queue, before that for the whole device:
 //
 //	Config{NAPI: NAPI{DeferHardIRQs: 2, GROFlushTimeout: 200 * time.Microsecond}}
 //
-// before that by the administrator for the whole device, with napi_defer_hard_irqs
-// and gro_flush_timeout below /sys/class/net/eth0. The second is how long the
-// device waits for the next call until the kernel polls by itself again, which is
-// also what a packet may wait for if everybody has gone to sleep: longer than
-// between two rounds of the poller, and no longer than a packet may be late. While
-// they are 0, as they usually are, the interrupt comes back after each call that
-// finds nothing.
+// The kernel calls them napi_defer_hard_irqs and gro_flush_timeout. The second is
+// how long the device waits for the next call until the kernel polls by itself
+// again, which is also what a packet may wait for if everybody has gone to sleep:
+// longer than between two rounds of the poller, and no longer than a packet may be
+// late. While they are 0, as they usually are, the interrupt comes back after each
+// call that finds nothing.
 //
 // These settings are the device's. [Socket.Close] restores what was there before,
 // but for what somebody else has changed since. After a crash the next [Open] of

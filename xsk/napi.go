@@ -13,12 +13,13 @@ import (
 // the queue have them too. What is zero is left alone; negative sets it to zero.
 type NAPI struct {
 	// DeferHardIRQs is after how many polls without a packet the interrupt is
-	// on again (napi_defer_hard_irqs for one queue, 6.13).
+	// on again (napi_defer_hard_irqs; for one queue since 6.13, before that
+	// for the whole device, since 5.8).
 	DeferHardIRQs int
 
 	// GROFlushTimeout is how long the kernel waits for somebody to poll, while
-	// the interrupt is off, until it does so itself (gro_flush_timeout for one
-	// queue, 6.13): up to 1 s.
+	// the interrupt is off, until it does so itself (gro_flush_timeout; for one
+	// queue since 6.13, before that for the whole device, since 5.8): up to 1 s.
 	GROFlushTimeout time.Duration
 
 	// IRQSuspendTimeout is how long the interrupt stays off after an epoll that
@@ -62,7 +63,8 @@ func (t NAPIThread) String() string {
 // NAPIState is what the kernel told of a NAPI once it was set. Zero is zero here.
 type NAPIState struct {
 	NAPI
-	ID uint32 // 0 if nothing was asked for
+	ID     uint32 // 0 if nothing was asked for, or Device
+	Device bool   // these are of all of the device's NAPIs: the kernel has none for one queue
 }
 
 func (n NAPI) check() error {
@@ -99,8 +101,8 @@ func (n NAPI) values() hostif.NAPIValues {
 }
 
 // napiOf is what values mean.
-func napiOf(id uint32, values hostif.NAPIValues) NAPIState {
-	s := NAPIState{ID: id, NAPI: NAPI{
+func napiOf(id uint32, device bool, values hostif.NAPIValues) NAPIState {
+	s := NAPIState{ID: id, Device: device, NAPI: NAPI{
 		DeferHardIRQs:     int(values[hostif.NAPIDeferHardIRQs]),
 		GROFlushTimeout:   time.Duration(values[hostif.NAPIGROFlushTimeout]),
 		IRQSuspendTimeout: time.Duration(values[hostif.NAPIIRQSuspendTimeout]),
@@ -113,11 +115,16 @@ func napiOf(id uint32, values hostif.NAPIValues) NAPIState {
 
 // NAPI tells the settings of the queue's NAPI as they were read back when the
 // socket was opened; zero if Config.NAPI was.
+//
+// Before Linux 6.13, with NAPIState.Device, these are the device's, for each of its
+// queues, whoever has those. The sockets of one process can have them together if
+// they ask for the same, and the last one's Close restores what was before; another
+// process gets unix.EBUSY meanwhile. Only what was asked for is told.
 func (s *Socket) NAPI() NAPIState {
 	if s.napi == nil {
 		return NAPIState{}
 	}
-	return napiOf(s.napi.ID, s.napi.Values)
+	return napiOf(s.napi.ID, s.napi.Device, s.napi.Values)
 }
 
 // restoreNAPI gives the NAPI its former settings. Idempotent.

@@ -40,7 +40,7 @@ func napiNow(t *testing.T, l *lab.Lab) (s NAPIState) {
 			return err
 		}
 		id, values, err := hostif.ReadNAPI(ifc.Index, 0)
-		s = napiOf(id, values)
+		s = napiOf(id, false, values)
 		return err
 	})
 	if err != nil {

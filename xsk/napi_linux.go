@@ -13,7 +13,7 @@ import (
 // what a process left that ended without doing so.
 func (s *Socket) setNAPI(n NAPI, ifindex int) (err error) {
 	if n == (NAPI{}) {
-		hostif.RestoreNAPIs() //nolint:errcheck // who asks for nothing need not be able to
+		hostif.RestoreSettings() //nolint:errcheck // who asks for nothing need not be able to
 		return nil
 	}
 	if s.napi, err = hostif.SetNAPI(ifindex, s.queue, n.values()); err == nil {
@@ -24,7 +24,7 @@ func (s *Socket) setNAPI(n NAPI, ifindex int) (err error) {
 	case errors.Is(err, os.ErrPermission):
 		remedy = "settings of a NAPI need CAP_NET_ADMIN in the initial user namespace: run with it, or leave Config.NAPI unset"
 	case errors.Is(err, unix.EBUSY):
-		remedy = "one socket sets them for all of its queue: leave Config.NAPI unset in the others"
+		remedy = "one socket sets them for all of its queue (before Linux 6.13 one process, for all of the device, with the same values): leave Config.NAPI unset in the others"
 	case errors.Is(err, errors.ErrUnsupported):
 		remedy = "leave Config.NAPI unset, or set it for the whole device below /sys/class/net"
 	}

@@ -42,7 +42,7 @@ func TestNAPIConfig(t *testing.T) {
 		}
 		// What was set reads back as what was asked for, but for what was left
 		// alone.
-		back := napiOf(9, got.NAPI.values())
+		back := napiOf(9, false, got.NAPI.values())
 		if back.ID != 9 || back.Thread != c.in.Thread || back.DeferHardIRQs != max(c.in.DeferHardIRQs, 0) || back.GROFlushTimeout != max(c.in.GROFlushTimeout, 0) || back.IRQSuspendTimeout != max(c.in.IRQSuspendTimeout, 0) {
 			t.Errorf("%+v reads back as %+v", c.in, back)
 		}

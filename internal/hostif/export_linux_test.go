@@ -24,17 +24,69 @@ func WatchSmall(index int, fn func(Event)) (stop func(), overruns func() int, er
 	return w.stop, func() int { return w.overruns }, nil
 }
 
-// SetNAPIIn is SetNAPI with a directory of the test's own for the records.
-func SetNAPIIn(dir string, index int, queue uint32, values NAPIValues) (*HeldNAPI, error) {
-	return napiKeeper{dir, openNetdev}.set(index, queue, values)
+// inDir is a keeper with a directory of the test's own.
+func inDir(dir string) keeper {
+	return keeper{recordDir(dir), openNetdev, openDeviceFiles, openFlowTool}
 }
 
-// RestoreNAPIsIn is RestoreNAPIs for such a directory.
-func RestoreNAPIsIn(dir string) error { return napiKeeper{dir, openNetdev}.restoreAll() }
+// SetNAPIIn is SetNAPI with a directory of the test's own for the records.
+func SetNAPIIn(dir string, index int, queue uint32, values NAPIValues) (*HeldNAPI, error) {
+	return inDir(dir).set(index, queue, values)
+}
+
+// RestoreSettingsIn is RestoreSettings for such a directory.
+func RestoreSettingsIn(dir string) error { return inDir(dir).restoreAll() }
 
 // Abandon does what the end of the process does: it lets go of the record, and
 // restores nothing.
-func (h *HeldNAPI) Abandon() error { return h.record.keep() }
+func (h *HeldNAPI) Abandon() error {
+	if h.Device {
+		heldDevices.Lock()
+		defer heldDevices.Unlock()
+		clear(heldDevices.of)
+	}
+	return h.record.keep()
+}
+
+// SetOldNAPIIn is SetNAPIIn on a kernel that has no settings for one NAPI.
+func SetOldNAPIIn(dir string, index int, values NAPIValues) (*HeldNAPI, error) {
+	k := inDir(dir)
+	k.open = func() (netdev, error) { return nil, unix.ENOENT }
+	return k.set(index, 0, values)
+}
+
+// ReadDevice returns the settings that a device has as a whole.
+func ReadDevice(index int) (NAPIValues, error) {
+	files, err := openDeviceFiles(index)
+	if err != nil {
+		return nil, err
+	}
+	defer files.close()
+	return files.read(NAPIValues{NAPIDeferHardIRQs: 0, NAPIGROFlushTimeout: 0})
+}
+
+// SystemFiles are where a device's files are without a mount.
+func SystemFiles(index int) (string, error) {
+	files, err := systemFiles(index, unix.EPERM)
+	if err != nil {
+		return "", err
+	}
+	return files.dir()
+}
+
+// OtherProcess runs f as a process would that holds no settings of a device.
+func OtherProcess(f func()) {
+	swap := func(other map[string]*deviceHolders) map[string]*deviceHolders {
+		heldDevices.Lock()
+		defer heldDevices.Unlock()
+		mine := heldDevices.of
+		heldDevices.of = other
+		return mine
+	}
+	mine := swap(make(map[string]*deviceHolders))
+	f()
+	swap(mine)
+}
 
 // SysfsQueues counts the queues of an interface below root.
 func SysfsQueues(ifc Interface, root string) (rx, tx int, ok bool) {

@@ -56,10 +56,20 @@ func SetCombined(string, int) (undo func() error, err error) { return nil, errUn
 type HeldNAPI struct {
 	ID     uint32
 	Values NAPIValues
+	Device bool
 }
 
 // Restore needs Linux.
 func (*HeldNAPI) Restore() error { return errUnsupported }
+
+// HeldFlow needs Linux.
+type HeldFlow struct{ Location uint32 }
+
+// Remove needs Linux.
+func (*HeldFlow) Remove() error { return errUnsupported }
+
+// AddFlow needs Linux.
+func AddFlow(int, Flow, uint32) (*HeldFlow, error) { return nil, errUnsupported }
 
 // SetNAPI needs Linux.
 func SetNAPI(int, uint32, NAPIValues) (*HeldNAPI, error) { return nil, errUnsupported }
@@ -67,5 +77,5 @@ func SetNAPI(int, uint32, NAPIValues) (*HeldNAPI, error) { return nil, errUnsupp
 // ReadNAPI needs Linux.
 func ReadNAPI(int, uint32) (uint32, NAPIValues, error) { return 0, nil, errUnsupported }
 
-// RestoreNAPIs needs Linux.
-func RestoreNAPIs() error { return nil }
+// RestoreSettings needs Linux.
+func RestoreSettings() error { return nil }

@@ -8,72 +8,71 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A NAPI's settings belong to the device: the kernel keeps them when the process
-// that made them ends, however it ends, and a driver's NAPI finds them again after
-// it was away (napi_config). Nothing in the kernel can be told to forget them. So
-// whoever changes them leaves a record of what they were, in a file below
-// napiRecords that it keeps locked; the lock goes with the process. A record that
-// nobody has locked is a dead process's: RestoreNAPIs puts its settings back.
-//
-//	lock and write the record -> change the settings -> restore -> unlink the record
-//
-// Who looks for such records locks the directory meanwhile, so that another one
-// does not take it for a holder. At any step, a restore is right that only touches
-// what still has the value the record's owner gave it: somebody else's later change
-// stays.
-
-// napiRecords is a directory that is empty after a boot.
-const napiRecords = "/run/afxnet"
-
-// napiKeeper changes settings and restores them.
-type napiKeeper struct {
-	dir  string
-	open func() (netdev, error)
-}
-
-var napis = napiKeeper{dir: napiRecords, open: openNetdev}
-
-// HeldNAPI is a NAPI whose settings were changed.
+// HeldNAPI is a NAPI whose settings were changed, or a device's where the kernel has
+// none for one NAPI.
 type HeldNAPI struct {
-	ID     uint32     // as SO_INCOMING_NAPI_ID tells it
+	ID     uint32     // as SO_INCOMING_NAPI_ID tells it; 0 for a device's settings
 	Values NAPIValues // all of them, as read back
-	record *lockedRecord
+	Device bool       // they are of the whole device
+	record *record
 	undo   func() error
 }
 
 // Restore gives the settings the values that they had before, in the namespace
 // SetNAPI was called in, but for those that somebody else has changed meanwhile,
-// and nothing if the NAPI is gone. It is idempotent and safe for concurrent use.
+// and nothing if the NAPI is gone. A device's wait for the last of their holders. It
+// is idempotent and safe for concurrent use.
 func (h *HeldNAPI) Restore() error { return h.undo() }
 
 // SetNAPI changes settings of the NAPI that serves a receive queue, for itself
-// alone: one holder at a time, others get unix.EBUSY. It is RestoreNAPIs, too. Until Restore it holds two
-// file descriptors. If the process ends without it, the next RestoreNAPIs does it.
+// alone: one holder at a time, others get unix.EBUSY. It is RestoreSettings, too.
+// Until Restore it holds two file descriptors. If the process ends without it, the
+// next RestoreSettings does it.
+//
+// Before Linux 6.13 it changes NAPIDeferHardIRQs and NAPIGROFlushTimeout of the whole
+// device. Those have as many holders as want the same, in one process.
 //
 // errors.Is(err, errors.ErrUnsupported) holds where the kernel or the driver cannot;
 // os.ErrPermission without CAP_NET_ADMIN, or if the record of the former values
 // cannot be written below /run/afxnet.
 func SetNAPI(index int, queue uint32, values NAPIValues) (*HeldNAPI, error) {
-	return napis.set(index, queue, values)
+	return settings.set(index, queue, values)
 }
 
-func (k napiKeeper) set(index int, queue uint32, values NAPIValues) (_ *HeldNAPI, err error) {
-	n, err := k.open()
-	if errors.Is(err, unix.ENOENT) {
-		return nil, napiError(index, queue, fmt.Errorf("settings per NAPI need Linux 6.13 or later: %w", errors.ErrUnsupported))
+// errOldKernel is a kernel that has no settings for one NAPI.
+var errOldKernel = fmt.Errorf("settings per NAPI need Linux 6.13 or later: %w", errors.ErrUnsupported)
+
+func (k keeper) set(index int, queue uint32, values NAPIValues) (*HeldNAPI, error) {
+	h, err := k.setNAPI(index, queue, values)
+	if errors.Is(err, errOldKernel) {
+		if h, err = k.setDevice(index, values); err != nil {
+			return nil, fmt.Errorf("hostif: NAPIs of interface index %d, as a whole before Linux 6.13: %w", index, err)
+		}
+		return h, nil
 	}
 	if err != nil {
 		return nil, napiError(index, queue, err)
 	}
+	return h, nil
+}
+
+func (k keeper) setNAPI(index int, queue uint32, values NAPIValues) (*HeldNAPI, error) {
+	n, err := k.open()
+	if errors.Is(err, unix.ENOENT) {
+		return nil, errOldKernel
+	}
+	if err != nil {
+		return nil, err
+	}
 	fail := func(err error) (*HeldNAPI, error) {
 		n.close()
-		return nil, napiError(index, queue, err)
+		return nil, err
 	}
 	id, err := queueNAPI(n, index, queue)
 	if err != nil {
 		return fail(err)
 	}
-	end, err := k.serialize()
+	end, err := k.dir.serialize()
 	if err != nil {
 		return fail(err)
 	}
@@ -81,7 +80,7 @@ func (k napiKeeper) set(index int, queue uint32, values NAPIValues) (_ *HeldNAPI
 	if err := k.restoreSerialized(); err != nil {
 		return fail(err)
 	}
-	rec, err := k.lock(recordName(id))
+	rec, err := k.dir.lock(napiRecordName(id))
 	if err != nil {
 		return fail(err)
 	}
@@ -89,17 +88,12 @@ func (k napiKeeper) set(index int, queue uint32, values NAPIValues) (_ *HeldNAPI
 	if err != nil {
 		return fail(errors.Join(err, rec.remove()))
 	}
-	change := make(NAPIValues)
-	for v, x := range values {
-		old, ok := before[v]
-		if !ok {
-			return fail(errors.Join(fmt.Errorf("%v for one NAPI needs Linux %s or later: %w", v, v.since(), errors.ErrUnsupported), rec.remove()))
-		}
-		if old != x {
-			change[v] = x
-		}
+	change, err := before.change(values)
+	if err != nil {
+		return fail(errors.Join(err, rec.remove()))
 	}
-	if err := rec.write(n, napiRecord{NAPI: id, Index: index, Queue: queue, Before: before.only(change), Set: change}); err != nil {
+	about := napiRecord{NAPI: id, Index: index, Queue: queue, Before: before.only(change), Set: change}
+	if err := writeNAPIRecord(rec, n, &about); err != nil {
 		return fail(errors.Join(err, rec.remove()))
 	}
 	err = writeNAPI(n, id, change)
@@ -107,24 +101,51 @@ func (k napiKeeper) set(index int, queue uint32, values NAPIValues) (_ *HeldNAPI
 	if err == nil {
 		after, err = readNAPI(n, id)
 	}
-	for v, x := range values {
-		if err == nil && after[v] != x {
-			err = fmt.Errorf("%v was set to %d, the kernel left it at %d: %w", v, x, after[v], errors.ErrUnsupported)
-		}
+	if err == nil {
+		err = after.are(values)
 	}
 	if err != nil {
-		return fail(errors.Join(err, rec.end(n)))
+		return fail(errors.Join(err, rec.end(k.undoNAPI(n, &about))))
 	}
 	return &HeldNAPI{ID: id, Values: after, record: rec, undo: sync.OnceValue(func() error {
 		defer n.close()
-		if end, err := k.serialize(); err == nil {
+		if end, err := k.dir.serialize(); err == nil {
 			defer end()
 		} // else restore nevertheless
-		if err := rec.end(n); err != nil {
+		if err := rec.end(k.undoNAPI(n, &about)); err != nil {
 			return napiError(index, queue, err)
 		}
 		return nil
 	})}, nil
+}
+
+// change is which of the values to set where v are set. The error is about one that
+// v lacks.
+func (v NAPIValues) change(values NAPIValues) (NAPIValues, error) {
+	change := make(NAPIValues)
+	for name, x := range values {
+		old, ok := v[name]
+		if _, some := v[NAPIDeferHardIRQs]; !ok && !some {
+			return nil, errOldKernel
+		}
+		if !ok {
+			return nil, fmt.Errorf("%v for one NAPI needs Linux %s or later: %w", name, name.since(), errors.ErrUnsupported)
+		}
+		if old != x {
+			change[name] = x
+		}
+	}
+	return change, nil
+}
+
+// are says which of the values v lacks, once they were set.
+func (v NAPIValues) are(values NAPIValues) error {
+	for name, x := range values {
+		if v[name] != x {
+			return fmt.Errorf("%v was set to %d, the kernel left it at %d: %w", name, x, v[name], errors.ErrUnsupported)
+		}
+	}
+	return nil
 }
 
 // ReadNAPI returns the id and the settings of the NAPI that serves a receive queue,

@@ -144,7 +144,7 @@ func noNAPI(why string) error { return fmt.Errorf("%s: %w", why, errors.ErrUnsup
 func queueNAPI(n netdev, index int, queue uint32) (uint32, error) {
 	answers, err := n.ask(netdevCmdQueueGet, 0, attributes{netdevQueueID: uint64(queue), netdevQueueIfindex: uint64(index), netdevQueueType: 0})
 	if errors.Is(err, unix.EOPNOTSUPP) {
-		return 0, noNAPI("the kernel does not tell which NAPI serves a queue (Linux 6.8)")
+		return 0, fmt.Errorf("%w: the kernel does not tell which NAPI serves a queue (6.8)", errOldKernel)
 	}
 	if err != nil {
 		return 0, err
@@ -170,7 +170,10 @@ func queueNAPI(n netdev, index int, queue uint32) (uint32, error) {
 	if err != nil {
 		return 0, err
 	}
+	settable := func(a map[uint16][]byte) bool { return a[uint16(NAPIDeferHardIRQs)] != nil }
 	switch {
+	case len(napis) > 0 && !slices.ContainsFunc(napis, settable):
+		return 0, errOldKernel
 	case len(napis) == 0:
 		return 0, noNAPI("the device has no NAPI, as veth without a native program")
 	case len(napis) != 1 || receive != 1:
@@ -215,7 +218,7 @@ func writeNAPI(n netdev, id uint32, values NAPIValues) error {
 	case errors.Is(err, unix.EPERM):
 		return fmt.Errorf("%w (needs CAP_NET_ADMIN in the initial user namespace)", err)
 	case errors.Is(err, unix.EOPNOTSUPP):
-		return fmt.Errorf("settings per NAPI need Linux 6.13 or later: %w: %w", errors.ErrUnsupported, err)
+		return fmt.Errorf("%w: %w", errOldKernel, err)
 	case errors.Is(err, unix.ERANGE) && values[NAPIThreaded] == NAPIThreadedBusyPoll:
 		return fmt.Errorf("a NAPI thread that busy polls needs Linux 6.19 or later: %w: %w", errors.ErrUnsupported, err)
 	}

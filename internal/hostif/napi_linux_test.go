@@ -118,7 +118,7 @@ func TestSetNAPI(t *testing.T) {
 	if _, err := l.set(askedNAPI); !errors.Is(err, unix.EBUSY) {
 		t.Errorf("a second holder: %v", err)
 	}
-	l.in(func() error { return hostif.RestoreNAPIsIn(l.dir) })
+	l.in(func() error { return hostif.RestoreSettingsIn(l.dir) })
 	l.expect("a live holder's record looked at", with(before, askedNAPI), 1)
 	for range 2 { // from outside the namespace
 		if err := h.Restore(); err != nil {
@@ -170,7 +170,7 @@ func TestNAPIRestoredLater(t *testing.T) {
 			t.Fatal(err)
 		}
 		l.expect("abandoned", with(before, askedNAPI), 1)
-		l.in(func() error { return hostif.RestoreNAPIsIn(l.dir) })
+		l.in(func() error { return hostif.RestoreSettingsIn(l.dir) })
 		l.expect("restored", before, 0)
 	}
 	if err := l.mustSet(askedNAPI).Abandon(); err != nil {
@@ -188,11 +188,11 @@ func TestNAPIRestoredLater(t *testing.T) {
 	if err := l.mustSet(askedNAPI).Abandon(); err != nil {
 		t.Fatal(err)
 	}
-	if err := l.Peer.Do(func() error { return hostif.RestoreNAPIsIn(l.dir) }); err != nil {
+	if err := l.Peer.Do(func() error { return hostif.RestoreSettingsIn(l.dir) }); err != nil {
 		t.Error(err)
 	}
 	l.expect("looked for elsewhere", with(before, askedNAPI), 1)
-	l.in(func() error { return hostif.RestoreNAPIsIn(l.dir) })
+	l.in(func() error { return hostif.RestoreSettingsIn(l.dir) })
 	l.expect("looked for here", before, 0)
 }
 
@@ -210,7 +210,7 @@ func TestNAPIComesAgain(t *testing.T) {
 		t.Errorf("restore without a NAPI: %v", err)
 	}
 	l.gro(true)
-	l.in(func() error { return hostif.RestoreNAPIsIn(l.dir) })
+	l.in(func() error { return hostif.RestoreSettingsIn(l.dir) })
 	l.expect("come again", before, 0)
 
 	h = l.mustSet(askedNAPI)
@@ -260,7 +260,7 @@ func TestNAPIRestoredBySeveral(t *testing.T) {
 		for _, n := range []*lab.Namespace{l.Host, l.Peer, l.Host, l.Peer, l.Peer} {
 			all.Go(func() {
 				err := n.Do(func() error {
-					if err := hostif.RestoreNAPIsIn(l.dir); err != nil || n == l.Peer {
+					if err := hostif.RestoreSettingsIn(l.dir); err != nil || n == l.Peer {
 						return err
 					}
 					_, now, err := hostif.ReadNAPI(l.index, 0)
@@ -281,7 +281,7 @@ func TestNAPIRestoredBySeveral(t *testing.T) {
 			t.Fatal(err)
 		}
 		all.Go(func() {
-			if err := l.Peer.Do(func() error { return hostif.RestoreNAPIsIn(l.dir) }); err != nil {
+			if err := l.Peer.Do(func() error { return hostif.RestoreSettingsIn(l.dir) }); err != nil {
 				t.Error(err)
 			}
 		})

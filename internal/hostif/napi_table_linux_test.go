@@ -3,6 +3,7 @@ package hostif
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -24,7 +25,7 @@ type fakeNetdev struct {
 func (k *fakeNetdev) namespace() (uint64, error) { return 1, nil }
 func (k *fakeNetdev) close()                     {}
 
-func (k *fakeNetdev) ask(cmd byte, flags int, attrs attributes) ([]map[uint16][]byte, error) {
+func (k *fakeNetdev) ask(cmd byte, flags int, attrs attributes) (all []map[uint16][]byte, err error) {
 	u32 := func(n uint32) []byte { return binary.NativeEndian.AppendUint32(nil, n) }
 	if err := k.lacks[cmd]; err != nil {
 		return nil, err
@@ -41,7 +42,14 @@ func (k *fakeNetdev) ask(cmd byte, flags int, attrs attributes) ([]map[uint16][]
 		return []map[uint16][]byte{a}, nil
 	case netdevCmdNAPIGet:
 		if flags&unix.NLM_F_DUMP == unix.NLM_F_DUMP {
-			return make([]map[uint16][]byte, len(k.napis)), nil
+			for _, values := range k.napis {
+				a := make(map[uint16][]byte)
+				if x, ok := values[NAPIDeferHardIRQs]; ok {
+					a[uint16(NAPIDeferHardIRQs)] = binary.NativeEndian.AppendUint64(nil, x)
+				}
+				all = append(all, a)
+			}
+			return all, nil
 		}
 		values, ok := k.napis[uint32(attrs[netdevNAPIID])]
 		if !ok {
@@ -74,6 +82,13 @@ func newFakeNetdev() *fakeNetdev {
 	}
 }
 
+// keeperOf has no settings of a device.
+func keeperOf(dir string, kernel *fakeNetdev) keeper {
+	return keeper{recordDir(dir), func() (netdev, error) { return kernel, nil }, func(int) (*deviceFiles, error) {
+		return nil, fmt.Errorf("no files: %w", errors.ErrUnsupported)
+	}, nil}
+}
+
 // TestNAPITable goes through what kernels and drivers have and lack.
 func TestNAPITable(t *testing.T) {
 	ask := NAPIValues{NAPIDeferHardIRQs: 100, NAPIGROFlushTimeout: 200_000}
@@ -86,11 +101,11 @@ func TestNAPITable(t *testing.T) {
 	}{
 		{name: "all there", ask: ask},
 		{name: "the same as before", ask: NAPIValues{NAPIDeferHardIRQs: 1}},
-		{"no family", ask, nil, errors.ErrUnsupported, "need Linux 6.13"},
-		{"no queues", ask, func(k *fakeNetdev) { k.lacks[netdevCmdQueueGet] = unix.EOPNOTSUPP }, errors.ErrUnsupported, "Linux 6.8"},
-		{"no settings told", ask, func(k *fakeNetdev) { clear(k.napis[301]) }, errors.ErrUnsupported, "needs Linux 6.13 or later"},
+		{"no family", ask, nil, errors.ErrUnsupported, "as a whole before Linux 6.13: no files"},
+		{"no queues", ask, func(k *fakeNetdev) { k.lacks[netdevCmdQueueGet] = unix.EOPNOTSUPP }, errors.ErrUnsupported, "as a whole before Linux 6.13: no files"},
+		{"no settings told", ask, func(k *fakeNetdev) { clear(k.napis[301]) }, errors.ErrUnsupported, "as a whole before Linux 6.13: no files"},
 		{"no thread told", NAPIValues{NAPIThreaded: 1}, func(k *fakeNetdev) { delete(k.napis[301], NAPIThreaded) }, errors.ErrUnsupported, "threaded for one NAPI needs Linux 6.17"},
-		{"no setting", ask, func(k *fakeNetdev) { k.lacks[netdevCmdNAPISet] = unix.EOPNOTSUPP }, errors.ErrUnsupported, "6.13 or later"},
+		{"no setting", ask, func(k *fakeNetdev) { k.lacks[netdevCmdNAPISet] = unix.EOPNOTSUPP }, errors.ErrUnsupported, "as a whole before Linux 6.13: no files"},
 		{"no busy thread", NAPIValues{NAPIThreaded: NAPIThreadedBusyPoll}, func(k *fakeNetdev) { k.lacks[netdevCmdNAPISet] = unix.ERANGE }, errors.ErrUnsupported, "6.19 or later"},
 		{"no privilege", ask, func(k *fakeNetdev) { k.lacks[netdevCmdNAPISet] = unix.EPERM }, os.ErrPermission, "CAP_NET_ADMIN"},
 		{"no links", ask, func(k *fakeNetdev) { clear(k.links) }, errors.ErrUnsupported, "its 2 NAPIs to its 2 receive queues"},
@@ -99,12 +114,10 @@ func TestNAPITable(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			kernel := newFakeNetdev()
-			keeper := napiKeeper{t.TempDir(), func() (netdev, error) {
-				if tc.name == "no family" {
-					return nil, unix.ENOENT
-				}
-				return kernel, nil
-			}}
+			keeper := keeperOf(t.TempDir(), kernel)
+			if tc.name == "no family" {
+				keeper.open = func() (netdev, error) { return nil, unix.ENOENT }
+			}
 			if tc.change != nil {
 				tc.change(kernel)
 			}
@@ -121,13 +134,13 @@ func TestNAPITable(t *testing.T) {
 				if err := h.Restore(); err != nil {
 					t.Error(err)
 				}
-			} else if !errors.Is(err, tc.is) || !strings.Contains(err.Error(), tc.says) || !strings.Contains(err.Error(), "queue 1, interface index 7") {
+			} else if !errors.Is(err, tc.is) || !strings.Contains(err.Error(), tc.says) || !strings.Contains(err.Error(), "interface index 7") {
 				t.Errorf("%v, want %v and %q", err, tc.is, tc.says)
 			}
 			if n := kernel.napis[301]; len(n) == 4 && (n[NAPIDeferHardIRQs] != 1 || n[NAPIGROFlushTimeout] != 50) {
 				t.Errorf("not as before: %v", n)
 			}
-			if left, err := os.ReadDir(keeper.dir); len(left) != 0 || err != nil {
+			if left, err := os.ReadDir(string(keeper.dir)); len(left) != 0 || err != nil {
 				t.Errorf("records: %v, %v", left, err)
 			}
 		})
@@ -146,14 +159,14 @@ func TestNAPIRecords(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			kernel := newFakeNetdev()
-			keeper := napiKeeper{t.TempDir(), func() (netdev, error) { return kernel, nil }}
-			if err := os.WriteFile(filepath.Join(keeper.dir, recordName(301)), []byte(text), 0o644); err != nil {
+			keeper := keeperOf(t.TempDir(), kernel)
+			if err := os.WriteFile(filepath.Join(string(keeper.dir), napiRecordName(301)), []byte(text), 0o644); err != nil {
 				t.Fatal(err)
 			}
 			if err := keeper.restoreAll(); err != nil || kernel.writes != 0 {
 				t.Errorf("%d writes, %v", kernel.writes, err)
 			}
-			if left, _ := os.ReadDir(keeper.dir); len(left) != 0 {
+			if left, _ := os.ReadDir(string(keeper.dir)); len(left) != 0 {
 				t.Errorf("left: %v", left)
 			}
 		})
@@ -171,15 +184,15 @@ func TestNAPIRecords(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			kernel := newFakeNetdev()
-			keeper := napiKeeper{t.TempDir(), func() (netdev, error) { return kernel, nil }}
+			keeper := keeperOf(t.TempDir(), kernel)
 			text := `{"Boot":"` + bootID() + `",` + tc.ids + `,"Index":7,"Queue":1,"Before":{"5":9},"Set":{"5":1}}`
-			if err := os.WriteFile(filepath.Join(keeper.dir, recordPrefix+"0"), []byte(text), 0o600); err != nil {
+			if err := os.WriteFile(filepath.Join(string(keeper.dir), napiPrefix+"0"), []byte(text), 0o600); err != nil {
 				t.Fatal(err)
 			}
 			if err := keeper.restoreAll(); err != nil || kernel.napis[301][NAPIDeferHardIRQs] != uint64(tc.want) {
 				t.Errorf("%v, %v, want %d", kernel.napis[301], err, tc.want)
 			}
-			if left, _ := os.ReadDir(keeper.dir); len(left) != tc.left {
+			if left, _ := os.ReadDir(string(keeper.dir)); len(left) != tc.left {
 				t.Errorf("left: %v", left)
 			}
 		})
@@ -193,7 +206,7 @@ func TestNAPIRecordNotWritable(t *testing.T) {
 		t.Fatal(err)
 	}
 	kernel := newFakeNetdev()
-	keeper := napiKeeper{file, func() (netdev, error) { return kernel, nil }}
+	keeper := keeperOf(file, kernel)
 	if _, err := keeper.set(7, 1, NAPIValues{NAPIDeferHardIRQs: 5}); !errors.Is(err, unix.ENOTDIR) || !strings.Contains(err.Error(), "may write to") {
 		t.Errorf("%v", err)
 	}

@@ -108,12 +108,20 @@ func (e *ethtool) feature(name, feature string) (bit, blocks int, err error) {
 }
 
 func (e *ethtool) featureActive(name string, blocks, bit int) (bool, error) {
+	block, err := e.featureBlock(name, blocks, bit)
+	if err != nil {
+		return false, err
+	}
+	return native.Uint32(block[featureActiveOffset:])>>(bit%32)&1 != 0, nil
+}
+
+// featureBlock returns the block that a feature is in.
+func (e *ethtool) featureBlock(name string, blocks, bit int) ([]byte, error) {
 	req := make([]byte, 8+blocks*featureBlockLen)
 	native.PutUint32(req, unix.ETHTOOL_GFEATURES)
 	native.PutUint32(req[4:], uint32(blocks))
 	if err := e.ioctl(name, req); err != nil {
-		return false, err
+		return nil, err
 	}
-	active := native.Uint32(req[8+bit/32*featureBlockLen+featureActiveOffset:])
-	return active>>(bit%32)&1 != 0, nil
+	return req[8+bit/32*featureBlockLen:], nil
 }

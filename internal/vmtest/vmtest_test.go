@@ -168,5 +168,5 @@ func TestOldKernel(t *testing.T) {
 	if err != nil {
 		lab.Missing(t, lab.VM, err)
 	}
-	m.boot(t, k, []wiring.Pair{wiring.IGB, wiring.Virtio}, "^TestOldKernel$", wiring.OldKernelEnv+"=1")
+	m.boot(t, k, []wiring.Pair{wiring.IGB, wiring.Virtio}, "^TestOldKernel", wiring.OldKernelEnv+"=1")
 }

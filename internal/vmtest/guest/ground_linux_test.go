@@ -28,7 +28,7 @@ const patience = 20 * time.Second
 const childEnv = "AFXNET_VM_CHILD"
 
 // children are what child processes do.
-var children = map[string]func() error{"stack": runStack, "napi": runNAPI}
+var children = map[string]func() error{"stack": runStack, "napi": runNAPI, "device napi": runDeviceNAPI}
 
 // ground is a lab on two of the machine's devices.
 type ground struct {
