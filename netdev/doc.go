@@ -46,7 +46,7 @@
 // # Steering
 //
 // The kernel keeps everything that does not concern an address given to
-// AddAddress; see package xsk. XDP cannot clone a frame, so each goes to one of
+// AddAddress, or is UDP to a group given to JoinGroup; see package xsk. XDP cannot clone a frame, so each goes to one of
 // the two stacks: gratuitous ARP and router advertisements go to the kernel.
 //
 // # What it is not for

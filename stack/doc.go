@@ -100,8 +100,8 @@
 // A UDPConn tells of each datagram its TTL, TOS and destination if
 // SetControlMessage asks for them, in the form of Linux's control messages, and
 // takes those of a datagram that is sent. ReadBatch and WriteBatch move many
-// datagrams with one wakeup. Groups are joined with JoinGroup; a device that Open
-// has opened leaves multicast to the kernel, and JoinGroup says so.
+// datagrams with one wakeup. Groups are joined with JoinGroup; on a device that Open
+// has opened those that the host is in are refused, see [netdev.Device.JoinGroup].
 //
 // # What it is not for
 //

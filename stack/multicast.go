@@ -60,7 +60,7 @@ func (m *membership) find(group tcpip.Address) ([]joined, int) {
 // ListenMulticastUDP opens a socket on the group and port of gaddr that is in the
 // group, as net.ListenMulticastUDP does: other such sockets may have the same
 // port, and what it sends to the group does not come back. ifi is nil or the
-// stack's interface.
+// stack's interface. Errors are those of JoinGroup.
 func (s *Stack) ListenMulticastUDP(network string, ifi *net.Interface, gaddr *net.UDPAddr) (*UDPConn, error) {
 	n, err := parseNetwork(network)
 	switch {
@@ -97,8 +97,11 @@ var shared = ports.Flags{MostRecent: true}
 // group: a *net.UDPAddr, whose port does not matter, or a *net.IPAddr. ifi is nil
 // or the stack's interface. The socket must listen at a wildcard or at the group
 // to see it. The error is EADDRINUSE if the socket is in the group, EINVAL if it
-// is no group, ENODEV for another interface; over a device that was opened with
-// Open it may be one of [netdev.Device.JoinGroup].
+// is no group, ENODEV for another interface. Over a device that was opened with
+// Open the host shares the groups, and it may be one of [netdev.Device.JoinGroup]:
+// EADDRINUSE too if a program of the host is in the group, errors.ErrUnsupported
+// for groups of the link's own protocols, as 224.0.0.0/24 is, and ENOBUFS for more
+// than the host's kernel admits.
 func (c *UDPConn) JoinGroup(ifi *net.Interface, group net.Addr) error {
 	return c.member(ifi, group, nil, func(j *joined, is bool) error {
 		if is {

@@ -140,8 +140,8 @@
 // # Steering
 //
 // [Program] is one XDP program per interface. It redirects frames that concern
-// an address given to AddAddress to the socket of the queue they arrived on, and
-// passes all others to the kernel. It belongs to the process: when that ends,
+// an address given to AddAddress, and UDP to a group given to AddGroup, to the socket
+// of the queue they arrived on, and passes all others to the kernel. It belongs to the process: when that ends,
 // however it ends, the kernel detaches it. An interface with other programs can have
 // it among them, in libxdp's dispatcher: see [AttachJoin].
 //

@@ -66,7 +66,7 @@ type ProgramConfig struct {
 	// added for queue ids below it. Zero means 256; at most 65536.
 	Queues int
 
-	// MaxAddresses bounds the number of addresses, for IPv4 and IPv6 each.
+	// MaxAddresses bounds the number of addresses and groups, for IPv4 and IPv6 each.
 	// Zero means 1024; at most 1048576.
 	MaxAddresses int
 
@@ -140,6 +140,18 @@ func wireMAC(mac net.HardwareAddr) uint64 {
 		w |= uint64(b) << (8 * i)
 	}
 	return w
+}
+
+// ownGroup is ownAddress for a multicast group.
+func ownGroup(group netip.Addr) (netip.Addr, error) {
+	group = group.Unmap()
+	switch {
+	case !group.IsMulticast():
+		return group, fmt.Errorf("%v is not a multicast address", group)
+	case group.Zone() != "":
+		return group, fmt.Errorf("%v is an address with a zone; the program is on one interface", group)
+	}
+	return group, nil
 }
 
 // ownAddress returns addr in the form the program compares, IPv4 unmapped, or

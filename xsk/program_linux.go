@@ -17,9 +17,9 @@ import (
 
 // Program is the steering program of one interface, with its maps. It decides
 // which frames leave the kernel: those that concern an address added with
-// AddAddress and arrive untagged, on a queue that has a socket, under the
-// interface's MAC address. Everything else goes on to the kernel; Verdict has
-// the details.
+// AddAddress, or are UDP to a group added with AddGroup, and arrive untagged, on a
+// queue that has a socket, under the interface's MAC address or a group's.
+// Everything else goes on to the kernel; Verdict has the details.
 //
 // The interface's driver must not strip VLAN tags before the program runs
 // (ethtool rx-vlan-offload off): a stripped frame looks untagged, and traffic
@@ -50,7 +50,7 @@ type Program struct {
 	lock      *os.File  // keeps AttachJoin of others away, or nil
 	mode      AttachMode
 	nativeErr error
-	addrs     map[netip.Addr]struct{} // contents of addr4 and addr6
+	addrs     map[netip.Addr]struct{} // contents of addr4 and addr6, groups too
 	closed    bool
 }
 

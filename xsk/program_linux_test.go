@@ -46,7 +46,7 @@ func TestProgramAddresses(t *testing.T) {
 	}
 
 	a := netip.MustParseAddr("198.51.100.1")
-	for range 7 {
+	for range 6 { // the group of loadTestProgram is the eighth
 		if err := p.AddAddress(a); err != nil {
 			t.Fatal(err)
 		}
@@ -55,6 +55,49 @@ func TestProgramAddresses(t *testing.T) {
 	err := p.AddAddress(a)
 	if !errors.Is(err, unix.E2BIG) || !strings.Contains(err.Error(), "MaxAddresses") {
 		t.Errorf("one address too many: %v, want E2BIG and MaxAddresses", err)
+	}
+}
+
+func TestProgramGroups(t *testing.T) {
+	p := loadTestProgram(t) // has one of each family
+	if got, want := p.Groups(), []netip.Addr{steerGroup4, steerGroup6}; !slices.Equal(got, want) {
+		t.Errorf("Groups = %v, want %v", got, want)
+	}
+	for _, f := range []struct {
+		group, address netip.Addr
+		frame          []byte
+		redirect       Verdict
+	}{
+		{steerGroup4, steerOwn4, etherFrame(steerGroupMAC4, typeIPv4, ipv4Packet(steerGroup4, protoUDP, 0, nil, nil)), RedirectIPv4},
+		{steerGroup6, steerOwn6, etherFrame(steerGroupMAC6, typeIPv6, ipv6Packet(steerOther6, steerGroup6, protoUDP)), RedirectIPv6},
+	} {
+		if err := p.RemoveAddress(f.group); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("RemoveAddress(%v): %v, want os.ErrNotExist", f.group, err)
+		}
+		if err := p.RemoveGroup(f.address); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("RemoveGroup(%v): %v, want os.ErrNotExist", f.address, err)
+		}
+		expectVerdict(t, p, f.frame, f.redirect)
+		if err := p.RemoveGroup(f.group); err != nil {
+			t.Error(err)
+		}
+		expectVerdict(t, p, f.frame, PassMulticast)
+		if err := p.RemoveGroup(f.group); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("RemoveGroup(%v) again: %v, want os.ErrNotExist", f.group, err)
+		}
+		if err := p.AddGroup(f.address); err == nil {
+			t.Errorf("AddGroup(%v) has no error", f.address)
+		}
+	}
+	if err := p.AddGroup(steerAllNodes.WithZone("lo")); err == nil {
+		t.Error("a group with a zone is accepted")
+	}
+	mapped := netip.AddrFrom16(steerGroup4.As16())
+	if err := errors.Join(p.AddGroup(mapped), p.AddGroup(steerGroup4)); err != nil {
+		t.Error(err)
+	}
+	if got, want := p.Groups(), []netip.Addr{steerGroup4}; !slices.Equal(got, want) {
+		t.Errorf("Groups = %v, want %v", got, want)
 	}
 }
 
@@ -133,6 +176,8 @@ func TestProgramClosed(t *testing.T) {
 		"RemoveSocket":  p.RemoveSocket(0),
 		"AddAddress":    p.AddAddress(steerOther4),
 		"RemoveAddress": p.RemoveAddress(steerOwn4),
+		"AddGroup":      p.AddGroup(steerGroup4),
+		"RemoveGroup":   p.RemoveGroup(steerGroup4),
 		"Counters":      countersErr,
 		"Test":          testErr,
 	} {

@@ -76,6 +76,29 @@ func (p *Program) AddAddress(addr netip.Addr) error {
 	if err != nil {
 		return p.opError(op, err)
 	}
+	return p.claim(op, addr)
+}
+
+// AddGroup claims UDP that is sent to a multicast group: IPv4, or IPv6 without a
+// zone. The kernel gets no such datagram of the group any more, also if a socket of
+// the host is in it; everything else sent to the group remains the kernel's, IGMP
+// and MLD among it, and of IPv6 packets those with extension headers, as fragments
+// have. To be in the group, so that the NIC and switches and routers deliver it, is
+// for the caller. Groups count against ProgramConfig.MaxAddresses. Adding one again
+// changes nothing.
+//
+// The error wraps unix.E2BIG if ProgramConfig.MaxAddresses is reached.
+func (p *Program) AddGroup(group netip.Addr) error {
+	const op = "add group to program"
+	group, err := ownGroup(group)
+	if err != nil {
+		return p.opError(op, err)
+	}
+	return p.claim(op, group)
+}
+
+// claim puts an address or group into its map.
+func (p *Program) claim(op string, addr netip.Addr) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
@@ -97,6 +120,25 @@ func (p *Program) AddAddress(addr netip.Addr) error {
 func (p *Program) RemoveAddress(addr netip.Addr) error {
 	const op = "remove address from program"
 	addr = addr.Unmap()
+	if addr.IsMulticast() {
+		return p.opError(op, fmt.Errorf("%v is a group: %w", addr, os.ErrNotExist))
+	}
+	return p.release(op, addr)
+}
+
+// RemoveGroup gives a multicast group back to the kernel. The error wraps
+// os.ErrNotExist if the program does not have it.
+func (p *Program) RemoveGroup(group netip.Addr) error {
+	const op = "remove group from program"
+	group = group.Unmap()
+	if !group.IsMulticast() {
+		return p.opError(op, fmt.Errorf("%v is not a group: %w", group, os.ErrNotExist))
+	}
+	return p.release(op, group)
+}
+
+// release takes an address or group out of its map.
+func (p *Program) release(op string, addr netip.Addr) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
@@ -114,10 +156,16 @@ func (p *Program) RemoveAddress(addr netip.Addr) error {
 }
 
 // Addresses returns the claimed addresses in ascending order.
-func (p *Program) Addresses() []netip.Addr {
+func (p *Program) Addresses() []netip.Addr { return p.claimed(false) }
+
+// Groups returns the claimed multicast groups in ascending order.
+func (p *Program) Groups() []netip.Addr { return p.claimed(true) }
+
+func (p *Program) claimed(groups bool) []netip.Addr {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return slices.SortedFunc(maps.Keys(p.addrs), netip.Addr.Compare)
+	all := slices.SortedFunc(maps.Keys(p.addrs), netip.Addr.Compare)
+	return slices.DeleteFunc(all, func(a netip.Addr) bool { return a.IsMulticast() != groups })
 }
 
 // addressKeyLocked returns the map that addr belongs in and its key there,

@@ -29,6 +29,7 @@ func (*Program) Mode() AttachMode               { return AttachAuto }
 func (*Program) MetadataMarker() uint64         { return 0 }
 func (*Program) NativeErr() error               { return nil }
 func (*Program) Addresses() []netip.Addr        { return nil }
+func (*Program) Groups() []netip.Addr           { return nil }
 func (*Program) Close() error                   { return nil }
 func (*Program) Attach() error                  { return noProgram("attach program", "") }
 func (*Program) SetMAC(net.HardwareAddr) error  { return noProgram("set MAC address", "") }
@@ -36,6 +37,8 @@ func (*Program) AddSocket(uint32, int) error    { return noProgram("add socket t
 func (*Program) RemoveSocket(uint32) error      { return noProgram("remove socket from program", "") }
 func (*Program) AddAddress(netip.Addr) error    { return noProgram("add address to program", "") }
 func (*Program) RemoveAddress(netip.Addr) error { return noProgram("remove address from program", "") }
+func (*Program) AddGroup(netip.Addr) error      { return noProgram("add group to program", "") }
+func (*Program) RemoveGroup(netip.Addr) error   { return noProgram("remove group from program", "") }
 
 func (*Program) Counters() (Counters, error) {
 	return Counters{}, noProgram("read program counters", "")

@@ -14,7 +14,8 @@ type Verdict uint32
 const (
 	// RedirectIPv4 and RedirectIPv6 are packets to an address of the
 	// Program, of any protocol, with any options or extension headers, and
-	// fragments, also those that are not first.
+	// fragments, also those that are not first; and UDP to a multicast group
+	// of the Program. Of such the fragments are among it with IPv4 only.
 	RedirectIPv4 Verdict = iota
 	RedirectIPv6
 	// RedirectARP is ARP whose target protocol address is the Program's:
@@ -36,7 +37,8 @@ const (
 	// interface is promiscuous.
 	PassForeignMAC
 	// PassMulticast is broadcast and multicast, ARP and neighbour discovery
-	// excepted. Router advertisements are among it.
+	// excepted. Router advertisements are among it, and IGMP and MLD of a
+	// group of the Program.
 	PassMulticast
 	// PassVLAN has an 802.1Q or 802.1ad tag.
 	PassVLAN

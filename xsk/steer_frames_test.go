@@ -17,6 +17,14 @@ var (
 	steerOwn6     = netip.MustParseAddr("2001:db8::1:2:3")
 	steerOther6   = netip.MustParseAddr("2001:db8::1:2:4")
 	steerAllNodes = netip.MustParseAddr("ff02::1")
+
+	// Groups that were joined, and others with the same MAC address.
+	steerGroup4      = netip.MustParseAddr("239.1.2.3")
+	steerGroup6      = netip.MustParseAddr("ff05::7:123")
+	steerOtherGroup4 = netip.MustParseAddr("239.129.2.3")
+	steerOtherGroup6 = netip.MustParseAddr("ff02::7:123")
+	steerGroupMAC4   = net.HardwareAddr{0x01, 0x00, 0x5e, 0x01, 0x02, 0x03}
+	steerGroupMAC6   = net.HardwareAddr{0x33, 0x33, 0x00, 0x07, 0x01, 0x23}
 )
 
 const (
@@ -94,22 +102,28 @@ func steerCases() []steerCase {
 	otherGroup, otherGroupMAC := solicitedNode(steerOther6)
 	allMAC := net.HardwareAddr{0x33, 0x33, 0, 0, 0, 1}
 
+	edit := func(frame []byte, off int, b ...byte) []byte {
+		frame = slices.Clone(frame)
+		copy(frame[off:], b)
+		return frame
+	}
 	v4 := func(dst netip.Addr, proto byte, fragment uint16, options []byte) []byte {
 		return etherFrame(steerMAC, typeIPv4, ipv4Packet(dst, proto, fragment, options, l4))
 	}
 	v6 := func(dst netip.Addr, next byte, payload ...[]byte) []byte {
 		return etherFrame(steerMAC, typeIPv6, ipv6Packet(peer6, dst, next, payload...))
 	}
+	group4 := func(dst netip.Addr, proto byte, fragment uint16, options []byte) []byte {
+		return edit(v4(dst, proto, fragment, options), 0, steerGroupMAC4...)
+	}
+	group6 := func(dst netip.Addr, next byte, payload ...[]byte) []byte {
+		return edit(v6(dst, next, payload...), 0, steerGroupMAC6...)
+	}
 	nd := func(mac net.HardwareAddr, src, dst netip.Addr, icmpType byte, target netip.Addr) []byte {
 		return etherFrame(mac, typeIPv6, ipv6Packet(src, dst, protoICMPv6, ndMessage(icmpType, target)))
 	}
 	arp := func(mac net.HardwareAddr, op uint16, sender, target netip.Addr) []byte {
 		return etherFrame(mac, typeARP, arpPacket(op, sender, target))
-	}
-	edit := func(frame []byte, off int, b ...byte) []byte {
-		frame = slices.Clone(frame)
-		copy(frame[off:], b)
-		return frame
 	}
 	ext := func(next byte) []byte { return []byte{next, 0, 1, 4, 0, 0, 0, 0} } // options header, 8 bytes
 	tcp4, tcp6 := v4(steerOwn4, protoTCP, 0, nil), v6(steerOwn6, protoTCP, l4)
@@ -139,6 +153,21 @@ func steerCases() []steerCase {
 		{"ipv4 unicast in multicast", edit(tcp4, 0, 1, 0, 0x5e, 0, 0, 1), PassMulticast},
 		{"ipv4 broadcast", etherFrame(steerBcast, typeIPv4, ipv4Packet(netip.MustParseAddr("255.255.255.255"), protoUDP, 0, nil, l4)), PassMulticast},
 		{"ipv4 multicast", etherFrame(net.HardwareAddr{1, 0, 0x5e, 0, 0, 1}, typeIPv4, ipv4Packet(netip.MustParseAddr("224.0.0.1"), 2, 0, nil, l4)), PassMulticast},
+		{"group4 udp", group4(steerGroup4, protoUDP, 0, nil), RedirectIPv4},
+		{"group4 udp with options", group4(steerGroup4, protoUDP, 0, []byte{7, 7, 4, 0, 0, 0, 0, 0}), RedirectIPv4},
+		{"group4 first fragment", group4(steerGroup4, protoUDP, 0x2000, nil), RedirectIPv4},
+		{"group4 last fragment", group4(steerGroup4, protoUDP, 10, nil), RedirectIPv4},
+		{"group4 udp in unicast frame", v4(steerGroup4, protoUDP, 0, nil), RedirectIPv4},
+		{"group4 udp in broadcast", edit(group4(steerGroup4, protoUDP, 0, nil), 0, steerBcast...), PassMulticast},
+		{"group4 udp to an IPv6 group's MAC", edit(group4(steerGroup4, protoUDP, 0, nil), 0, steerGroupMAC6...), PassMulticast},
+		{"group4 udp to MPLS' MAC", edit(group4(steerGroup4, protoUDP, 0, nil), 3, 0x81), PassMulticast},
+		{"group4 other", group4(steerOtherGroup4, protoUDP, 0, nil), PassMulticast},
+		{"group4 other in unicast frame", v4(steerOtherGroup4, protoUDP, 0, nil), PassMulticast},
+		{"group4 igmp query", group4(steerGroup4, 2, 0, []byte{0x94, 4, 0, 0}), PassMulticast},
+		{"group4 igmp in unicast frame", v4(steerGroup4, 2, 0, []byte{0x94, 4, 0, 0}), PassMulticast},
+		{"group4 tcp", group4(steerGroup4, protoTCP, 0, nil), PassMulticast},
+		{"group4 own address", group4(steerOwn4, protoUDP, 0, nil), PassMulticast},
+		{"group4 version 6", edit(group4(steerGroup4, protoUDP, 0, nil), 14, 0x65), PassMalformed},
 
 		{"tcp6 own", tcp6, RedirectIPv6},
 		{"udp6 own", v6(steerOwn6, protoUDP, l4), RedirectIPv6},
@@ -156,6 +185,14 @@ func steerCases() []steerCase {
 		{"ipv6 unicast in broadcast", edit(tcp6, 0, steerBcast...), PassMulticast},
 		{"ipv6 mapped own ipv4", v6(netip.AddrFrom16(steerOwn4.As16()), protoTCP, l4), PassNoAddress},
 		{"ipv6 multicast udp", etherFrame(net.HardwareAddr{0x33, 0x33, 0, 0, 0, 0xfb}, typeIPv6, ipv6Packet(peer6, netip.MustParseAddr("ff02::fb"), protoUDP, l4)), PassMulticast},
+		{"group6 udp", group6(steerGroup6, protoUDP, l4), RedirectIPv6},
+		{"group6 udp in unicast frame", v6(steerGroup6, protoUDP, l4), RedirectIPv6},
+		{"group6 udp to an IPv4 group's MAC", edit(group6(steerGroup6, protoUDP, l4), 0, steerGroupMAC4...), PassMulticast},
+		{"group6 other", group6(steerOtherGroup6, protoUDP, l4), PassMulticast},
+		{"group6 first fragment", group6(steerGroup6, 44, []byte{protoUDP, 0, 0, 1, 0, 0, 0, 1}, l4), PassMulticast},
+		{"group6 mld query", group6(steerGroup6, 0, []byte{protoICMPv6, 0, 5, 2, 0, 0, 1, 0}, []byte{130, 0, 0, 0}, l4), PassMulticast},
+		{"group6 icmp", group6(steerGroup6, protoICMPv6, l4), PassMulticast},
+		{"group6 own address", group6(steerOwn6, protoUDP, l4), PassMulticast},
 		{"ipv6 echo to own group", etherFrame(groupMAC, typeIPv6, ipv6Packet(peer6, group, protoICMPv6, []byte{128, 0, 0, 0, 0, 0, 0, 0})), PassMulticast},
 
 		{"ns own", ns, RedirectND},

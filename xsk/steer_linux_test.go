@@ -20,7 +20,7 @@ import (
 // verdictBytes is how much of a frame a redirecting verdict rests on.
 var verdictBytes = map[Verdict]int{RedirectIPv4: 34, RedirectIPv6: 54, RedirectARP: 42, RedirectND: 78}
 
-// loadTestProgram loads a program with the addresses of the test frames. It is
+// loadTestProgram loads a program with the addresses and groups of the test frames. It is
 // attached to nothing.
 func loadTestProgram(tb testing.TB) *Program {
 	tb.Helper()
@@ -32,6 +32,11 @@ func loadTestProgram(tb testing.TB) *Program {
 	tb.Cleanup(func() { p.Close() })
 	for _, a := range []netip.Addr{steerOwn4, steerOwn6} {
 		if err := p.AddAddress(a); err != nil {
+			tb.Fatal(err)
+		}
+	}
+	for _, g := range []netip.Addr{steerGroup4, steerGroup6} {
+		if err := p.AddGroup(g); err != nil {
 			tb.Fatal(err)
 		}
 	}
@@ -202,6 +207,12 @@ func modelVerdict(f []byte) Verdict {
 		}
 		return PassNoAddress
 	}
+	joined := func(proto byte, group []byte, redirect Verdict) Verdict {
+		if a, _ := netip.AddrFromSlice(group); proto == protoUDP && (a == steerGroup4 || a == steerGroup6) {
+			return redirect
+		}
+		return PassMulticast
+	}
 	switch etherType {
 	case 0x8100, 0x88a8:
 		return PassVLAN
@@ -217,11 +228,16 @@ func modelVerdict(f []byte) Verdict {
 		}
 		return ours(rest[24:28], RedirectARP)
 	case typeIPv4:
+		group4 := dst[0] == 1 && dst[1] == 0 && dst[2] == 0x5e && dst[3] < 0x80
 		switch {
-		case !own:
+		case !own && !group4:
 			return wrongMAC
 		case len(rest) < 20 || rest[0]>>4 != 4 || rest[0]&15 < 5:
 			return PassMalformed
+		case rest[16] >= 224 && rest[16] < 240:
+			return joined(rest[9], rest[16:20], RedirectIPv4)
+		case !own:
+			return PassMulticast
 		}
 		return ours(rest[16:20], RedirectIPv4)
 	case typeIPv6:
@@ -233,6 +249,8 @@ func modelVerdict(f []byte) Verdict {
 			return PassMalformed
 		case rest[24] != 0xff && own:
 			return ours(rest[24:40], RedirectIPv6)
+		case rest[24] == 0xff && rest[6] == protoUDP:
+			return joined(rest[6], rest[24:40], RedirectIPv6)
 		case rest[24] != 0xff || rest[25] != 2 || rest[6] != protoICMPv6:
 			return PassMulticast
 		case len(rest) < 41:

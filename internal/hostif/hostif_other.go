@@ -43,6 +43,17 @@ func Watch(int, func(Event)) (stop func(), err error) { return nil, errUnsupport
 // JoinMulticast needs Linux.
 func JoinMulticast(int, ...net.HardwareAddr) (io.Closer, error) { return nil, errUnsupported }
 
+// Groups needs Linux.
+type Groups struct{}
+
+// OpenGroups needs Linux.
+func OpenGroups(int) *Groups { return &Groups{} }
+
+func (*Groups) Member(netip.Addr) (bool, error) { return false, errUnsupported }
+func (*Groups) Join(netip.Addr) error           { return errUnsupported }
+func (*Groups) Leave(netip.Addr) error          { return errUnsupported }
+func (*Groups) Close() error                    { return nil }
+
 // SetOffload needs Linux.
 func SetOffload(string, string, bool) (undo func() error, err error) { return nil, errUnsupported }
 

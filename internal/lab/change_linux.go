@@ -3,6 +3,7 @@ package lab
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 
 	"github.com/vishvananda/netlink"
@@ -62,6 +63,15 @@ func (l *Lab) SetMTU(mtu int) error {
 func (n *Namespace) AddAddress(prefix netip.Prefix) error {
 	return n.change("add address "+prefix.String()+" to", func(link netlink.Link) error {
 		return addAddress(link, prefix)
+	})
+}
+
+// RouteGroups tells the namespace's kernel that multicast groups of IPv4 are at its
+// interface, where a program names none. For IPv6 the kernel knows.
+func (n *Namespace) RouteGroups() error {
+	return n.change("route groups to", func(link netlink.Link) error {
+		groups := &net.IPNet{IP: net.IPv4(224, 0, 0, 0), Mask: net.CIDRMask(4, 32)}
+		return netlink.RouteAdd(&netlink.Route{LinkIndex: link.Attrs().Index, Dst: groups, Scope: netlink.SCOPE_LINK})
 	})
 }
 

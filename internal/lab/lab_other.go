@@ -42,6 +42,9 @@ func (n *Namespace) IPSent() (uint64, error) { return 0, errUnsupported }
 // SetNeighbor needs Linux.
 func (n *Namespace) SetNeighbor(netip.Addr, net.HardwareAddr) error { return errUnsupported }
 
+// RouteGroups needs Linux.
+func (n *Namespace) RouteGroups() error { return errUnsupported }
+
 // AddAddress needs Linux.
 func (n *Namespace) AddAddress(netip.Prefix) error { return errUnsupported }
 

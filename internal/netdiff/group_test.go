@@ -6,7 +6,7 @@ import "net"
 // for stack's tests: on loopback the kernel has no route for it.
 func groupBehaviours() (all []behaviour) {
 	add := func(name string, run func(*env)) {
-		all = append(all, behaviour{name: "group/" + name, run: run, inside: true})
+		all = append(all, behaviour{name: "group/" + name, run: run})
 	}
 	add("join, leave, and leave again", func(e *env) {
 		c := e.nearPacket()

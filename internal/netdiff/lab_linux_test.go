@@ -20,6 +20,9 @@ func inLab(t *testing.T) (kernels, ourStack, kernelNear *ground) {
 		if err := n.Do(tellAllRefusals); err != nil {
 			t.Fatal(err)
 		}
+		if err := n.RouteGroups(); err != nil { // who joins one names no interface
+			t.Fatal(err)
+		}
 	}
 	// An address that frames can be sent to, and where nobody takes them.
 	nobody := net.HardwareAddr{2, 0, 0, 0, 0, 99}

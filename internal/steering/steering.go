@@ -29,7 +29,9 @@ type Interface struct {
 	restore func() error // gives the NIC its VLAN tags back
 
 	mu       sync.Mutex
-	groups   []membership // solicited-node groups joined on the NIC, one per address
+	groups   []membership       // solicited-node groups joined on the NIC, one per address
+	kernel   *hostif.Groups     // the host as member of the groups in joined
+	joined   map[netip.Addr]int // calls of JoinGroup without their LeaveGroup
 	detached bool
 	last     xsk.Counters // as of Detach
 }
@@ -44,7 +46,7 @@ type membership struct {
 // Nothing is redirected yet. Errors are those of [xsk.LoadProgram] and
 // [xsk.Program.Attach].
 func Attach(dev hostif.Interface, mode xsk.AttachMode) (_ *Interface, err error) {
-	i := &Interface{dev: dev}
+	i := &Interface{dev: dev, joined: make(map[netip.Addr]int)}
 	i.prog, err = xsk.LoadProgram(xsk.ProgramConfig{Interface: dev.Name, Queues: max(dev.RXQueues, dev.TXQueues, 1), Mode: mode})
 	if err != nil {
 		return nil, err
@@ -52,8 +54,9 @@ func Attach(dev hostif.Interface, mode xsk.AttachMode) (_ *Interface, err error)
 	if i.restore, err = keepTags(dev.Name); err != nil {
 		return nil, errors.Join(err, i.prog.Close())
 	}
+	i.kernel = hostif.OpenGroups(dev.Index)
 	if err := i.prog.Attach(); err != nil {
-		return nil, errors.Join(err, i.Detach())
+		return nil, errors.Join(err, i.Close())
 	}
 	return i, nil
 }
@@ -180,5 +183,6 @@ func (i *Interface) Close() error {
 		errs = append(errs, m.leave.Close())
 	}
 	i.groups = nil
-	return errors.Join(errs...)
+	clear(i.joined)
+	return errors.Join(append(errs, i.kernel.Close())...)
 }

@@ -71,8 +71,11 @@ enum {
 	ETH_LEN  = 14,
 
 	IPV4_VERSION_IHL = ETH_LEN + 0,
+	IPV4_PROTOCOL    = ETH_LEN + 9,
 	IPV4_DST         = ETH_LEN + 16,
 	IPV4_LEN         = ETH_LEN + 20, // without options
+
+	PROTOCOL_UDP = 17,
 
 	IPV6_VERSION     = ETH_LEN + 0,
 	IPV6_NEXT_HEADER = ETH_LEN + 6,

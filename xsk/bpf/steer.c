@@ -22,8 +22,8 @@
 // Each frame gets exactly one verdict, which is its index in counters.
 // Verdict in ../steer.go repeats the list.
 enum verdict {
-	REDIRECT_IPV4,    // to an own IPv4 address, any protocol, fragments too
-	REDIRECT_IPV6,    // to an own IPv6 address, any protocol, fragments too
+	REDIRECT_IPV4,    // to an own IPv4 address, any protocol, or UDP to a group; fragments too
+	REDIRECT_IPV6,    // to an own IPv6 address, any protocol, fragments too, or UDP to a group
 	REDIRECT_ARP,     // ARP about an own address, answers to its probe too
 	REDIRECT_ND,      // multicast neighbour discovery about an own address
 	PASS_NO_SOCKET,   // one of the above, on a queue without a socket
@@ -36,7 +36,8 @@ enum verdict {
 	VERDICTS,
 };
 
-// Value bits of the address maps. ADDR_OWN claims all traffic of an address.
+// Value bits of the address maps. ADDR_OWN claims all traffic of an address, and of
+// a multicast group UDP.
 enum {
 	ADDR_OWN = 1 << 0,
 };
@@ -132,9 +133,13 @@ INLINE enum verdict classify_arp(struct frame f, u64 mac)
 	return own_ipv4(f, ARP_TARGET) ? REDIRECT_ARP : PASS_NO_ADDRESS;
 }
 
+// Of what is sent to a group only UDP can leave the kernel: IGMP and routing
+// protocols do not. Fragments have the protocol of their packet.
 INLINE enum verdict classify_ipv4(struct frame f, u64 mac)
 {
-	if (mac != interface_mac)
+	int unicast = mac == interface_mac;
+
+	if (!unicast && (mac & 0x80ffffff) != 0x5e0001)
 		return not_for_us(mac);
 	if (!has(f, IPV4_LEN))
 		return PASS_MALFORMED;
@@ -142,17 +147,25 @@ INLINE enum verdict classify_ipv4(struct frame f, u64 mac)
 	// other value nobody knows where a destination address would be.
 	if ((u8)(load8(f, IPV4_VERSION_IHL) - 0x45) > 0x0a)
 		return PASS_MALFORMED;
+	// As with IPv6 the frame may be a unicast one if the packet is not, but not
+	// the other way round.
+	if (load8(f, IPV4_DST) >> 4 == 0xe)
+		return load8(f, IPV4_PROTOCOL) == PROTOCOL_UDP && own_ipv4(f, IPV4_DST) ? REDIRECT_IPV4 : PASS_MULTICAST;
+	if (!unicast)
+		return PASS_MULTICAST;
 	return own_ipv4(f, IPV4_DST) ? REDIRECT_IPV4 : PASS_NO_ADDRESS;
 }
 
-// Multicast is the kernel's, but for neighbour solicitations and
-// advertisements whose target is an own address: the host does not have that
-// address and has nothing to say about it. Solicitations come to the
-// solicited-node group, also the probes of a node that wants our address;
-// advertisements to all nodes are the answer to our own probe. An extension
-// header before ICMPv6 is not looked behind.
+// Multicast is the kernel's, but for UDP to a group that was joined, and for
+// neighbour solicitations and advertisements whose target is an own address: the
+// host does not have that address and has nothing to say about it. Solicitations
+// come to the solicited-node group, also the probes of a node that wants our
+// address; advertisements to all nodes are the answer to our own probe. An
+// extension header before UDP or ICMPv6 is not looked behind.
 INLINE enum verdict classify_ipv6_multicast(struct frame f)
 {
+	if (load8(f, IPV6_NEXT_HEADER) == PROTOCOL_UDP)
+		return own_ipv6(f, IPV6_DST) ? REDIRECT_IPV6 : PASS_MULTICAST;
 	if (load16(f, IPV6_DST) != WIRE16(0xff02) || load8(f, IPV6_NEXT_HEADER) != 58)
 		return PASS_MULTICAST;
 	if (!has(f, ND_TYPE + 1))
