@@ -159,6 +159,13 @@ func (k *tcpSocket) handshake(to tcpip.FullAddress, quit func() error) error {
 	if err := quit(); err != nil {
 		return err
 	}
+	// Netstack then keeps what an ICMP error has said, besides that there was one.
+	// Once connected it would keep any number of them.
+	o := k.ep.SocketOptions()
+	o.SetIPv4RecvError(true)
+	o.SetIPv6RecvError(true)
+	defer o.SetIPv4RecvError(false)
+	defer o.SetIPv6RecvError(false)
 	terr := k.ep.Connect(to)
 	if _, ok := terr.(*tcpip.ErrConnectStarted); !ok && terr != nil {
 		return k.callErr(&k.wr.parker, "connect", terr)
@@ -169,6 +176,11 @@ func (k *tcpSocket) handshake(to tcpip.FullAddress, quit func() error) error {
 		case tcp.StateError, tcp.StateClose:
 			if err := quit(); err != nil {
 				return err
+			}
+			if kept := o.DequeueErr(); kept != nil {
+				if cause, ok := kept.Cause.(*icmpError); ok {
+					return k.callErr(&k.wr.parker, "connect", told(cause.errno))
+				}
 			}
 			if terr := k.ep.LastError(); terr != nil {
 				return k.callErr(&k.wr.parker, "connect", terr)

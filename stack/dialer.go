@@ -24,10 +24,10 @@ type Dialer struct {
 	// of it, of Timeout and of the context's deadline counts.
 	Deadline time.Time
 
-	// LocalAddr is the address to dial from: a *net.TCPAddr or a *net.UDPAddr, as
-	// the network says. An address without an IP chooses only the port. Of a
-	// host's addresses those of LocalAddr's family are dialed. Nil means that the
-	// stack chooses.
+	// LocalAddr is the address to dial from: a *net.TCPAddr, a *net.UDPAddr or a
+	// *net.IPAddr, as the network says. An address without an IP chooses only the
+	// port. Of a host's addresses those of LocalAddr's family are dialed. Nil means
+	// that the stack chooses.
 	LocalAddr net.Addr
 
 	// DualStack has no effect, as in package net.
@@ -81,7 +81,8 @@ func (d *Dialer) Dial(network, address string) (net.Conn, error) {
 }
 
 // DialContext connects to an address, as net.Dialer.DialContext does. The
-// network is "tcp", "tcp4", "tcp6", "udp", "udp4" or "udp6". The host of the
+// network is "tcp", "tcp4", "tcp6", "udp", "udp4" or "udp6"; or it is "ip4:icmp" or
+// "ip6:ipv6-icmp", and the address a host without a port. The host of the
 // address is a literal or a name, the port a number or the name of a service.
 // "localhost", no host, and the wildcard mean the stack itself. A host's
 // addresses are tried in turn: in the order of RFC 6724, by the routes of the
@@ -92,7 +93,7 @@ func (d *Dialer) Dial(network, address string) (net.Conn, error) {
 // nameserver, and means nothing for a connection that was made. When DialContext
 // returns, attempts that were not successful, or came second, are over.
 //
-// The connection is a *TCPConn or a *UDPConn. The error is a *net.OpError, that
+// The connection is a *TCPConn, a *UDPConn or an *ICMPConn. The error is a *net.OpError, that
 // of the first address: errors.Is tells ECONNREFUSED, ECONNRESET, ENETUNREACH,
 // EHOSTUNREACH, ETIMEDOUT, EADDRNOTAVAIL, ENETDOWN, context.Canceled,
 // context.DeadlineExceeded and net.ErrClosed (the stack was closed) apart. If
@@ -100,6 +101,9 @@ func (d *Dialer) Dial(network, address string) (net.Conn, error) {
 func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
 	ctx, cancel := d.context(ctx)
 	defer cancel()
+	if n, ok := icmpNetwork(network); ok {
+		return d.dialICMP(ctx, n, address)
+	}
 	n, all, err := d.addresses(ctx, network, address)
 	if err != nil {
 		return nil, opError("dial", network, nil, nil, err)

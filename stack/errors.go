@@ -14,7 +14,9 @@ import (
 // errno returns the error number Linux would give where netstack gives err.
 // It is the only such table in the package.
 func errno(err tcpip.Error) syscall.Errno {
-	switch err.(type) {
+	switch err := err.(type) {
+	case *toldError:
+		return err.errno
 	case *tcpip.ErrAborted, *tcpip.ErrConnectionAborted:
 		return syscall.ECONNABORTED
 	case *tcpip.ErrAddressFamilyNotSupported:
@@ -56,10 +58,12 @@ func errno(err tcpip.Error) syscall.Errno {
 		return syscall.ENODEV
 	case *tcpip.ErrMessageTooLong:
 		return syscall.EMSGSIZE
-	case *tcpip.ErrNetworkUnreachable, *tcpip.ErrNoNet:
+	case *tcpip.ErrNetworkUnreachable:
 		return syscall.ENETUNREACH
 	case *tcpip.ErrNoBufferSpace:
 		return syscall.ENOBUFS
+	case *tcpip.ErrNoNet:
+		return enonet
 	case *tcpip.ErrNoSuchFile:
 		return syscall.ENOENT
 	case *tcpip.ErrNotConnected:

@@ -48,7 +48,7 @@ func TestErrno(t *testing.T) {
 		{&tcpip.ErrMulticastInputCannotBeOutput{}, syscall.EINVAL},
 		{&tcpip.ErrNetworkUnreachable{}, syscall.ENETUNREACH},
 		{&tcpip.ErrNoBufferSpace{}, syscall.ENOBUFS},
-		{&tcpip.ErrNoNet{}, syscall.ENETUNREACH},
+		{&tcpip.ErrNoNet{}, enonet},
 		{&tcpip.ErrNoPortAvailable{}, syscall.EADDRNOTAVAIL},
 		{&tcpip.ErrNoSuchFile{}, syscall.ENOENT},
 		{&tcpip.ErrNotConnected{}, syscall.ENOTCONN},

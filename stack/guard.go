@@ -58,25 +58,27 @@ func (d *guardedDispatcher) DeliverTransportPacket(p tcpip.TransportProtocolNumb
 	return d.TransportDispatcherWithDefaultHandlerResult.DeliverTransportPacket(p, pkt)
 }
 
-// DeliverTransportError implements gstack.TransportDispatcher.
-func (d *guardedDispatcher) DeliverTransportError(local, remote tcpip.Address, net tcpip.NetworkProtocolNumber, trans tcpip.TransportProtocolNumber, e gstack.TransportError, pkt *gstack.PacketBuffer) {
-	if e.Kind() == gstack.PacketTooBigTransportError {
+// DeliverTransportError implements gstack.TransportDispatcher. What the message
+// says is read from its header again, for netstack has one kind of error for many.
+func (d *guardedDispatcher) DeliverTransportError(local, remote tcpip.Address, net tcpip.NetworkProtocolNumber, trans tcpip.TransportProtocolNumber, from gstack.TransportError, pkt *gstack.PacketBuffer) {
+	v6 := net == header.IPv6ProtocolNumber
+	var e *icmpError
+	ok := false
+	if p := pkt.TransportProtocolNumber; p == header.ICMPv4ProtocolNumber || p == header.ICMPv6ProtocolNumber {
+		e, ok = newICMPError(v6, pkt.TransportHeader().Slice())
+	}
+	if !ok { // a packet of our own, whose next hop did not answer
+		e, ok = newICMPError(v6, []byte{from.Type(), from.Code(), 7: 0})
+	}
+	if !ok {
+		return
+	}
+	if e.kind == gstack.PacketTooBigTransportError {
 		least := uint32(leastPayload4)
-		if net == header.IPv6ProtocolNumber {
+		if v6 {
 			least = leastPayload6
 		}
-		if e.Info() < least {
-			e = &tooBig{e, least}
-		}
+		e.info = max(from.Info(), least)
 	}
-	d.TransportDispatcherWithDefaultHandlerResult.DeliverTransportError(local, remote, net, trans, e, pkt)
+	d.deliver(local, remote, net, trans, e, pkt)
 }
-
-// tooBig is a "packet too big" with another size.
-type tooBig struct {
-	gstack.TransportError
-	size uint32 // bytes of IP payload
-}
-
-// Info implements tcpip.SockErrorCause.
-func (e *tooBig) Info() uint32 { return e.size }

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -200,7 +202,7 @@ func TestICMPConnErrors(t *testing.T) {
 		{[]byte{8, 1, 0, 0, 0, 1, 0, 1}, to, syscall.EINVAL},
 		{echo, &net.UDPAddr{IP: to.IP}, syscall.EINVAL},
 		{echo, nil, syscall.EINVAL},
-		{echo, (*net.IPAddr)(nil), syscall.EINVAL},
+		{echo, (*net.IPAddr)(nil), errMissingAddress},
 		{echo, &net.IPAddr{IP: net.ParseIP("192.0.2.1")}, syscall.ENETUNREACH},
 		{append(echo, make([]byte, 66_000)...), to, syscall.EMSGSIZE},
 	} {
@@ -210,4 +212,176 @@ func TestICMPConnErrors(t *testing.T) {
 	c.SetReadDeadline(time.Now().Add(time.Millisecond))
 	_, _, err = c.ReadFrom(make([]byte, 1))
 	wantTimeout(t, err, "read")
+}
+
+// TestICMPDial is a program as some have it that ping with package net: they dial,
+// and take the IP header off what they read.
+func TestICMPDial(t *testing.T) {
+	p := newPair(t)
+	for _, tc := range []struct {
+		network, host, real string
+		header              int
+	}{
+		{"ip4:icmp", addrB, addrB, 20},
+		{"ip:1", addrB, addrB, 20},
+		{"ip4:icmp", "localhost", "127.0.0.1", 20},
+		{"ip6:ipv6-icmp", addrB6, addrB6, 0},
+		{"ip:58", "::1", "::1", 0},
+	} {
+		d := Dialer{Stack: p.a, Timeout: 10 * time.Second}
+		conn, err := d.Dial(tc.network, tc.host)
+		if err != nil {
+			t.Fatalf("%s %s: %v", tc.network, tc.host, err)
+		}
+		if got := conn.RemoteAddr().String(); got != tc.real {
+			t.Errorf("%s: RemoteAddr is %s", tc.network, got)
+		}
+		request := []byte{8, 0, 0, 0, 3, 1, 0, 1, 'x'}
+		if tc.header == 0 {
+			request[0] = 128
+		}
+		// Somebody else's reply is not for this conn.
+		loose, err := p.a.ListenPacket(tc.network, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if n, err := conn.Write(request); n != len(request) || err != nil {
+				t.Fatalf("Write = %d, %v", n, err)
+			}
+			conn.SetDeadline(time.Now().Add(10 * time.Second))
+			b := make([]byte, 100)
+			n, err := conn.Read(b)
+			if err != nil || n != tc.header+len(request) || !bytes.Equal(b[tc.header+4:n], request[4:]) {
+				t.Errorf("%s %s: Read = % x, %v", tc.network, tc.host, b[:n], err)
+			}
+		}
+		c := conn.(*ICMPConn)
+		if _, err := c.Write(request); err != nil {
+			t.Fatal(err)
+		}
+		b := make([]byte, 100)
+		n, from, err := c.ReadFromIP(b)
+		if err != nil || n != len(request) || from.String() != tc.real {
+			t.Errorf("%s %s: ReadFromIP = % x, %v, %v", tc.network, tc.host, b[:n], from, err)
+		}
+		_, err = c.WriteTo(request, c.RemoteAddr())
+		wantOp(t, err, "write", net.ErrWriteToConnected)
+		_, err = loose.(net.Conn).Write(request)
+		wantOp(t, err, "write", syscall.EDESTADDRREQ)
+		_, err = c.Write(request[:7])
+		wantOp(t, err, "write", syscall.EINVAL)
+		conn.Close()
+		loose.Close()
+		_, err = conn.Read(b)
+		wantOp(t, err, "read", net.ErrClosed)
+	}
+}
+
+func TestICMPDialErrors(t *testing.T) {
+	p := newPair(t)
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	udp, far := &net.UDPAddr{}, &net.IPAddr{IP: net.ParseIP("10.9.9.9")}
+	for _, tc := range []struct {
+		d             Dialer
+		network, host string
+		ctx           context.Context
+		want          error
+	}{
+		{Dialer{Stack: p.a}, "ip4:icmp", "", t.Context(), errMissingAddress},
+		{Dialer{Stack: p.a}, "ip4:icmp", "192.0.2.1", t.Context(), syscall.ENETUNREACH},
+		{Dialer{Stack: p.a}, "ip4:icmp", addrB, ctx, context.Canceled},
+		{Dialer{Stack: p.a, LocalAddr: far}, "ip4:icmp", addrB, t.Context(), syscall.EADDRNOTAVAIL},
+		{Dialer{Stack: p.a}, "ip4:tcp", addrB, t.Context(), net.UnknownNetworkError("ip4:tcp")},
+	} {
+		_, err := tc.d.DialContext(tc.ctx, tc.network, tc.host)
+		wantOp(t, err, "dial", tc.want)
+	}
+	for _, tc := range []struct {
+		d             Dialer
+		network, host string
+	}{
+		{Dialer{Stack: p.a}, "ip4:icmp", addrB6},
+		{Dialer{Stack: p.a, LocalAddr: far}, "ip6:ipv6-icmp", addrB6},
+		{Dialer{Stack: p.a, LocalAddr: udp}, "ip4:icmp", addrB},
+		{Dialer{}, "ip4:icmp", addrB},
+	} {
+		c, err := tc.d.Dial(tc.network, tc.host)
+		if oe, ok := err.(*net.OpError); !ok || oe.Op != "dial" || c != nil {
+			t.Errorf("%s %s: %v, %v", tc.network, tc.host, c, err)
+		}
+	}
+}
+
+// TestICMPErrorsOfICMP has each message come to a conn that was dialed and to one
+// that was not.
+func TestICMPErrorsOfICMP(t *testing.T) {
+	p := guardedPair(t)
+	for i, tc := range icmpCases {
+		t.Run(fmt.Sprintf("%s type %d code %d", tc.host, tc.typ, tc.code), func(t *testing.T) {
+			network, own, proto, request := "ip4:icmp", addrA, uint8(1), []byte{8, 0, 0, 0, 3, 1, 0, 1}
+			if tc.host == addrB6 {
+				network, own, proto, request[0] = "ip6:ipv6-icmp", addrA6, 58, 128
+			}
+			conn, err := p.a.Dial(network, tc.host)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			loose, err := p.a.ListenPacket(network, "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer loose.Close()
+			request[4] = byte(i) // replies to earlier ones may be under way
+			other := slices.Clone(request)
+			other[5]++
+			c := conn.(*ICMPConn)
+			exchange := func(write func() (int, error), c *ICMPConn) {
+				t.Helper()
+				if _, err := write(); err != nil {
+					t.Fatal(err)
+				}
+				if n, _, err := c.ReadFrom(make([]byte, 100)); n != len(request) || err != nil {
+					t.Fatalf("ReadFrom = %d, %v", n, err)
+				}
+			}
+			mine := func() (int, error) { return c.Write(request) }
+			theirs := func() (int, error) { return loose.WriteTo(other, c.RemoteAddr()) }
+			exchange(mine, c)
+			exchange(theirs, loose.(*ICMPConn))
+			about := func(head []byte) {
+				proto, b := complaint(tc.typ, tc.code, proto, netip.MustParseAddr(own), netip.MustParseAddr(tc.host), head)
+				p.wa.inject(proto, b)
+			}
+			about(other)
+			exchange(theirs, loose.(*ICMPConn)) // the message is dealt with before the reply
+			reply := slices.Clone(request)
+			reply[0] = map[bool]byte{false: 0, true: 129}[proto == 58]
+			about(reply)
+			exchange(mine, c)
+			about(request)
+			if !tc.udp {
+				exchange(mine, c)
+				return
+			}
+			want := tc.tcp
+			if want == 0 {
+				want = syscall.EMSGSIZE
+			}
+			_, err = c.Read(make([]byte, 100))
+			wantOp(t, err, "read", want)
+			about(request)
+			if err := poll(func() error {
+				if _, err := mine(); err != nil {
+					wantOp(t, err, "write", want)
+					return nil
+				}
+				return errors.New("Write is not told")
+			}); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
 }

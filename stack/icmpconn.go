@@ -3,20 +3,19 @@ package stack
 import (
 	"net"
 	"net/netip"
-	"strings"
 	"syscall"
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
-	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
 )
 
 // An ICMPConn sends ICMP echo requests and receives the replies to them. It is
-// what ListenPacket returns for "ip4:icmp" and "ip6:ipv6-icmp", and has the form
-// that programs know from there and from golang.org/x/net/icmp: messages with
-// their ICMP header and without an IP header, addresses of type *net.IPAddr.
+// what Dial and ListenPacket return for "ip4:icmp" and "ip6:ipv6-icmp", and has the
+// form that programs know from there and from golang.org/x/net/icmp: messages with
+// their ICMP header and without an IP header, addresses of type *net.IPAddr. As
+// with package net, Read of an IPv4 one has the IP header too.
 //
 // Unlike a raw socket, and like the unprivileged ICMP socket of Linux, it sends
 // echo requests only, and sees of what arrives only the replies that have the
@@ -28,102 +27,82 @@ import (
 type ICMPConn struct {
 	socket
 	icmp icmpEndpoint
-}
-
-// icmpNetwork parses "ip4:icmp" and the like. It reports false for other
-// networks.
-func icmpNetwork(name string) (n network, ok bool) {
-	ip, proto, _ := strings.Cut(name, ":")
-	n = network{name: name, proto: "icmp"}
-	switch {
-	case ip == "ip4" && (proto == "icmp" || proto == "1"):
-		n.family = '4'
-	case ip == "ip6" && (proto == "ipv6-icmp" || proto == "58"):
-		n.family = '6'
-	default:
-		return n, false
-	}
-	return n, true
-}
-
-// listenICMP is ListenPacket for networks that icmpNetwork knows. The address is
-// a host without a port.
-func (s *Stack) listenICMP(n network, address string) (*ICMPConn, error) {
-	c := &ICMPConn{}
-	var at netip.Addr
-	fail := func(err error) (*ICMPConn, error) {
-		var addr net.Addr
-		if at.IsValid() {
-			addr = ipAddr(at)
-		}
-		return nil, opError("listen", n.name, nil, addr, err)
-	}
-	switch address {
-	case "":
-		if at = netip.IPv6Unspecified(); n.family == '4' {
-			at = netip.IPv4Unspecified()
-		}
-	case "localhost":
-		at = s.loopbackOf(n.family, n.family)
-	default:
-		var err error
-		if at, err = netip.ParseAddr(address); err != nil {
-			return fail(&net.DNSError{Err: "no such host", Name: address, IsNotFound: true})
-		}
-	}
-	at = at.Unmap()
-	if !at.IsValid() {
-		return fail(&net.AddrError{Err: errNoSuitable, Addr: address})
-	}
-	if err := s.listenable(n, at); err != nil {
-		return fail(err)
-	}
-	if err := c.open(s, n, at); err != nil {
-		return fail(err)
-	}
-	return c, nil
-}
-
-// open readies c for use at an address.
-func (c *ICMPConn) open(s *Stack, n network, at netip.Addr) error {
-	e := &c.icmp
-	e.sock, e.net, e.proto = &c.socket, ipv4.ProtocolNumber, header.ICMPv4ProtocolNumber
-	if n.family == '6' {
-		e.net, e.proto = ipv6.ProtocolNumber, header.ICMPv6ProtocolNumber
-	}
-	full := fullAddress(netip.AddrPortFrom(at, 0))
-	e.nic, e.local = full.NIC, full.Addr
-	if e.local.BitLen() != 0 {
-		if e.nic = s.interfaceOf(e.net, e.local); e.nic == 0 {
-			return sysError("bind", &tcpip.ErrBadLocalAddress{})
-		}
-	}
-	e.in.limit = bufferDefault
-	c.laddr = ipAddr(at)
-	return c.start(s, n.name, e)
+	peer netip.Addr // not valid: it is not connected
 }
 
 func ipAddr(a netip.Addr) *net.IPAddr {
 	return &net.IPAddr{IP: a.AsSlice(), Zone: a.Zone()}
 }
 
+// Read reads the next reply. Over IPv4 it begins with the IP header, as package
+// net has it. On a conn that was dialed, the error is that of an ICMP error about a
+// request, as with UDPConn.Read.
+func (c *ICMPConn) Read(b []byte) (int, error) {
+	if len(b) == 0 && !c.closed() {
+		return 0, nil // as package net
+	}
+	n, _, err := c.read("read", b, c.icmp.net == ipv4.ProtocolNumber)
+	return n, err
+}
+
 // ReadFrom reads the next reply, from its ICMP header on, and returns its source,
 // a *net.IPAddr.
 func (c *ICMPConn) ReadFrom(b []byte) (int, net.Addr, error) {
+	n, from, err := c.ReadFromIP(b)
+	if err != nil {
+		return 0, nil, err
+	}
+	return n, from, nil
+}
+
+// ReadFromIP acts like ReadFrom.
+func (c *ICMPConn) ReadFromIP(b []byte) (int, *net.IPAddr, error) {
+	n, from, err := c.read("recvfrom", b, false)
+	if err != nil {
+		return 0, nil, err
+	}
+	return n, ipAddr(from), nil
+}
+
+// read reads a reply for a method that is the system call with that name in
+// package net, with the IP header or without.
+func (c *ICMPConn) read(call string, b []byte, whole bool) (int, netip.Addr, error) {
 	c.rd.mu.Lock()
 	defer c.rd.mu.Unlock()
 	for {
 		if err := c.why(&c.rd.parker); err != nil {
-			return 0, nil, c.opErr("read", err)
+			return 0, netip.Addr{}, c.opErr("read", err)
+		}
+		if terr := c.icmp.failure(); terr != nil {
+			return 0, netip.Addr{}, c.opErr("read", c.callErr(&c.rd.parker, call, terr))
 		}
 		if d, ok := c.icmp.in.pop(); ok {
-			n := copy(b, d.pkt.TransportHeader().Slice())
+			n := 0
+			if whole {
+				n = copy(b, d.pkt.NetworkHeader().Slice())
+			}
+			n += copy(b[n:], d.pkt.TransportHeader().Slice())
 			n += d.copyTo(b[n:])
 			d.pkt.DecRef()
-			return n, ipAddr(d.from.Addr()), nil
+			return n, d.from.Addr(), nil
 		}
 		c.rd.park()
 	}
+}
+
+// Write sends an echo request to the peer of a conn that was dialed: see WriteTo.
+// The error is EDESTADDRREQ if there is none.
+func (c *ICMPConn) Write(b []byte) (int, error) {
+	var err error
+	if !c.peer.IsValid() {
+		err = sysError("write", &tcpip.ErrDestinationRequired{})
+	} else {
+		err = c.send("write", b, c.peer)
+	}
+	if err != nil {
+		return 0, c.opErr("write", err)
+	}
+	return len(b), nil
 }
 
 // WriteTo sends an echo request to addr, a *net.IPAddr. b is the message, whose
@@ -131,13 +110,24 @@ func (c *ICMPConn) ReadFrom(b []byte) (int, net.Addr, error) {
 // else than an echo request of the connection's family, EADDRINUSE if another
 // ICMPConn has its identifier, and ENOBUFS if this one has 64 already.
 func (c *ICMPConn) WriteTo(b []byte, addr net.Addr) (int, error) {
-	fail := func(err error) (int, error) { return 0, opError("write", c.net, c.laddr, addr, err) }
 	a, ok := addr.(*net.IPAddr)
-	if !ok || a == nil {
-		return fail(syscall.EINVAL)
+	if !ok {
+		return 0, opError("write", c.net, c.laddr, addr, syscall.EINVAL)
 	}
-	ip, _ := netip.AddrFromSlice(a.IP)
-	to := ip.Unmap().WithZone(a.Zone)
+	return c.WriteToIP(b, a)
+}
+
+// WriteToIP acts like WriteTo.
+func (c *ICMPConn) WriteToIP(b []byte, addr *net.IPAddr) (int, error) {
+	fail := func(err error) (int, error) { return 0, opError("write", c.net, c.laddr, opAddr(addr), err) }
+	switch {
+	case c.peer.IsValid():
+		return fail(net.ErrWriteToConnected)
+	case addr == nil:
+		return fail(errMissingAddress)
+	}
+	ip, _ := netip.AddrFromSlice(addr.IP)
+	to := ip.Unmap().WithZone(addr.Zone)
 	if to.Is4() {
 		to = to.WithZone("")
 	}
@@ -146,23 +136,35 @@ func (c *ICMPConn) WriteTo(b []byte, addr net.Addr) (int, error) {
 		n.family = '6'
 	}
 	at, err := c.stack.destination(n, netip.AddrPortFrom(to, 0))
+	if err == nil {
+		err = c.send("sendto", b, at.Addr())
+	}
 	if err != nil {
 		return fail(err)
 	}
+	return len(b), nil
+}
+
+// send sends an echo request for a method that is the system call with that name.
+func (c *ICMPConn) send(call string, b []byte, to netip.Addr) error {
 	c.wr.mu.Lock()
 	defer c.wr.mu.Unlock()
 	if err := c.why(&c.wr.parker); err != nil {
-		return fail(err)
+		return err
 	}
-	if terr := c.icmp.write(b, at.Addr()); terr != nil {
-		return fail(c.callErr(&c.wr.parker, "sendto", terr))
+	if terr := c.icmp.write(b, to); terr != nil {
+		return c.callErr(&c.wr.parker, call, terr)
 	}
-	return len(b), nil
+	return nil
 }
 
 // LocalAddr returns the local address, a *net.IPAddr. It is shared by all calls:
 // do not change it.
 func (c *ICMPConn) LocalAddr() net.Addr { return c.laddr }
+
+// RemoteAddr returns the peer's address, a *net.IPAddr, or nil if the conn was not
+// dialed.
+func (c *ICMPConn) RemoteAddr() net.Addr { return c.raddr }
 
 // Close ends the connection. Blocked calls return net.ErrClosed in a
 // *net.OpError, and so does a second Close.

@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"net/netip"
 	"slices"
+	"sync/atomic"
+	"syscall"
 
 	"gvisor.dev/gvisor/pkg/buffer"
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -22,6 +24,9 @@ type icmpEndpoint struct {
 	proto tcpip.TransportProtocolNumber
 	local tcpip.Address // no bytes: any
 	nic   tcpip.NICID
+	peer  tcpip.Address // no bytes: anybody
+
+	failed atomic.Uint32 // errno of an ICMP error that nobody has been told of yet
 
 	idents []uint16 // guarded by sock.wr.mu
 	in     datagramQueue
@@ -42,12 +47,10 @@ func (e *icmpEndpoint) write(b []byte, to netip.Addr) tcpip.Error {
 	if len(b) < header.ICMPv4MinimumSize || b[0] != request || b[1] != 0 {
 		return &tcpip.ErrInvalidOptionValue{}
 	}
-	ns := e.sock.stack.ns
-	full := fullAddress(netip.AddrPortFrom(to, 0))
-	if full.NIC == 0 && !to.IsLoopback() {
-		full.NIC = e.nic
+	if terr := e.failure(); terr != nil {
+		return terr
 	}
-	r, terr := ns.FindRoute(full.NIC, e.local, full.Addr, e.net, true)
+	r, terr := e.route(to)
 	if terr != nil {
 		return terr
 	}
@@ -81,6 +84,15 @@ func (e *icmpEndpoint) write(b []byte, to netip.Addr) tcpip.Error {
 	return r.WritePacket(gstack.NetworkHeaderParams{Protocol: e.proto, TTL: r.DefaultTTL()}, pkt)
 }
 
+// route returns the way to a host. The caller releases it.
+func (e *icmpEndpoint) route(to netip.Addr) (*gstack.Route, tcpip.Error) {
+	full := fullAddress(netip.AddrPortFrom(to, 0))
+	if full.NIC == 0 && !to.IsLoopback() {
+		full.NIC = e.nic
+	}
+	return e.sock.stack.ns.FindRoute(full.NIC, e.local, full.Addr, e.net, true)
+}
+
 // take enters an identifier in netstack's table, if it is not there for us.
 func (e *icmpEndpoint) take(ident uint16) tcpip.Error {
 	if slices.Contains(e.idents, ident) {
@@ -111,6 +123,9 @@ func (e *icmpEndpoint) HandlePacket(id gstack.TransportEndpointID, pkt *gstack.P
 	if len(h) == 0 || h[0] != reply {
 		return // somebody's request with the same identifier
 	}
+	if e.peer.BitLen() != 0 && e.peer != id.RemoteAddress {
+		return
+	}
 	from := e.sock.stack.addrPort(tcpip.FullAddress{Addr: id.RemoteAddress})
 	first, ok := e.in.push(pkt, from)
 	if !ok {
@@ -121,9 +136,23 @@ func (e *icmpEndpoint) HandlePacket(id gstack.TransportEndpointID, pkt *gstack.P
 	}
 }
 
-// HandleError implements gstack.TransportEndpoint. Netstack finds no endpoint for
-// errors about echo requests.
-func (*icmpEndpoint) HandleError(gstack.TransportError, *gstack.PacketBuffer) {}
+// HandleError implements gstack.TransportEndpoint, as that of UDP does.
+func (e *icmpEndpoint) HandleError(terr gstack.TransportError, _ *gstack.PacketBuffer) {
+	cause, ok := terr.(*icmpError)
+	if e.peer.BitLen() == 0 || !ok || !cause.hard {
+		return
+	}
+	e.failed.Store(uint32(cause.errno))
+	e.sock.rd.wake()
+}
+
+// failure returns an error that has come by ICMP, once.
+func (e *icmpEndpoint) failure() tcpip.Error {
+	if errno := e.failed.Swap(0); errno != 0 {
+		return told(syscall.Errno(errno))
+	}
+	return nil
+}
 
 // Abort implements gstack.TransportEndpoint.
 func (e *icmpEndpoint) Abort() { e.sock.halt(stopStack) }

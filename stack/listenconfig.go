@@ -78,7 +78,7 @@ func (lc *ListenConfig) Listen(ctx context.Context, network, address string) (ne
 // *ICMPConn. See Listen for the rest.
 func (lc *ListenConfig) ListenPacket(ctx context.Context, network, address string) (net.PacketConn, error) {
 	if n, ok := icmpNetwork(network); ok {
-		return lc.listenICMP(n, address)
+		return lc.listenICMP(ctx, n, address)
 	}
 	n, at, err := lc.address(ctx, "udp", network, address)
 	if err != nil {
@@ -92,11 +92,11 @@ func (lc *ListenConfig) ListenPacket(ctx context.Context, network, address strin
 }
 
 // listenICMP is ListenPacket for networks that icmpNetwork knows.
-func (lc *ListenConfig) listenICMP(n network, address string) (net.PacketConn, error) {
+func (lc *ListenConfig) listenICMP(ctx context.Context, n network, address string) (net.PacketConn, error) {
 	if err := lc.usable(); err != nil {
 		return nil, opError("listen", n.name, nil, nil, err)
 	}
-	c, err := lc.Stack.listenICMP(n, address)
+	c, err := lc.Stack.listenICMP(ctx, n, address)
 	if err != nil {
 		return nil, err
 	}

@@ -47,7 +47,7 @@ func (s *Stack) Ping(ctx context.Context, host netip.Addr) (time.Duration, error
 		return fail(err)
 	}
 	to = ipAddr(real.Addr())
-	c, err := s.listenICMP(n, at)
+	c, err := s.listenICMP(ctx, n, at)
 	if err != nil {
 		return fail(err)
 	}

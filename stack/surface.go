@@ -17,6 +17,7 @@ var (
 	_ net.Listener   = (*TCPListener)(nil)
 	_ net.Conn       = (*UDPConn)(nil)
 	_ net.PacketConn = (*UDPConn)(nil)
+	_ net.Conn       = (*ICMPConn)(nil)
 	_ net.PacketConn = (*ICMPConn)(nil)
 
 	// Half a connection is closed by net/http, crypto/tls and proxies.

@@ -168,7 +168,7 @@ func TestUDPTruncates(t *testing.T) {
 
 // TestUDPRefused waits for the ICMP message that nobody listens.
 func TestUDPRefused(t *testing.T) {
-	p := newPair(t)
+	p := guardedPair(t)
 	for _, host := range []string{addrB, addrB6} {
 		c, err := p.a.Dial("udp", net.JoinHostPort(host, "9"))
 		if err != nil {

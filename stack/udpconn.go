@@ -43,8 +43,9 @@ func (c *UDPConn) open(s *Stack, network string) error {
 	return c.start(s, network, &c.udp)
 }
 
-// Read reads a datagram. On a connected socket the error is ECONNREFUSED if
-// an earlier datagram was refused.
+// Read reads a datagram. On a connected socket the error is what an ICMP error
+// about an earlier datagram says, as with Linux: ECONNREFUSED if nobody listens,
+// EHOSTUNREACH or EACCES if it was filtered, EMSGSIZE if it was too long for the path.
 func (c *UDPConn) Read(b []byte) (int, error) {
 	if len(b) == 0 && !c.closed() {
 		return 0, nil // as package net

@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"sync/atomic"
+	"syscall"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
@@ -36,8 +37,8 @@ type udpEndpoint struct {
 	peer    *gstack.Route // to whom it is connected; nil: nobody
 	hash    uint32        // of the datagrams that it sends, see netdev's flows
 
-	// refused says that the peer's host has answered that nobody listens.
-	refused atomic.Bool
+	// failed is the errno of an ICMP error that nobody has been told of yet.
+	failed atomic.Uint32
 
 	set    atomic.Pointer[sendOptions] // nil: none is set
 	groups membership
@@ -158,21 +159,24 @@ func (e *udpEndpoint) HandlePacket(id gstack.TransportEndpointID, pkt *gstack.Pa
 }
 
 // HandleError implements gstack.TransportEndpoint. Like Linux, and like
-// netstack, it has errors of connected sockets only; theirs is the one for a
-// port where nobody listens.
+// netstack, it has errors of connected sockets only, and only those that say that
+// the next datagram will not arrive either.
 func (e *udpEndpoint) HandleError(terr gstack.TransportError, _ *gstack.PacketBuffer) {
-	if e.peer == nil || terr.Kind() != gstack.DestinationPortUnreachableTransportError {
+	cause, ok := terr.(*icmpError)
+	if e.peer == nil || !ok || !cause.hard {
 		return
 	}
-	e.refused.Store(true)
+	e.failed.Store(uint32(cause.errno))
 	e.sock.rd.wake()
 	e.sock.wr.wake()
 }
 
 // failure returns an error that has come by ICMP, once.
 func (e *udpEndpoint) failure() tcpip.Error {
-	if e.refused.Load() && e.refused.Swap(false) {
-		return &tcpip.ErrConnectionRefused{}
+	if e.failed.Load() != 0 {
+		if errno := e.failed.Swap(0); errno != 0 {
+			return told(syscall.Errno(errno))
+		}
 	}
 	return nil
 }

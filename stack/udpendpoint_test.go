@@ -95,7 +95,7 @@ func TestUDPPorts(t *testing.T) {
 // TestUDPRefusedOnce sees that Write tells a refusal too, that it is told once,
 // and that a socket that is not connected hears of none.
 func TestUDPRefusedOnce(t *testing.T) {
-	p := newPair(t)
+	p := guardedPair(t)
 	for _, host := range []string{addrB, addrB6} {
 		conn, err := p.a.Dial("udp", net.JoinHostPort(host, "9"))
 		if err != nil {
@@ -111,7 +111,7 @@ func TestUDPRefusedOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 		if err := poll(func() error {
-			if !c.udp.refused.Load() {
+			if c.udp.failed.Load() == 0 {
 				return errors.New("no refusal has come")
 			}
 			return nil
@@ -120,7 +120,7 @@ func TestUDPRefusedOnce(t *testing.T) {
 		}
 		_, err = c.Write([]byte("x"))
 		wantOp(t, err, "write", syscall.ECONNREFUSED)
-		if c.udp.refused.Load() || u.udp.refused.Load() {
+		if c.udp.failed.Load() != 0 || u.udp.failed.Load() != 0 {
 			t.Error("a refusal is left")
 		}
 		u.SetReadDeadline(time.Now().Add(time.Millisecond))

@@ -15,6 +15,8 @@ var behaviours = slices.Concat(
 	packetBehaviours(),
 	messageBehaviours(),
 	groupBehaviours(),
+	icmpBehaviours(),
+	pingBehaviours(),
 	deadlineBehaviours(),
 	optionBehaviours(),
 	inEveryState("TCP", tcpStates, tcpMethods),

@@ -24,6 +24,10 @@ type ground struct {
 	// hole is an address that answers to no SYN, by family, seen from near.
 	hole [2]netip.AddrPort
 
+	// tell has the near end get an ICMP message from the far one; nil: there is
+	// no way to. Messages do not overtake each other.
+	tell func(near, far netip.Addr, m []byte) error
+
 	// mutate, if not nil, puts a mistake over the near network.
 	mutate func(network) network
 
@@ -41,6 +45,7 @@ type behaviour struct {
 	lab    bool // needs a network of its own: routes, neighbours
 	inside bool // is not for the lab
 	lossy  bool // holds on a bad link too
+	raw    bool // needs raw sockets of the kernel
 }
 
 // Kinds of behaviours, by what they do to a link, in the order in which they run.
@@ -79,6 +84,7 @@ type env struct {
 	family            byte // '4' or '6'
 	names
 	patience time.Duration
+	tell     func(near, far netip.Addr, m []byte) error
 	trace    []string
 }
 

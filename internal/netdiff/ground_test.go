@@ -20,7 +20,7 @@ const patience = time.Minute
 // loopback is package net with itself.
 func loopback(t testing.TB) *ground {
 	t.Helper()
-	g := &ground{near: kernel{}, far: kernel{}, patience: patience}
+	g := &ground{near: kernel{}, far: kernel{}, patience: patience, tell: tellOnLoopback}
 	for i, a := range []netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.IPv6Loopback()} {
 		g.nearHost[i], g.farHost[i] = a, a
 		g.hole[i] = fullListener(t, a)
@@ -94,6 +94,7 @@ func overWire(t testing.TB, faults wire.Faults) *ground {
 			t.Errorf("close: %v", err)
 		}
 	})
+	g.tell = tellOnWire(t, p.Wire)
 	g.near, g.far = ours{p.Stacks[0]}, ours{p.Stacks[1]}
 	for i := range g.hole {
 		g.hole[i] = netip.AddrPortFrom(g.farHost[i], holePort)

@@ -35,7 +35,7 @@ var sentinels = []struct {
 	{"EISCONN", syscall.EISCONN}, {"EMSGSIZE", syscall.EMSGSIZE}, {"ENETDOWN", syscall.ENETDOWN},
 	{"ENETUNREACH", syscall.ENETUNREACH}, {"ENOBUFS", syscall.ENOBUFS}, {"ENODEV", syscall.ENODEV},
 	{"ENOPROTOOPT", syscall.ENOPROTOOPT}, {"ENOTCONN", syscall.ENOTCONN}, {"EOPNOTSUPP", syscall.EOPNOTSUPP},
-	{"EPERM", syscall.EPERM}, {"EPIPE", syscall.EPIPE}, {"EPROTONOSUPPORT", syscall.EPROTONOSUPPORT},
+	{"EPERM", syscall.EPERM}, {"EPIPE", syscall.EPIPE}, {"EPROTO", syscall.EPROTO}, {"EPROTONOSUPPORT", syscall.EPROTONOSUPPORT},
 	{"ETIMEDOUT", syscall.ETIMEDOUT},
 }
 

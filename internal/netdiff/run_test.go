@@ -81,7 +81,7 @@ func run(g *ground, j job) []string {
 	e := &env{
 		near: top, far: far,
 		nearHost: g.nearHost[i], farHost: g.farHost[i], farHosts: g.farHost, hole: g.hole[i],
-		family: j.family, patience: g.patience,
+		family: j.family, patience: g.patience, tell: g.tell,
 	}
 	e.ports = map[netip.AddrPort]string{e.hole: "hole", keyOf(netip.Addr{}, discardPort): "discard"}
 	e.hosts = []netip.Addr{e.hole.Addr(), netip.MustParseAddr("127.0.0.1"), netip.IPv6Loopback()}
