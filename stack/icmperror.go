@@ -127,7 +127,8 @@ func kindOf(errno syscall.Errno) gstack.TransportErrorKind {
 		return gstack.SourceRouteFailedTransportError
 	case syscall.EHOSTDOWN:
 		return gstack.DestinationHostDownTransportError
-	case enonet:
+	}
+	if errno == enonet { // no case: elsewhere its number is another's
 		return gstack.SourceHostIsolatedTransportError
 	}
 	return gstack.DestinationHostUnreachableTransportError
