@@ -20,19 +20,44 @@ func (g *guard) sending(r *gstack.Route, pkt *gstack.PacketBuffer) {
 	if t == nil {
 		return
 	}
-	local, remote := r.LocalAddress(), r.RemoteAddress()
+	if hash, ok := t.hashOfSent(r.LocalAddress(), r.RemoteAddress(), h); ok {
+		g.ledger.outgoing(t, hash, h, pkt.Data().Size())
+	}
+}
+
+// hashOfSent returns the hash of the flow of a segment of the stack's.
+func (t *ledgerTable) hashOfSent(local, remote tcpip.Address, h []byte) (hash uint64, ok bool) {
 	ports := binary.BigEndian.Uint32(h)
-	var hash uint64
 	switch {
 	case local.Len() == header.IPv4AddressSize && remote.Len() == header.IPv4AddressSize:
-		hash = t.hash4(local.As4(), remote.As4(), ports)
+		return t.hash4(local.As4(), remote.As4(), ports), true
 	case local.Len() == header.IPv6AddressSize && remote.Len() == header.IPv6AddressSize:
-		hash = t.hash6(local.As16(), remote.As16(), ports)
-	default:
-		return
+		return t.hash6(local.As16(), remote.As16(), ports), true
 	}
-	g.ledger.outgoing(t, hash, h, pkt.Data().Size())
+	return 0, false
 }
+
+// underWay tells whether the TCP header that an ICMP error quotes is of a segment
+// that the stack has sent and nobody has acknowledged. Whoever knows addresses and
+// ports of a connection could end a dial, or shrink its segments, with errors about
+// any other (RFC 5927, 4; as Linux does, tcp_v4_err in net/ipv4/tcp_ipv4.c). Of
+// flows that are not judged, each is.
+func (g *guard) underWay(local, remote tcpip.Address, pkt *gstack.PacketBuffer) bool {
+	h, ok := pkt.Data().PullUp(quotedTCP)
+	if !ok {
+		return false
+	}
+	t := g.ledger.table.Load()
+	if t == nil {
+		return true
+	}
+	hash, ok := t.hashOfSent(local, remote, h)
+	return !ok || t.underWay(hash, binary.BigEndian.Uint32(h[header.TCPSeqNumOffset:]))
+}
+
+// quotedTCP is how much of a TCP header each ICMP error has (RFC 792): ports and
+// sequence number.
+const quotedTCP = 8
 
 // hashOfReceived returns the hash of the flow of a segment behind an IP header.
 func (t *ledgerTable) hashOfReceived(p tcpip.NetworkProtocolNumber, ip []byte, h header.TCP) (hash uint64, ok bool) {

@@ -22,7 +22,8 @@ const (
 // A guard stands between netstack's IP and transport layers and keeps away what
 // the latter takes and should not:
 //
-//   - ICMP messages that would make a path's MTU smaller than any is;
+//   - ICMP messages that would make a path's MTU smaller than any is, and those
+//     about TCP segments that are not under way;
 //   - TCP segments that acknowledge what was never sent, or what was
 //     acknowledged long ago: the peer does not send them.
 //
@@ -32,6 +33,8 @@ type guard struct {
 	ns     *gstack.Stack // set before the first packet
 	ledger ledger        // what acknowledgements may say
 	forged atomic.Uint64 // segments with others, which were not delivered
+
+	forgedErrors atomic.Uint64 // ICMP errors about segments that are not under way
 }
 
 // A guardedDispatcher is the NIC as an IP endpoint sees it.
@@ -63,12 +66,13 @@ func (d *guardedDispatcher) DeliverTransportPacket(p tcpip.TransportProtocolNumb
 func (d *guardedDispatcher) DeliverTransportError(local, remote tcpip.Address, net tcpip.NetworkProtocolNumber, trans tcpip.TransportProtocolNumber, from gstack.TransportError, pkt *gstack.PacketBuffer) {
 	v6 := net == header.IPv6ProtocolNumber
 	var e *icmpError
-	ok := false
+	ok, tell := false, d.quoted
 	if p := pkt.TransportProtocolNumber; p == header.ICMPv4ProtocolNumber || p == header.ICMPv6ProtocolNumber {
 		e, ok = newICMPError(v6, pkt.TransportHeader().Slice())
 	}
 	if !ok { // a packet of our own, whose next hop did not answer
 		e, ok = newICMPError(v6, []byte{from.Type(), from.Code(), 7: 0})
+		tell = d.deliver
 	}
 	if !ok {
 		return
@@ -80,5 +84,5 @@ func (d *guardedDispatcher) DeliverTransportError(local, remote tcpip.Address, n
 		}
 		e.info = max(from.Info(), least)
 	}
-	d.deliver(local, remote, net, trans, e, pkt)
+	tell(local, remote, net, trans, e, pkt)
 }

@@ -7,16 +7,18 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"gvisor.dev/gvisor/pkg/tcpip"
 	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
 
 	"github.com/afxnet/afxnet/internal/wire"
 )
 
-// quoted returns an ICMP error about a flow from a's to b's end.
-func quoted(v6 bool, a, b netip.AddrPort, size uint32) []byte {
+// quoted returns an ICMP error about a segment from a's to b's end.
+func quoted(v6 bool, a, b netip.AddrPort, seq, size uint32) []byte {
 	ports := binary.BigEndian.AppendUint16(nil, a.Port())
 	ports = binary.BigEndian.AppendUint16(ports, b.Port())
-	ports = append(ports, make([]byte, 16)...)
+	ports = binary.BigEndian.AppendUint32(ports, seq)
+	ports = append(ports, make([]byte, 12)...)
 	src, dst := a.Addr().AsSlice(), b.Addr().AsSlice()
 	info := binary.BigEndian.AppendUint32(nil, size)
 	if v6 {
@@ -28,6 +30,20 @@ func quoted(v6 bool, a, b netip.AddrPort, size uint32) []byte {
 	m[2], m[3] = 0, 0
 	binary.BigEndian.PutUint16(m[2:], ^sumOf(m))
 	return append(ip4(dst, src, 1, 1, 0, len(m), false), m...)
+}
+
+// next returns the number of the first byte on a TCP flow of the stack's that
+// nobody has acknowledged.
+func next(t *testing.T, s *Stack, near, far netip.AddrPort) uint32 {
+	t.Helper()
+	ports := binary.BigEndian.AppendUint16(binary.BigEndian.AppendUint16(nil, near.Port()), far.Port())
+	table := s.guard.ledger.ready()
+	hash, _ := table.hashOfSent(tcpip.AddrFromSlice(near.Addr().AsSlice()), tcpip.AddrFromSlice(far.Addr().AsSlice()), ports)
+	a, _ := table.find(hash)
+	if a == nil {
+		t.Fatalf("%v has no flow from %v to %v", s, near, far)
+	}
+	return uint32(a.seen.Load() >> 32)
 }
 
 // TestSmallPathMTU has an attacker say that the path takes next to nothing.
@@ -47,7 +63,7 @@ func TestSmallPathMTU(t *testing.T) {
 			}
 			c, s := ow.tcpPair(t, host)
 			a, b := netip.MustParseAddrPort(c.LocalAddr().String()), netip.MustParseAddrPort(s.LocalAddr().String())
-			if !ow.w.Port(0).Inject(frameOf(ow.w.Port(0).MAC(), ow.w.Port(1).MAC(), proto, quoted(v6, a, b, size))) {
+			if !ow.w.Port(0).Inject(frameOf(ow.w.Port(0).MAC(), ow.w.Port(1).MAC(), proto, quoted(v6, a, b, next(t, ow.s[0], a, b), size))) {
 				t.Fatal("not delivered")
 			}
 			// The error is dealt with when a later packet's answer is here.

@@ -43,6 +43,13 @@ func portsOf(near, far uint16) []byte {
 	return append(binary.BigEndian.AppendUint16(b, far), make([]byte, 16)...)
 }
 
+// segmentOf is the beginning of the TCP header of a segment.
+func segmentOf(near, far uint16, seq uint32) []byte {
+	b := portsOf(near, far)
+	binary.BigEndian.PutUint32(b[4:], seq)
+	return b
+}
+
 // icmpCases are messages and what sockets hear of them on Linux: the errno of a
 // TCP dial, and whether a connected UDP socket has it too.
 var icmpCases = []struct {
@@ -148,7 +155,8 @@ func TestICMPErrorsOfUDP(t *testing.T) {
 	}
 }
 
-// TestICMPErrorsOfTCP has each message come while a dial waits for an answer. One
+// TestICMPErrorsOfTCP has each message come while a dial waits for an answer, after
+// some that guess its sequence number and are not heard. One
 // of which it is not told is followed by one that ends it.
 func TestICMPErrorsOfTCP(t *testing.T) {
 	p := guardedPair(t)
@@ -172,11 +180,23 @@ func TestICMPErrorsOfTCP(t *testing.T) {
 				done <- err
 			}()
 			p.parkA.wait(t)
+			far := netip.AddrPortFrom(netip.MustParseAddr(tc.host), 9)
+			seq, forged := next(t, p.a, near, far), p.a.Stats().ForgedErrors
+			for _, guess := range []uint32{seq - 1, seq + 2, seq + 1<<31} {
+				proto, b := complaint(3, 3, 6, near.Addr(), far.Addr(), segmentOf(near.Port(), 9, guess))
+				if near.Addr().Is6() {
+					proto, b = complaint(1, 4, 6, near.Addr(), far.Addr(), segmentOf(near.Port(), 9, guess))
+				}
+				p.wa.inject(proto, b)
+			}
 			for _, m := range [][2]uint8{{tc.typ, tc.code}, last} {
-				proto, b := complaint(m[0], m[1], 6, near.Addr(), netip.MustParseAddr(tc.host), portsOf(near.Port(), 9))
+				proto, b := complaint(m[0], m[1], 6, near.Addr(), far.Addr(), segmentOf(near.Port(), 9, seq))
 				p.wa.inject(proto, b)
 			}
 			within(t, "Dial", func() { wantOp(t, <-done, "dial", want) })
+			if got := p.a.Stats().ForgedErrors - forged; got != 3 {
+				t.Errorf("%d forged errors, want 3", got)
+			}
 		})
 	}
 }
@@ -190,12 +210,15 @@ func TestICMPErrorsOfConnections(t *testing.T) {
 		near, to := c.LocalAddr().(*net.TCPAddr).AddrPort(), c.RemoteAddr().(*net.TCPAddr).AddrPort()
 		for _, tc := range icmpCases {
 			if tc.host == host {
-				proto, b := complaint(tc.typ, tc.code, 6, near.Addr(), to.Addr(), portsOf(near.Port(), to.Port()))
+				proto, b := complaint(tc.typ, tc.code, 6, near.Addr(), to.Addr(), segmentOf(near.Port(), to.Port(), next(t, p.a, near, to)))
 				p.wa.inject(proto, b)
 			}
 		}
 		if err := exchangeTCP(c, s, 1); err != nil {
 			t.Errorf("%s: %v", host, err)
+		}
+		if n := p.a.Stats().ForgedErrors; n != 0 {
+			t.Errorf("%s: %d forged errors", host, n)
 		}
 		if c.ep.SocketOptions().PeekErr() != nil {
 			t.Errorf("%s: errors are kept", host)

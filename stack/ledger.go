@@ -135,6 +135,18 @@ func (t *ledgerTable) find(hash uint64) (*account, *atomic.Uint64) {
 	return nil, nil
 }
 
+// underWay tells whether a sequence number is one of what the stack has sent on a
+// flow and the peer has not acknowledged.
+func (t *ledgerTable) underWay(hash uint64, seq uint32) bool {
+	a, tag := t.find(hash)
+	if a == nil {
+		return true
+	}
+	seen := a.seen.Load()
+	una, nxt := uint32(seen>>32), uint32(a.sent.Load()>>32)
+	return stateOf(seen) == stateVoid || tag.Load() != tagOf(hash) || seq-una <= nxt-una
+}
+
 // hear notes the window scale of a SYN that has come; scaleUnknown if it has
 // none.
 func (t *ledgerTable) hear(hash uint64, scale uint8) {

@@ -77,6 +77,35 @@ const (
 	fin, syn, rst, ack = header.TCPFlagFin, header.TCPFlagSyn, header.TCPFlagRst, header.TCPFlagAck
 )
 
+// TestUnderWay asks for the numbers around those that were sent, as ICMP errors
+// quote them: before anything was, with a SYN, and with data beyond it.
+func TestUnderWay(t *testing.T) {
+	for _, iss := range []uint32{1000, 0xffffffff, 0xffffff9b} {
+		b := newBooks()
+		among := func(from, to uint32) { // all from and to, and nothing else
+			t.Helper()
+			for seq, want := range map[uint32]bool{from - 1: false, from: true, to: true, to + 1: false, to + 1<<31: false} {
+				if b.t.underWay(b.hash, seq) != want {
+					t.Errorf("from %#x to %#x: %#x is under way: %t", from, to, seq, !want)
+				}
+			}
+		}
+		if !b.t.underWay(b.hash, 5) {
+			t.Error("a flow without an account is judged")
+		}
+		b.out(syn, iss, 0, 0, 7)
+		among(iss, iss+1)
+		b.in(syn|ack, iss+1, 100, 7)
+		among(iss+1, iss+1)
+		b.out(ack, iss+1, 1, 100, -1)
+		among(iss+1, iss+101)
+		b.out(ack, iss+1, 1, 40, -1) // again
+		among(iss+1, iss+101)
+		b.in(ack, iss+41, 100, -1)
+		among(iss+41, iss+101)
+	}
+}
+
 // A books is a ledger with one flow in mind.
 type books struct {
 	l    ledger

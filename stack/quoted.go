@@ -27,7 +27,7 @@ func (d *guardedDispatcher) DeliverRawPacket(p tcpip.TransportProtocolNumber, pk
 	defer own.DecRef()
 	local, remote, trans, ok := quotedFlow(v6, own)
 	if ok && d.g.ns.CheckLocalAddress(0, own.NetworkProtocolNumber, local) != 0 {
-		d.deliver(local, remote, own.NetworkProtocolNumber, trans, e, own)
+		d.quoted(local, remote, own.NetworkProtocolNumber, trans, e, own)
 	}
 }
 
@@ -68,6 +68,16 @@ func quotedFlow(v6 bool, pkt *gstack.PacketBuffer) (local, remote tcpip.Address,
 	}
 	_, ok = pkt.Data().Consume(size)
 	return local, remote, p, ok
+}
+
+// quoted is deliver, for what a message says that has come. What it says of TCP has
+// to be about a segment that is under way.
+func (d *guardedDispatcher) quoted(local, remote tcpip.Address, net tcpip.NetworkProtocolNumber, trans tcpip.TransportProtocolNumber, e *icmpError, pkt *gstack.PacketBuffer) {
+	if trans == header.TCPProtocolNumber && !d.g.underWay(local, remote, pkt) {
+		d.g.forgedErrors.Add(1)
+		return
+	}
+	d.deliver(local, remote, net, trans, e, pkt)
 }
 
 // deliver tells the endpoint that has sent a packet of an error. The packet's data

@@ -20,6 +20,10 @@ type Stats struct {
 	// connections on which that is not looked at, because the stack has had
 	// tens of thousands at a time.
 	ForgedSegments, UnjudgedFlows uint64
+
+	// ForgedErrors counts ICMP errors about TCP segments that are not under way,
+	// which were ignored (RFC 5927, 4).
+	ForgedErrors uint64
 }
 
 // Stats reads the counters. It may be called from any goroutine, at any time.
@@ -31,6 +35,7 @@ func (s *Stack) Stats() Stats {
 		DroppedDatagrams: s.droppedDatagrams.Load(),
 		ForgedSegments:   s.guard.forged.Load(),
 		UnjudgedFlows:    s.guard.ledger.untracked.Load(),
+		ForgedErrors:     s.guard.forgedErrors.Load(),
 	}
 }
 

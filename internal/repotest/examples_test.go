@@ -17,7 +17,7 @@ const maxExampleLines = 160
 
 // rawExamples show the raw sockets, and are read from beginning to end: each has
 // fewer lines than maxRawLines in all its files.
-var rawExamples = []string{"rxdrop", "txgen", "l2fwd", "udpecho", "sharedumem", "unprivileged", "doctor"}
+var rawExamples = []string{"rxdrop", "txgen", "l2fwd", "udpecho", "sharedumem", "rxmeta", "unprivileged", "doctor"}
 
 const maxRawLines = 150
 
