@@ -44,6 +44,7 @@ type output struct {
 	tests   []byte // what the test binary wrote: -test.v=test2json
 	console []byte // of the kernel
 	elapsed time.Duration
+	wires   []string // what went over those that this process is
 }
 
 // run boots the machine with init as the first process and waits for its end.
@@ -63,6 +64,7 @@ func (m *Machine) run(ctx context.Context, e emulator, dir, init string) (*outpu
 		"-kernel", m.Kernel.Image, "-initrd", initrd, "-append", m.commandLine(),
 	}
 	var files []*os.File
+	var tell []func() string
 	for i, p := range m.Pairs {
 		w, err := newWire(i, p, firstFile+len(files))
 		if err != nil {
@@ -70,6 +72,9 @@ func (m *Machine) run(ctx context.Context, e emulator, dir, init string) (*outpu
 		}
 		defer w.close() //nolint:errcheck // the run is over
 		files = append(files, w.files...)
+		if w.tell != nil {
+			tell = append(tell, w.tell)
+		}
 		args = append(args, w.arguments(i, p)...)
 	}
 	cmd := e.command(ctx, args...)
@@ -90,6 +95,9 @@ func (m *Machine) run(ctx context.Context, e emulator, dir, init string) (*outpu
 	err := cmd.Wait()
 	close(done)
 	out := &output{elapsed: time.Since(begin)}
+	for _, f := range tell {
+		out.wires = append(out.wires, f())
+	}
 	switch {
 	case <-stuck:
 		err = errStuck

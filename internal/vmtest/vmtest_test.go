@@ -106,6 +106,9 @@ func (m *machine) boot(t *testing.T, k *Kernel, pairs []wiring.Pair, tests strin
 	}
 	if t.Failed() {
 		t.Logf("console:\n%s", tail(out.console, 100))
+		for _, w := range out.wires {
+			t.Log(w)
+		}
 	}
 	return results
 }

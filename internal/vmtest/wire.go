@@ -14,6 +14,7 @@ type wire struct {
 	device string               // further properties of the device on our side
 	files  []*os.File           // for QEMU
 	close  func() error
+	tell   func() string // what this process has carried over it; or nil
 }
 
 // newWire makes the wire of the pair with this number. QEMU's files begin with

@@ -8,7 +8,9 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -69,8 +71,11 @@ func newTap(queues, fd int) (_ *wire, err error) {
 		return nil, err
 	}
 	ours = append(ours, os.NewFile(uintptr(pair[1]), "wire"))
-	go carry(ours[0], ours[1])
-	go carry(ours[1], ours[0])
+	out := &direction{name: "from our side", from: ours[0], to: ours[1]}
+	back := &direction{name: "to our side", from: ours[1], to: ours[0]}
+	go out.carry()
+	go back.carry()
+	w.tell = func() string { return fmt.Sprintf("wire of %d queues: %v; %v", queues, out, back) }
 
 	fds := make([]string, queues)
 	for i := range fds {
@@ -158,17 +163,43 @@ func openPackets(name string) (*os.File, error) {
 	return f, nil
 }
 
+// A direction carries frames one way.
+type direction struct {
+	name         string
+	from, to     *os.File
+	frames, lost atomic.Uint64
+	trouble      atomic.Pointer[error] // the last that was not the interface's going down
+}
+
 // carry copies frames until from is closed. One that cannot be delivered is lost,
-// as on any wire.
-func carry(from, to *os.File) {
+// as on any wire. No other error ends it, or the guest would be cut off for good:
+// the interface may be down for a while.
+func (d *direction) carry() {
 	frame := make([]byte, 64<<10)
 	for {
-		n, err := from.Read(frame)
+		n, err := d.from.Read(frame)
 		switch {
-		case err == nil:
-			to.Write(frame[:n]) //nolint:errcheck // lost
-		case errors.Is(err, os.ErrClosed), !errors.Is(err, unix.ENETDOWN) && !errors.Is(err, unix.ENOBUFS):
+		case errors.Is(err, os.ErrClosed):
 			return
+		case err != nil:
+			if !errors.Is(err, unix.ENETDOWN) && !errors.Is(err, unix.ENOBUFS) {
+				d.trouble.Store(&err)
+			}
+			time.Sleep(time.Millisecond) // it may be there for long
+			continue
+		}
+		d.frames.Add(1)
+		if _, err := d.to.Write(frame[:n]); err != nil {
+			d.lost.Add(1)
+			d.trouble.Store(&err)
 		}
 	}
+}
+
+func (d *direction) String() string {
+	s := fmt.Sprintf("%s: %d frames, %d lost", d.name, d.frames.Load(), d.lost.Load())
+	if err := d.trouble.Load(); err != nil {
+		s += fmt.Sprintf(", %v", *err)
+	}
+	return s
 }
