@@ -84,7 +84,7 @@ func newOverWire(t testing.TB, o overWireOptions) *overWire {
 		if !o.chosen {
 			cfg = WithFlag(cfg)
 		}
-		if o.bubble && cfg.NoInline {
+		if o.bubble && (cfg.NoInline || cfg.NoFastIP) {
 			// The pump hears of a packet when it arrives, and not when the
 			// minder finds it, who would leave it to a paused processor.
 			cfg.Device.NoLateArm = true
