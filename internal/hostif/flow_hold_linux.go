@@ -78,14 +78,11 @@ func (k keeper) addFlow(index int, f Flow, queue uint32) (_ *HeldFlow, err error
 	if on, available, err := tool.filtering(name); err == nil && !on && available {
 		return fail(fmt.Errorf("they are switched off (ethtool -K %s ntuple on): %w", name, errors.ErrUnsupported))
 	}
-	end, err := k.dir.serialize()
+	end, err := k.begin()
 	if err != nil {
 		return fail(err)
 	}
 	defer end()
-	if err := k.restoreSerialized(); err != nil {
-		return fail(err)
-	}
 	rule := newFlowRule(f, queue)
 	hash := fnv.New64a()
 	hash.Write(rule.match())
@@ -99,10 +96,7 @@ func (k keeper) addFlow(index int, f Flow, queue uint32) (_ *HeldFlow, err error
 	}
 	return &HeldFlow{Location: rule.location(), record: rec, undo: sync.OnceValue(func() error {
 		defer tool.close()
-		if end, err := k.dir.serialize(); err == nil {
-			defer end()
-		} // else remove nevertheless
-		if err := rec.end(undoFlow(tool, &about)); err != nil {
+		if err := k.finish(rec, func() (bool, error) { return undoFlow(tool, &about) }); err != nil {
 			return flowError(index, err)
 		}
 		return nil

@@ -80,10 +80,7 @@ func (k keeper) setDevice(index int, values NAPIValues) (*HeldNAPI, error) {
 		}
 		delete(heldDevices.of, path)
 		defer holders.files.close()
-		if end, err := k.dir.serialize(); err == nil {
-			defer end()
-		} // else restore nevertheless
-		if err := holders.record.end(holders.files.undo(&holders.about)); err != nil {
+		if err := k.finish(holders.record, func() (bool, error) { return holders.files.undo(&holders.about) }); err != nil {
 			return fmt.Errorf("hostif: NAPIs of interface index %d: %w", index, err)
 		}
 		return nil
@@ -92,14 +89,11 @@ func (k keeper) setDevice(index int, values NAPIValues) (*HeldNAPI, error) {
 
 // changeDevice makes the first holder, with what about lacks.
 func (k keeper) changeDevice(name string, about deviceRecord, values NAPIValues) (*deviceHolders, error) {
-	end, err := k.dir.serialize()
+	end, err := k.begin()
 	if err != nil {
 		return nil, err
 	}
 	defer end()
-	if err := k.restoreSerialized(); err != nil {
-		return nil, err
-	}
 	files, err := k.files(about.Index)
 	if err != nil {
 		return nil, err

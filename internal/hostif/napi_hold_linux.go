@@ -72,14 +72,11 @@ func (k keeper) setNAPI(index int, queue uint32, values NAPIValues) (*HeldNAPI, 
 	if err != nil {
 		return fail(err)
 	}
-	end, err := k.dir.serialize()
+	end, err := k.begin()
 	if err != nil {
 		return fail(err)
 	}
 	defer end()
-	if err := k.restoreSerialized(); err != nil {
-		return fail(err)
-	}
 	rec, err := k.dir.lock(napiRecordName(id))
 	if err != nil {
 		return fail(err)
@@ -109,10 +106,7 @@ func (k keeper) setNAPI(index int, queue uint32, values NAPIValues) (*HeldNAPI, 
 	}
 	return &HeldNAPI{ID: id, Values: after, record: rec, undo: sync.OnceValue(func() error {
 		defer n.close()
-		if end, err := k.dir.serialize(); err == nil {
-			defer end()
-		} // else restore nevertheless
-		if err := rec.end(k.undoNAPI(n, &about)); err != nil {
+		if err := k.finish(rec, func() (bool, error) { return k.undoNAPI(n, &about) }); err != nil {
 			return napiError(index, queue, err)
 		}
 		return nil

@@ -181,16 +181,39 @@ func (k keeper) restoreAll() error {
 	return k.restoreSerialized()
 }
 
+// begin comes before a change of settings: it undoes what dead processes left, and
+// until end nobody else looks for records.
+func (k keeper) begin() (end func(), err error) {
+	if end, err = k.dir.serialize(); err != nil {
+		return nil, err
+	}
+	if err := k.restoreSerialized(); err != nil {
+		end()
+		return nil, err
+	}
+	return end, nil
+}
+
+// finish undoes what a record of this process tells of, also if others cannot be kept
+// from looking for records meanwhile.
+func (k keeper) finish(rec *record, undo func() (done bool, err error)) error {
+	if end, err := k.dir.serialize(); err == nil {
+		defer end()
+	}
+	return rec.end(undo())
+}
+
 func (k keeper) restoreSerialized() error {
 	entries, err := os.ReadDir(string(k.dir))
 	if err != nil {
 		return fmt.Errorf("hostif: restore settings: %w", err)
 	}
+	kinds := map[string]func(*record) (bool, error){
+		napiPrefix: k.restoreNAPI, devicePrefix: k.restoreDevice, flowPrefix: k.restoreFlow,
+	}
 	var errs []error
 	for _, e := range entries {
-		restore := map[string]func(*record) (bool, error){
-			napiPrefix: k.restoreNAPI, devicePrefix: k.restoreDevice, flowPrefix: k.restoreFlow,
-		}[e.Name()[:strings.Index(e.Name(), "-")+1]]
+		restore := kinds[e.Name()[:strings.Index(e.Name(), "-")+1]]
 		if restore == nil {
 			continue
 		}
