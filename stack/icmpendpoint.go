@@ -4,8 +4,6 @@ import (
 	"encoding/binary"
 	"net/netip"
 	"slices"
-	"sync/atomic"
-	"syscall"
 
 	"gvisor.dev/gvisor/pkg/buffer"
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -26,7 +24,7 @@ type icmpEndpoint struct {
 	nic   tcpip.NICID
 	peer  tcpip.Address // no bytes: anybody
 
-	failed atomic.Uint32 // errno of an ICMP error that nobody has been told of yet
+	untold // by ICMP
 
 	idents []uint16 // guarded by sock.wr.mu
 	in     datagramQueue
@@ -138,20 +136,9 @@ func (e *icmpEndpoint) HandlePacket(id gstack.TransportEndpointID, pkt *gstack.P
 
 // HandleError implements gstack.TransportEndpoint, as that of UDP does.
 func (e *icmpEndpoint) HandleError(terr gstack.TransportError, _ *gstack.PacketBuffer) {
-	cause, ok := terr.(*icmpError)
-	if e.peer.BitLen() == 0 || !ok || !cause.hard {
-		return
+	if e.peer.BitLen() != 0 && e.hear(terr) {
+		e.sock.rd.wake()
 	}
-	e.failed.Store(uint32(cause.errno))
-	e.sock.rd.wake()
-}
-
-// failure returns an error that has come by ICMP, once.
-func (e *icmpEndpoint) failure() tcpip.Error {
-	if errno := e.failed.Swap(0); errno != 0 {
-		return told(syscall.Errno(errno))
-	}
-	return nil
 }
 
 // Abort implements gstack.TransportEndpoint.

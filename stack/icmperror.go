@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"sync/atomic"
 	"syscall"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -160,6 +161,31 @@ type toldError struct {
 // told returns the error for an errno.
 func told(errno syscall.Errno) tcpip.Error {
 	return &toldError{&tcpip.ErrHostUnreachable{}, errno}
+}
+
+// untold is the errno of an ICMP error that the owner of a connected datagram socket
+// has not been told of yet.
+type untold struct{ errno atomic.Uint32 }
+
+// hear keeps an error, if it is one that such a socket is told, and tells whether it
+// is.
+func (u *untold) hear(terr gstack.TransportError) bool {
+	e, ok := terr.(*icmpError)
+	if !ok || !e.hard {
+		return false
+	}
+	u.errno.Store(uint32(e.errno))
+	return true
+}
+
+// failure returns the error, once.
+func (u *untold) failure() tcpip.Error {
+	if u.errno.Load() != 0 { // mostly not, and a read is cheaper
+		if errno := u.errno.Swap(0); errno != 0 {
+			return told(syscall.Errno(errno))
+		}
+	}
+	return nil
 }
 
 // isUndelivered reports whether a message is one that netstack's IP layer tells

@@ -4,7 +4,6 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"sync/atomic"
-	"syscall"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
@@ -37,8 +36,7 @@ type udpEndpoint struct {
 	peer    *gstack.Route // to whom it is connected; nil: nobody
 	hash    uint32        // of the datagrams that it sends, see netdev's flows
 
-	// failed is the errno of an ICMP error that nobody has been told of yet.
-	failed atomic.Uint32
+	untold // by ICMP
 
 	set    atomic.Pointer[sendOptions] // nil: none is set
 	groups membership
@@ -162,23 +160,10 @@ func (e *udpEndpoint) HandlePacket(id gstack.TransportEndpointID, pkt *gstack.Pa
 // netstack, it has errors of connected sockets only, and only those that say that
 // the next datagram will not arrive either.
 func (e *udpEndpoint) HandleError(terr gstack.TransportError, _ *gstack.PacketBuffer) {
-	cause, ok := terr.(*icmpError)
-	if e.peer == nil || !ok || !cause.hard {
-		return
+	if e.peer != nil && e.hear(terr) {
+		e.sock.rd.wake()
+		e.sock.wr.wake()
 	}
-	e.failed.Store(uint32(cause.errno))
-	e.sock.rd.wake()
-	e.sock.wr.wake()
-}
-
-// failure returns an error that has come by ICMP, once.
-func (e *udpEndpoint) failure() tcpip.Error {
-	if e.failed.Load() != 0 {
-		if errno := e.failed.Swap(0); errno != 0 {
-			return told(syscall.Errno(errno))
-		}
-	}
-	return nil
 }
 
 // Abort implements gstack.TransportEndpoint. A Stack that is closed ends its

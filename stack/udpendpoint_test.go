@@ -111,7 +111,7 @@ func TestUDPRefusedOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 		if err := poll(func() error {
-			if c.udp.failed.Load() == 0 {
+			if c.udp.untold.errno.Load() == 0 {
 				return errors.New("no refusal has come")
 			}
 			return nil
@@ -120,7 +120,7 @@ func TestUDPRefusedOnce(t *testing.T) {
 		}
 		_, err = c.Write([]byte("x"))
 		wantOp(t, err, "write", syscall.ECONNREFUSED)
-		if c.udp.failed.Load() != 0 || u.udp.failed.Load() != 0 {
+		if c.udp.untold.errno.Load() != 0 || u.udp.untold.errno.Load() != 0 {
 			t.Error("a refusal is left")
 		}
 		u.SetReadDeadline(time.Now().Add(time.Millisecond))
