@@ -72,17 +72,6 @@ func oldKernelNAPI(t *testing.T, g *ground) {
 			t.Errorf("%s: %d records, want %d", step, n, left)
 		}
 	}
-	openSet := func(cfg xsk.SetConfig) (set *xsk.Set) {
-		t.Helper()
-		err := g.Host.Do(func() (err error) {
-			set, err = xsk.OpenAll(cfg)
-			return err
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return set
-	}
 	expect("new", "0 0", 0)
 	cmd := g.child("device napi")
 	out, err := cmd.StdoutPipe()
@@ -108,13 +97,13 @@ func oldKernelNAPI(t *testing.T, g *ground) {
 	expect("killed", "2 200000", 1)
 	plain := deviceNAPIConfig()
 	plain.Socket.NAPI = xsk.NAPI{}
-	set := openSet(plain)
+	set := g.openAll(t, plain)
 	expect("the next one, which asks for nothing", "0 0", 0)
 	if err := set.Close(); err != nil {
 		t.Error(err)
 	}
 	g.running(t)
-	set = openSet(deviceNAPIConfig())
+	set = g.openAll(t, deviceNAPIConfig())
 	expect("one that asks", "2 200000", 1)
 	for _, s := range set.Sockets() {
 		if n := s.NAPI(); !n.Device || n.ID != 0 || n.DeferHardIRQs != 2 || n.GROFlushTimeout != 200*time.Microsecond {

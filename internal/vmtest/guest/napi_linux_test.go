@@ -110,25 +110,14 @@ func TestNAPI(t *testing.T) {
 		g.running(t)
 		expect("killed", true, g.queues)
 
-		open := func(cfg xsk.SetConfig) (set *xsk.Set) {
-			t.Helper()
-			err := g.Host.Do(func() (err error) {
-				set, err = xsk.OpenAll(cfg)
-				return err
-			})
-			if err != nil {
-				t.Fatal(err)
-			}
-			return set
-		}
 		plain := napiConfig()
 		plain.Socket.NAPI = xsk.NAPI{}
-		set := open(plain)
+		set := g.openAll(t, plain)
 		expect("the next one, which asks for nothing", false, 0)
 		if err := set.Close(); err != nil {
 			t.Error(err)
 		}
-		set = open(napiConfig())
+		set = g.openAll(t, napiConfig())
 		expect("one that asks", true, g.queues)
 		for _, s := range set.Sockets() {
 			if n := s.NAPI(); n.ID == 0 || n.DeferHardIRQs != 2 || n.GROFlushTimeout != 200*time.Microsecond {

@@ -110,6 +110,19 @@ func (g *ground) tryBind(t *testing.T, n *lab.Namespace, cfg xsk.Config) (prog *
 	return prog, sockets, nil
 }
 
+// openAll opens a set on the AF_XDP side, which the caller closes.
+func (g *ground) openAll(t *testing.T, cfg xsk.SetConfig) (set *xsk.Set) {
+	t.Helper()
+	err := g.Host.Do(func() (err error) {
+		set, err = xsk.OpenAll(cfg)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return set
+}
+
 // openSocket opens one socket on one end, which the test closes.
 func (g *ground) openSocket(t *testing.T, n *lab.Namespace, cfg xsk.Config) *xsk.Socket {
 	t.Helper()
