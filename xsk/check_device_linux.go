@@ -64,7 +64,7 @@ func (c *checker) metadata() {
 	if c.featuresErr != nil || f.TXChecksum || f.TXTimestamp || f.TXLaunchTime || f.RXHash || f.RXTimestamp || f.RXVLANTag {
 		return
 	}
-	c.add(SubjectMetadata, OK, "", "the driver declares no packet metadata (hash, timestamp, checksum): binding with it would succeed, and the device ignore it")
+	c.add(SubjectMetadata, OK, "", "the driver declares no packet metadata (hash, timestamp, checksum): what asks the device for it is refused")
 }
 
 // effectiveCapabilities returns the calling thread's, 0 if they cannot be read.

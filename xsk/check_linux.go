@@ -5,7 +5,6 @@ package xsk
 import (
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -198,10 +197,6 @@ func (c *checker) program() {
 	c.add(SubjectProgram, OK, "", "the program runs in the driver, before the kernel builds a socket buffer")
 }
 
-func (c *checker) fixMTU(n int) string {
-	return "ip link set " + c.dev.Name + " mtu " + strconv.Itoa(n)
-}
-
 // A chunk of umem.Config's default size has room for a packet of chunkRoom bytes,
 // and so for an MTU of chunkMTU.
 const (
@@ -216,11 +211,11 @@ func (c *checker) mtu() {
 	case !c.Choice.MultiBuffer:
 		c.add(SubjectMTU, OK, "", "an MTU of %d fits one chunk of 4096 bytes, which holds %d", c.MTU, chunkMTU)
 	case c.MTU > most:
-		c.add(SubjectMTU, Problem, c.fixMTU(most), "an MTU of %d is more than the %d that packets over several chunks hold", c.MTU, most)
+		c.add(SubjectMTU, Problem, fixMTU(c.dev.Name, most), "an MTU of %d is more than the %d that packets over several chunks hold", c.MTU, most)
 	case !releaseAtLeast(c.Kernel, 6, 6):
-		c.add(SubjectMTU, Problem, c.fixMTU(chunkMTU), "an MTU of %d needs packets over several chunks, and Linux 6.6", c.MTU)
+		c.add(SubjectMTU, Problem, fixMTU(c.dev.Name, chunkMTU), "an MTU of %d needs packets over several chunks, and Linux 6.6", c.MTU)
 	case c.features.ZeroCopy && c.features.ZeroCopySegments < 2:
-		c.add(SubjectMTU, Warning, c.fixMTU(zeroCopyMTU(c.dev.Driver, chunkRoom)),
+		c.add(SubjectMTU, Warning, fixMTU(c.dev.Name, zeroCopyMTU(c.dev.Driver, chunkRoom)),
 			"an MTU of %d needs packets over several chunks, which the driver does not have in zero-copy mode", c.MTU)
 	default:
 		c.add(SubjectMTU, OK, "", "an MTU of %d is met with packets over several chunks of 4096 bytes; one holds %d", c.MTU, chunkMTU)

@@ -123,7 +123,7 @@ func whyCopyOf(dev hostif.Interface, f hostif.XDPFeatures, err error, several bo
 		return "the driver " + driver + " has no zero-copy in this kernel", "use a newer kernel, if that has it for the driver; " + copyMode
 	case several && f.ZeroCopySegments < 2:
 		return fmt.Sprintf("the driver %s takes one buffer for each zero-copy packet, so an MTU of %d at most; this one is %d", driver, chunkMTU, dev.MTU),
-			fmt.Sprintf("ip link set %s mtu %d", dev.Name, chunkMTU)
+			fixMTU(dev.Name, chunkMTU)
 	case dev.Driver == "virtio_net":
 		return "the driver virtio_net has zero-copy only where the transport can do DMA, and this device's may not",
 			"give the virtual machine's device the feature VIRTIO_F_ACCESS_PLATFORM (QEMU: -device virtio-net-pci,iommu_platform=on,disable-legacy=on)"

@@ -35,7 +35,7 @@ func nativeBar(dev hostif.Interface, ch hostif.Channels) (why, fix string) {
 	limit := nativeLimits[dev.Driver]
 	if limit.mtu != 0 && dev.MTU > limit.mtu {
 		return fmt.Sprintf("%s takes a program in native mode up to an MTU of %d, and this one is %d", dev.Driver, limit.mtu, dev.MTU),
-			fmt.Sprintf("ip link set %s mtu %d", dev.Name, limit.mtu) + orGeneric
+			fixMTU(dev.Name, limit.mtu) + orGeneric
 	}
 	if half := ch.MaxCombined / 2; limit.halfChannels && half > 0 && ch.Combined > half {
 		return fmt.Sprintf("%s keeps a channel for what each other one sends in native mode, and %d of %d are in use", dev.Driver, ch.Combined, ch.MaxCombined),

@@ -2,6 +2,7 @@ package xsk
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 )
 
@@ -86,6 +87,10 @@ func (r Report) String() string {
 // What mends what is missing, in the words of errors and of Check alike.
 
 func fixUp(device string) string { return "ip link set " + device + " up" }
+
+func fixMTU(device string, mtu int) string {
+	return "ip link set " + device + " mtu " + strconv.Itoa(mtu)
+}
 
 const (
 	fixNetRaw   = "run as root, or with CAP_NET_RAW: setcap cap_net_raw,cap_bpf,cap_net_admin,cap_ipc_lock+ep PROGRAM; or have a helper make the sockets: docs/privileges.md"
