@@ -11,6 +11,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 
 	"github.com/afxnet/afxnet/internal/packet"
+	"github.com/afxnet/afxnet/internal/raced"
 )
 
 // ack is a pure ACK of flow 1 that may be held, if it is not the first.
@@ -80,7 +81,7 @@ func TestACKRules(t *testing.T) {
 		{"checksum not ours", with(func(s *segment) { s.plain = true }), false, Config{}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			raced.Bubble(t, func(t *testing.T) {
 				r := newRig(t, rigConfig{chosen: true, idle: true, cfg: c.cfg})
 				var released atomic.Int32
 				r.write(ack(1000).packet())
@@ -132,7 +133,7 @@ func TestACKAfterSYN(t *testing.T) {
 		{"no hash", with(func(s *segment) { s.hash = 0 }), false, Config{}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			raced.Bubble(t, func(t *testing.T) {
 				r := newRig(t, rigConfig{chosen: true, idle: true, cfg: c.cfg})
 				r.write(c.first.packet())
 				r.out()
@@ -171,7 +172,7 @@ func TestACKOutlived(t *testing.T) {
 			{"no SYN", segment{flags: packet.RST}, true},
 		} {
 			t.Run(fmt.Sprintf("%s, v6 %v", c.name, v6), func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
+				raced.Bubble(t, func(t *testing.T) {
 					r := newRig(t, rigConfig{chosen: true, idle: true})
 					old := segment{v6: v6, hash: 1, flags: packet.ACK, ack: 1000, window: 100}
 					r.write(old.packet())
@@ -204,7 +205,7 @@ func TestACKSpared(t *testing.T) {
 		spared bool
 	}{{"equal", 1100, true}, {"later", 1101, true}, {"earlier", 1099, false}} {
 		t.Run(c.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			raced.Bubble(t, func(t *testing.T) {
 				r := newRig(t, rigConfig{chosen: true, idle: true})
 				var released atomic.Int32
 				held := ack(1100)
@@ -232,7 +233,7 @@ func TestACKSpared(t *testing.T) {
 // TestACKSparedInRing keeps a held ACK until the segment that covers it has
 // been written to the ring.
 func TestACKSparedInRing(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	raced.Bubble(t, func(t *testing.T) {
 		r := newRig(t, rigConfig{chosen: true, idle: true, rings: 2})
 		var released atomic.Int32
 		held := ack(1100)
@@ -260,7 +261,7 @@ func TestACKSparedInRing(t *testing.T) {
 // TestACKReplaced holds ACKs one after the other: the newest is sent, and not
 // later than the oldest was due.
 func TestACKReplaced(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	raced.Bubble(t, func(t *testing.T) {
 		r := newRig(t, rigConfig{chosen: true, idle: true})
 		var released atomic.Int32
 		r.write(ack(1000).packet())
@@ -294,7 +295,7 @@ func TestACKReplaced(t *testing.T) {
 
 // TestACKDuplicates keeps the order of a held ACK and the duplicates behind it.
 func TestACKDuplicates(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	raced.Bubble(t, func(t *testing.T) {
 		r := newRig(t, rigConfig{chosen: true, idle: true})
 		r.write(ack(1000).packet(), ack(1100).packet(), ack(1100).packet(), ack(1100).packet())
 		wantACKs(t, r, "at once", 1000, 1100, 1100, 1100)
@@ -307,7 +308,7 @@ func TestACKDuplicates(t *testing.T) {
 
 // TestACKCollision has two flows in one slot.
 func TestACKCollision(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	raced.Bubble(t, func(t *testing.T) {
 		r := newRig(t, rigConfig{chosen: true, idle: true})
 		other := func(n uint32) segment {
 			s := ack(n)
@@ -337,7 +338,7 @@ func TestACKMany(t *testing.T) {
 		period time.Duration
 	}{{100, 100 * ackTurn}, {2000, maxAckPeriod}} {
 		t.Run(fmt.Sprint(c.flows), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			raced.Bubble(t, func(t *testing.T) {
 				r := newRig(t, rigConfig{chosen: true, idle: true, rings: 4096})
 				for n := uint32(1000); n <= 1001; n++ {
 					for i := range uint32(c.flows) {
@@ -368,7 +369,7 @@ func TestACKMany(t *testing.T) {
 
 // TestACKForget takes flows off the list of held ones in any order.
 func TestACKForget(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	raced.Bubble(t, func(t *testing.T) {
 		const flows = 50
 		r := newRig(t, rigConfig{chosen: true, idle: true, rings: 1024})
 		flow := func(i int, n uint32) segment {
@@ -404,7 +405,7 @@ func TestACKForget(t *testing.T) {
 
 // TestACKClose forgets held ACKs, and the timer does nothing afterwards.
 func TestACKClose(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	raced.Bubble(t, func(t *testing.T) {
 		r := newRig(t, rigConfig{chosen: true, idle: true})
 		var released atomic.Int32
 		held := ack(1100)
@@ -423,7 +424,7 @@ func TestACKClose(t *testing.T) {
 // TestACKTimerHandsOver has a writer come while the timer has the transmit
 // lock: its packet is not left behind.
 func TestACKTimerHandsOver(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	raced.Bubble(t, func(t *testing.T) {
 		r := newRig(t, rigConfig{chosen: true})
 		q := &r.d.queues[0].tx
 		for _, unlock := range []func(){q.unlock, func() { q.mu.Unlock(); q.acks.fire() }, func() { q.mu.Unlock(); r.d.Audit() }} {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/afxnet/afxnet/internal/mechanism"
 	"github.com/afxnet/afxnet/internal/packet"
+	"github.com/afxnet/afxnet/internal/raced"
 )
 
 // TestBulk writes several segments: they leave together when the last of those
@@ -90,7 +91,7 @@ func TestBulkPolls(t *testing.T) {
 	if mechanism.Off(mechanism.LateArm) {
 		t.Skip("without late arming, the poller gets all")
 	}
-	synctest.Test(t, func(t *testing.T) {
+	raced.Bubble(t, func(t *testing.T) {
 		r, k, _ := lateRig(t)
 		q := r.d.queues[0]
 		ack := uint32(0)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/afxnet/afxnet/internal/packet"
+	"github.com/afxnet/afxnet/internal/raced"
 	"github.com/afxnet/afxnet/internal/wire"
 	"github.com/afxnet/afxnet/xsk"
 )
@@ -81,7 +82,7 @@ func (w delivered) Woken() bool {
 // TestBusyPollCaller has a caller get packets that wait in the device, and give
 // up in time if there are none.
 func TestBusyPollCaller(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	raced.Bubble(t, func(t *testing.T) {
 		r, k := newNAPI(t, Config{Spin: 100 * time.Microsecond})
 		r.d.LinkEndpoint().Attach(r.rec)
 		synctest.Wait()
@@ -116,7 +117,7 @@ func TestBusyPollCaller(t *testing.T) {
 func TestBusyPollPoller(t *testing.T) {
 	for _, mode := range []PollMode{PollBlock, PollAdaptive} {
 		t.Run(mode.String(), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			raced.Bubble(t, func(t *testing.T) {
 				r, k := newNAPI(t, Config{Poll: mode})
 				r.d.LinkEndpoint().Attach(r.rec)
 				synctest.Wait()

@@ -16,6 +16,7 @@ import (
 
 	"github.com/afxnet/afxnet/internal/mechanism"
 	"github.com/afxnet/afxnet/internal/packet"
+	"github.com/afxnet/afxnet/internal/raced"
 )
 
 // dozer is a sleeper that can be woken while it sleeps in Park.
@@ -80,7 +81,7 @@ func skipWithoutDoze(t *testing.T) {
 // nobody else.
 func TestDoze(t *testing.T) {
 	skipWithoutDoze(t)
-	synctest.Test(t, func(t *testing.T) {
+	raced.Bubble(t, func(t *testing.T) {
 		r, k, d, wait, send := dozeRig(t)
 		q := r.d.queues[0]
 		for i := range 100 {
@@ -127,7 +128,7 @@ func TestDoze(t *testing.T) {
 func TestDozeOthers(t *testing.T) {
 	skipWithoutDoze(t)
 	for _, came := range []bool{true, false} {
-		synctest.Test(t, func(t *testing.T) {
+		raced.Bubble(t, func(t *testing.T) {
 			r, _, d, wait, send := dozeRig(t)
 			r.rec.notify = func() {}
 			back := wait()
@@ -156,7 +157,7 @@ func TestDozeInterrupted(t *testing.T) {
 		"audit": func(d *Device) { d.Audit(); d.queues[0].interrupt() },
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			raced.Bubble(t, func(t *testing.T) {
 				r, _, d, wait, send := dozeRig(t)
 				back := wait()
 				call(r.d)
@@ -178,7 +179,7 @@ func TestDozeInterrupted(t *testing.T) {
 func TestDozeApart(t *testing.T) {
 	skipWithoutDoze(t)
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
-	synctest.Test(t, func(t *testing.T) {
+	raced.Bubble(t, func(t *testing.T) {
 		r, k, d, wait, send := dozeRig(t)
 		q := r.d.queues[0]
 		r.d.AfterBatch(nil)
@@ -226,7 +227,7 @@ func TestAfterBatchEnds(t *testing.T) {
 // once, before the minder.
 func TestDozeNobodyInterrupted(t *testing.T) {
 	skipWithoutDoze(t)
-	synctest.Test(t, func(t *testing.T) {
+	raced.Bubble(t, func(t *testing.T) {
 		r, _, _, _, _ := dozeRig(t)
 		r.d.SetLink(nil)
 		synctest.Wait()
@@ -239,7 +240,7 @@ func TestDozeNobodyInterrupted(t *testing.T) {
 // TestDozeClose closes the device under a caller who sleeps in Park.
 func TestDozeClose(t *testing.T) {
 	skipWithoutDoze(t)
-	synctest.Test(t, func(t *testing.T) {
+	raced.Bubble(t, func(t *testing.T) {
 		r, _, _, wait, _ := dozeRig(t)
 		back := wait()
 		if err := r.d.Close(); err != nil {
@@ -258,7 +259,7 @@ func TestDozeClose(t *testing.T) {
 // TestDozeCrowd gives the place back to the poller when there is work for two.
 func TestDozeCrowd(t *testing.T) {
 	skipWithoutDoze(t)
-	synctest.Test(t, func(t *testing.T) {
+	raced.Bubble(t, func(t *testing.T) {
 		r, _, d, wait, send := dozeRig(t)
 		q := r.d.queues[0]
 		for range crowd {

@@ -11,6 +11,7 @@ import (
 	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
 
 	"github.com/afxnet/afxnet/internal/packet"
+	"github.com/afxnet/afxnet/internal/raced"
 	"github.com/afxnet/afxnet/umem"
 )
 
@@ -260,7 +261,7 @@ func TestJumboWakeups(t *testing.T) {
 // comes back, so that one slot is free and not enough: the poller neither spins
 // nor forgets what waits.
 func TestJumboStuckRing(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	raced.Bubble(t, func(t *testing.T) {
 		r := newRig(t, rigConfig{rings: 16, mtu: 9000})
 		r.queue().HoldCompletions(true)
 		var released atomic.Int32

@@ -7,6 +7,7 @@ import (
 
 	"github.com/afxnet/afxnet/internal/mechanism"
 	"github.com/afxnet/afxnet/internal/packet"
+	"github.com/afxnet/afxnet/internal/raced"
 )
 
 // lateRig is a rig with late arming, its kernel, and a function that sends it a
@@ -28,7 +29,7 @@ func TestMinderSlows(t *testing.T) {
 	if mechanism.Off(mechanism.LateArm) {
 		t.Skip("its subject is switched off")
 	}
-	synctest.Test(t, func(t *testing.T) {
+	raced.Bubble(t, func(t *testing.T) {
 		r, k, send := lateRig(t)
 		q := r.d.queues[0]
 		var periods []time.Duration
@@ -81,7 +82,7 @@ func TestPollerArmsLate(t *testing.T) {
 	if mechanism.Off(mechanism.LateArm) {
 		t.Skip("its subject is switched off")
 	}
-	synctest.Test(t, func(t *testing.T) {
+	raced.Bubble(t, func(t *testing.T) {
 		r, _, send := lateRig(t)
 		q := r.d.queues[0]
 		q.noLate = 1

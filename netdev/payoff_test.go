@@ -6,6 +6,7 @@ import (
 
 	"github.com/afxnet/afxnet/internal/mechanism"
 	"github.com/afxnet/afxnet/internal/packet"
+	"github.com/afxnet/afxnet/internal/raced"
 )
 
 // TestPayoff has spins in vain make ever more callers rest, up to a bound, and
@@ -45,7 +46,7 @@ func TestRest(t *testing.T) {
 	if mechanism.Off(mechanism.LateArm) {
 		t.Skip("nothing is left to the minder")
 	}
-	synctest.Test(t, func(t *testing.T) {
+	raced.Bubble(t, func(t *testing.T) {
 		r, k := newCounting(t, Config{})
 		q, send := r.d.queues[0], func() {
 			r.w.Port(1).Send(frame{proto: packet.ProtoUDP, payload: pattern(0, 10)}.bytes())

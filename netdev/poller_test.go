@@ -17,6 +17,7 @@ import (
 
 	"github.com/afxnet/afxnet/internal/mechanism"
 	"github.com/afxnet/afxnet/internal/packet"
+	"github.com/afxnet/afxnet/internal/raced"
 	"github.com/afxnet/afxnet/internal/wire"
 	"github.com/afxnet/afxnet/xsk"
 )
@@ -156,7 +157,7 @@ func (s *soon) Woken() bool { *s++; return *s > 2 }
 func TestIdle(t *testing.T) {
 	for _, mode := range []PollMode{PollBlock, PollAdaptive} {
 		t.Run(mode.String(), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			raced.Bubble(t, func(t *testing.T) {
 				r, k := newCounting(t, Config{Poll: mode})
 				w, d, rec := r.w, r.d, r.rec
 				for i := range 50 {
@@ -186,7 +187,7 @@ func TestIdle(t *testing.T) {
 // has not unlocked yet: the poller cannot lock and sleeps, and the holder delivers
 // it and arms again.
 func TestMissed(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	raced.Bubble(t, func(t *testing.T) {
 		r, k := newCounting(t, Config{})
 		synctest.Wait() // the poller sleeps
 		q := r.d.queues[0]
@@ -219,7 +220,7 @@ func TestLateArm(t *testing.T) {
 			if on && mechanism.Off(mechanism.LateArm) {
 				t.Skip("its subject is switched off")
 			}
-			synctest.Test(t, func(t *testing.T) {
+			raced.Bubble(t, func(t *testing.T) {
 				r, k := newCounting(t, Config{NoLateArm: !on})
 				q, send := r.d.queues[0], func() { r.w.Port(1).Send(frame{proto: packet.ProtoUDP, payload: pattern(0, 10)}.bytes()) }
 				synctest.Wait() // the poller sleeps

@@ -2,13 +2,14 @@ package netdev
 
 import (
 	"testing"
-	"testing/synctest"
 	"time"
+
+	"github.com/afxnet/afxnet/internal/raced"
 )
 
 // TestSendACKs sends at once what is held, once, and nothing after Close.
 func TestSendACKs(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	raced.Bubble(t, func(t *testing.T) {
 		r := newRig(t, rigConfig{chosen: true, idle: true})
 		r.write(ack(1000).packet())
 		wantACKs(t, r, "the first", 1000)

@@ -6,6 +6,7 @@ import (
 
 	"github.com/afxnet/afxnet/internal/mechanism"
 	"github.com/afxnet/afxnet/internal/packet"
+	"github.com/afxnet/afxnet/internal/raced"
 )
 
 // TestShared has a caller find a packet that is not for him: from then on nobody
@@ -28,7 +29,7 @@ func TestShared(t *testing.T) {
 		{"datagram", frame{proto: packet.ProtoUDP, payload: pattern(0, 1)}, false, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			raced.Bubble(t, func(t *testing.T) {
 				r, _ := newCounting(t, Config{})
 				synctest.Wait()
 				r.d.oneProc = false
@@ -36,7 +37,7 @@ func TestShared(t *testing.T) {
 					r.d.AfterBatch(func(int) {})
 				}
 				q := r.d.queues[0]
-				come := func() { r.d.PollBeforePark(func() *looks { n := looks(5); return &n }()) }
+				come := func() { r.d.PollBeforePark(&looks{left: 5}) }
 				// state tells whether a caller may yield and leave unarmed.
 				state := func() (yield, late bool) {
 					q.pollMu.Lock()

@@ -17,6 +17,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
 
 	"github.com/afxnet/afxnet/internal/packet"
+	"github.com/afxnet/afxnet/internal/raced"
 	"github.com/afxnet/afxnet/internal/wire"
 )
 
@@ -186,7 +187,7 @@ func TestWakeups(t *testing.T) {
 // TestStuckRing fills a ring of which no frame comes back: the poller neither
 // spins nor forgets it.
 func TestStuckRing(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	raced.Bubble(t, func(t *testing.T) {
 		r := newRig(t, rigConfig{rings: 4})
 		r.queue().HoldCompletions(true)
 		var released atomic.Int32
@@ -229,7 +230,7 @@ func TestStuckRing(t *testing.T) {
 func TestRetry(t *testing.T) {
 	for _, e := range []syscall.Errno{syscall.EAGAIN, syscall.ENOBUFS} {
 		for _, n := range []int{1, 15, 16, 17, 50} { // 16 fill the ring, and nothing waits beside it
-			synctest.Test(t, func(t *testing.T) {
+			raced.Bubble(t, func(t *testing.T) {
 				r := newRig(t, rigConfig{rings: 16})
 				r.queue().FailTX(200, e)
 				for i := range n {
@@ -311,7 +312,7 @@ func (r *rig) udp() (frames [][]byte) {
 
 // TestLinkDown discards what waits, refuses what comes, and sends again.
 func TestLinkDown(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	raced.Bubble(t, func(t *testing.T) {
 		var told []error
 		r := newRig(t, rigConfig{rings: 4, cfg: Config{OnLink: func(err error) { told = append(told, err) }}})
 		var released atomic.Int32

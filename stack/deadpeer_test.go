@@ -8,11 +8,11 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 
+	"github.com/afxnet/afxnet/internal/raced"
 	"github.com/afxnet/afxnet/internal/wire"
 )
 
@@ -53,7 +53,7 @@ func TestDeadPeer(t *testing.T) {
 		}, false, 14 * time.Second, 15 * time.Second},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			raced.Bubble(t, func(t *testing.T) {
 				ow := newOverWire(t, overWireOptions{bubble: true})
 				c, s := ow.tcpPair(t, addrB)
 				if err := tc.set(c); err != nil {
@@ -97,7 +97,7 @@ func TestUserTimeoutErrors(t *testing.T) {
 
 // TestDeadPeerClosed closes a connection with data that nobody takes: it ends.
 func TestDeadPeerClosed(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	raced.Bubble(t, func(t *testing.T) {
 		ow := newOverWire(t, overWireOptions{bubble: true})
 		c, s := ow.tcpPair(t, addrB)
 		swallow(t, ow.w, wire.From0, wire.From1)
@@ -121,7 +121,7 @@ func TestDeadPeerClosed(t *testing.T) {
 // TestBacklogLimit fills the queue of a listener: who comes then waits, and is let
 // in when there is room.
 func TestBacklogLimit(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	raced.Bubble(t, func(t *testing.T) {
 		ow := newOverWire(t, overWireOptions{bubble: true})
 		l, err := ow.s[1].ListenTCP("tcp", nil)
 		if err != nil {
@@ -196,7 +196,7 @@ func TestBacklogLimit(t *testing.T) {
 // TestSYNCookies has more handshakes under way than a listener keeps: it goes on
 // by cookies, and all become connections.
 func TestSYNCookies(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	raced.Bubble(t, func(t *testing.T) {
 		ow := newOverWire(t, overWireOptions{bubble: true})
 		l, err := ow.s[1].ListenTCP("tcp", nil)
 		if err != nil {

@@ -12,10 +12,11 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+
+	"github.com/afxnet/afxnet/internal/raced"
 )
 
 // An attempt says what becomes of dialing one address: after a time there is a
@@ -165,7 +166,7 @@ func TestRace(t *testing.T) {
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			raced.Bubble(t, func(t *testing.T) {
 				k := &track{does: tc.does, start: time.Now()}
 				var all []netip.AddrPort
 				for name := range strings.FieldsSeq(tc.addrs) {
@@ -213,7 +214,7 @@ func TestRace(t *testing.T) {
 // TestRaceTie has both families connect at one time. Either may win; the other is
 // closed before the dial returns.
 func TestRaceTie(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	raced.Bubble(t, func(t *testing.T) {
 		k := &track{start: time.Now(), does: map[string]attempt{"6a": {after: 2 * time.Second}, "4a": {after: time.Second}}}
 		r := race{
 			delay: time.Second,

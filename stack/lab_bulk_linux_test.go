@@ -13,13 +13,14 @@ import (
 
 	"github.com/afxnet/afxnet/internal/lab"
 	"github.com/afxnet/afxnet/internal/mechanism"
+	"github.com/afxnet/afxnet/internal/raced"
 	"github.com/afxnet/afxnet/internal/soak/traffic"
 	"github.com/afxnet/afxnet/stack"
 )
 
 // bulkBytes is how much goes each way.
 func bulkBytes() int {
-	if raceEnabled {
+	if raced.Enabled {
 		return longOr(256<<20, 4<<20)
 	}
 	return longOr(1<<30, 64<<20)
@@ -265,7 +266,7 @@ func TestLabTinyRing(t *testing.T) {
 			s := openLab(t, lab.Config{}, cfg)
 			const conns = 64
 			n := longOr(4<<20, 512<<10)
-			if raceEnabled {
+			if raced.Enabled {
 				n /= 4
 			}
 			var work []func() error

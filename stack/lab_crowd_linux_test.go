@@ -22,6 +22,7 @@ import (
 
 	"github.com/afxnet/afxnet/internal/lab"
 	"github.com/afxnet/afxnet/internal/mechanism"
+	"github.com/afxnet/afxnet/internal/raced"
 	"github.com/afxnet/afxnet/stack"
 )
 
@@ -39,7 +40,7 @@ func TestLabCrowd(t *testing.T) {
 	lab.Require(t, lab.NetNS, lab.XDP)
 	const processes = 4
 	each := 2500
-	if testing.Short() || raceEnabled {
+	if testing.Short() || raced.Enabled {
 		each = 250
 	}
 	n := processes * each

@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/netip"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -18,6 +17,7 @@ import (
 	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 
+	"github.com/afxnet/afxnet/internal/raced"
 	"github.com/afxnet/afxnet/internal/wire"
 )
 
@@ -256,7 +256,7 @@ func TestComebackOften(t *testing.T) {
 func TestTimeWaitQuiet(t *testing.T) {
 	for _, name := range []string{"closed", "held, and has made way"} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			raced.Bubble(t, func(t *testing.T) {
 				ow := newOverWire(t, overWireOptions{bubble: true})
 				l, err := ow.s[1].Listen("tcp", net.JoinHostPort(addrB, "80"))
 				if err != nil {

@@ -13,12 +13,13 @@ import (
 
 	"github.com/afxnet/afxnet/examples/internal/demo"
 	"github.com/afxnet/afxnet/examples/internal/demotest"
+	"github.com/afxnet/afxnet/internal/raced"
 )
 
 // TestLargeUpload sends bodies of a known length and in chunks, both over
 // HTTP/1 and HTTP/2.
 func TestLargeUpload(t *testing.T) {
-	const length = 8 << 20
+	length := int64(raced.Few(8<<20, 1<<20))
 	demotest.Each(t, func(ctx context.Context, t *testing.T, pair demo.Pair) {
 		for _, secure := range []bool{false, true} {
 			s := start(t, pair, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/afxnet/afxnet/examples/internal/demo"
 	"github.com/afxnet/afxnet/examples/internal/demotest"
+	"github.com/afxnet/afxnet/internal/raced"
 )
 
 // TestKeepAlive makes requests one after the other on one connection, and many
@@ -101,7 +102,7 @@ func TestHTTP2(t *testing.T) {
 		if err := together(50, func(i int) error { return post(i, 64<<10) }); err != nil {
 			t.Fatal(err)
 		}
-		if err := post(1, 8<<20); err != nil {
+		if err := post(1, int64(raced.Few(8<<20, 1<<20))); err != nil {
 			t.Fatal(err)
 		}
 		if n := s.connections.Load(); n != 1 {

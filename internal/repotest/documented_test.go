@@ -8,7 +8,7 @@ import (
 )
 
 // public are the packages that users import.
-var public = []string{"umem", "xsk", "netdev", "stack", "stack/inline"}
+var public = []string{"umem", "xsk", "xsk/handover", "xsk/deviceplugin", "netdev", "stack", "stack/inline"}
 
 // spoken are methods that fmt and errors define.
 var spoken = []string{"String", "Error", "Unwrap"}

@@ -61,7 +61,7 @@ func TestFeatures(t *testing.T) {
 // rawOnly are the packages that raw users build; besides those of the module, they
 // may come with these dependencies only.
 var (
-	rawOnly      = []string{"umem", "xsk"}
+	rawOnly      = []string{"umem", "xsk", "xsk/handover", "xsk/deviceplugin"}
 	rawMayImport = []string{"golang.org/x/sys", "github.com/cilium/ebpf", "github.com/vishvananda/netlink", "github.com/vishvananda/netns"}
 )
 

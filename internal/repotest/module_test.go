@@ -14,6 +14,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/afxnet/afxnet/internal/raced"
 )
 
 // modulePath is the module's import path.
@@ -48,9 +50,13 @@ func (f *file) imports(tb testing.TB) (paths []string) {
 }
 
 // module returns every Go file of the module. It skips the test where the
-// sources are not there: a test binary may be run elsewhere.
+// sources are not there: a test binary may be run elsewhere. The race detector
+// would read the same files, slowly.
 func module(tb testing.TB) []*file {
 	tb.Helper()
+	if raced.Enabled {
+		tb.Skip("the files are the same with the race detector")
+	}
 	files, err := parsed()
 	if errors.Is(err, fs.ErrNotExist) {
 		tb.Skip("no sources here: ", err)

@@ -55,8 +55,8 @@ func TestFileSuffix(t *testing.T) {
 }
 
 // arrows says which package of the module may import which: a line's packages,
-// and those below them, only what it lists. Tests may use internal/lab and
-// internal/wire on top.
+// and those below them, only what it lists. Tests may use internal/lab,
+// internal/raced and internal/wire on top.
 var arrows = []struct {
 	pkg string
 	may []string
@@ -82,7 +82,7 @@ func TestImportArrows(t *testing.T) {
 			}
 			may := append([]string{rule.pkg}, rule.may...)
 			if f.test {
-				may = append(may, "internal/lab", "internal/wire")
+				may = append(may, "internal/lab", "internal/raced", "internal/wire")
 			}
 			for _, p := range f.imports(t) {
 				p, ours := strings.CutPrefix(p, "./")
@@ -96,6 +96,16 @@ func TestImportArrows(t *testing.T) {
 				(below(p, "examples") || below(p, "bench")) {
 				t.Errorf("%s imports %s: nothing may import examples and bench", f.name, p)
 			}
+		}
+	}
+}
+
+// TestBubbles wants bubbles of package raced, which keeps the race detector from a
+// crash.
+func TestBubbles(t *testing.T) {
+	for _, f := range module(t) {
+		if f.pkg != "internal/raced" && bytes.Contains(f.text, []byte("synctest"+".Test(")) {
+			t.Errorf("%s: use raced.Bubble in place of "+"synctest"+".Test", f.name)
 		}
 	}
 }
@@ -207,16 +217,16 @@ func TestNothingLeftOver(t *testing.T) {
 }
 
 // TestNoSleepInTests finds tests that wait for a time instead of an event. In a
-// bubble of testing/synctest, time is an event.
+// bubble, time is an event.
 func TestNoSleepInTests(t *testing.T) {
 	for _, f := range module(t) {
-		if !f.test || slices.Contains(f.imports(t), "testing/synctest") {
+		if !f.test || bytes.Contains(f.text, []byte("raced.Bubble(")) {
 			continue
 		}
 		ast.Inspect(f.syntax, func(n ast.Node) bool {
 			if sel, ok := n.(*ast.SelectorExpr); ok && sel.Sel.Name == "Sleep" {
 				if x, ok := sel.X.(*ast.Ident); ok && (x.Name == "time" || x.Name == "unix" || x.Name == "syscall") {
-					t.Errorf("%s: a test sleeps: wait for an event, or use testing/synctest", f.fset.Position(n.Pos()))
+					t.Errorf("%s: a test sleeps: wait for an event, or use raced.Bubble", f.fset.Position(n.Pos()))
 				}
 			}
 			return true

@@ -7,13 +7,15 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/afxnet/afxnet/internal/raced"
 )
 
 // run sends n frames of size bytes through f, one every gap, and returns what
 // arrived and when.
 func run(t *testing.T, seed uint64, f Faults, n, size int, gap time.Duration) (got [][]byte, at []time.Duration, st DirStats) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
+	raced.Bubble(t, func(t *testing.T) {
 		w := newWire(t, Config{Seed: seed, Faults: [2]Faults{From0: f}})
 		start := time.Now()
 		w.Port(1).OnReceive(func(frame []byte) {
@@ -242,7 +244,7 @@ func TestReorder(t *testing.T) {
 
 // TestFaultsChange keeps frames in order when a delay goes away.
 func TestFaultsChange(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	raced.Bubble(t, func(t *testing.T) {
 		w, s := pair(t, Config{Faults: [2]Faults{{Delay: time.Second}}}, 8)
 		send := func(i uint64) {
 			queue(s[0], numbered(i, 60))
@@ -275,7 +277,7 @@ func TestFaultsChange(t *testing.T) {
 // TestHeldForReuse has many frames on their way at once: few are kept when they
 // have arrived.
 func TestHeldForReuse(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	raced.Bubble(t, func(t *testing.T) {
 		w := newWire(t, Config{Faults: [2]Faults{From0: {Delay: time.Millisecond}}})
 		for i := range 4 * mostFree {
 			w.Port(0).Send(numbered(uint64(i), 1000))

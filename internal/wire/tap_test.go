@@ -5,12 +5,13 @@ import (
 	"encoding/binary"
 	"errors"
 	"testing"
-	"testing/synctest"
 	"time"
+
+	"github.com/afxnet/afxnet/internal/raced"
 )
 
 func TestTap(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	raced.Bubble(t, func(t *testing.T) {
 		w := newWire(t, Config{Faults: [2]Faults{{Delay: 1500 * time.Microsecond, Duplicate: 1}, {Loss: 1}}})
 		for i := range 2 {
 			w.Port(i).OnReceive(func([]byte) {})

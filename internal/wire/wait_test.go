@@ -9,10 +9,12 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/afxnet/afxnet/internal/raced"
 )
 
 func TestWait(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	raced.Bubble(t, func(t *testing.T) {
 		w, s := pair(t, Config{}, 4)
 		a := s[0]
 		woken := func(what string, tx bool, d, want time.Duration) {
@@ -102,7 +104,7 @@ func TestWakeups(t *testing.T) {
 }
 
 func TestWaitIdle(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	raced.Bubble(t, func(t *testing.T) {
 		w := newWire(t, Config{Faults: [2]Faults{{Delay: time.Second}, {Delay: time.Second}}})
 		w.Port(0).OnReceive(func([]byte) {})
 		w.Port(1).OnReceive(func(f []byte) { w.Port(1).Send(f) })

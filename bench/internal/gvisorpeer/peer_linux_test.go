@@ -15,6 +15,7 @@ import (
 	"github.com/afxnet/afxnet/bench/internal/peer"
 	"github.com/afxnet/afxnet/internal/hostif"
 	"github.com/afxnet/afxnet/internal/lab"
+	"github.com/afxnet/afxnet/internal/raced"
 	"github.com/afxnet/afxnet/internal/soak/traffic"
 )
 
@@ -76,7 +77,7 @@ func TestPeer(t *testing.T) {
 				p := openIn(t, l, kind(name))
 				for _, f := range families(l) {
 					echo(t, l, p, f)
-					bulk(t, l, p, f, 64<<20)
+					bulk(t, l, p, f, raced.Few(64<<20, 4<<20))
 				}
 				if c := p.Counters(); c["tcp_segments_sent"] == 0 || c["rx_frames"] == 0 {
 					t.Errorf("counters %v", c)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/afxnet/afxnet/examples/internal/demo"
 	"github.com/afxnet/afxnet/internal/lab"
+	"github.com/afxnet/afxnet/internal/raced"
 	"github.com/afxnet/afxnet/internal/wire"
 	"github.com/afxnet/afxnet/internal/wired"
 	"github.com/afxnet/afxnet/stack"
@@ -22,8 +23,8 @@ import (
 const patience = 60 * time.Second
 
 // Each runs a test between hosts in every role: on the wire with and without
-// inline processing, and in the lab. The context ends when the test does, or
-// hangs.
+// inline processing, and in the lab; with the race detector in some of the roles,
+// others each time. The context ends when the test does, or hangs.
 func Each(t *testing.T, f func(ctx context.Context, t *testing.T, pair demo.Pair)) {
 	t.Helper()
 	run := func(t *testing.T, pair demo.Pair) {
@@ -31,10 +32,15 @@ func Each(t *testing.T, f func(ctx context.Context, t *testing.T, pair demo.Pair
 		defer cancel()
 		f(ctx, t, pair)
 	}
-	t.Run("wire", func(t *testing.T) { run(t, Wire(t, stack.Config{NoInline: true}, wire.Faults{})) })
-	t.Run("wire, inline", func(t *testing.T) { run(t, Wire(t, stack.Config{}, wire.Faults{})) })
+	type way struct {
+		name     string
+		noInline bool
+	}
+	for _, w := range raced.Some(1, []way{{"wire", true}, {"wire, inline", false}}) {
+		t.Run(w.name, func(t *testing.T) { run(t, Wire(t, stack.Config{NoInline: w.noInline}, wire.Faults{})) })
+	}
 	t.Run("lab", func(t *testing.T) {
-		for _, pair := range Lab(t).Pairs() {
+		for _, pair := range raced.Some(2, Lab(t).Pairs()) {
 			t.Run(pair.Name+", "+pair.Addr.String(), func(t *testing.T) { run(t, pair) })
 		}
 	})

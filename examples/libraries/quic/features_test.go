@@ -17,6 +17,7 @@ import (
 
 	"github.com/afxnet/afxnet/examples/internal/demo"
 	"github.com/afxnet/afxnet/examples/internal/demotest"
+	"github.com/afxnet/afxnet/internal/raced"
 )
 
 // An end is a transport on a host: a socket to listen on and to dial from.
@@ -242,7 +243,7 @@ func (s sessions) Put(key string, state *tls.ClientSessionState) {
 
 // TestResumption sends bytes in the first packet of a second connection.
 func TestResumption(t *testing.T) {
-	if raceEnabled {
+	if raced.Enabled {
 		// Conn.newFlowController reads what Conn.handleTransportParameters writes,
 		// and streamsMap does the same (0.65.0).
 		t.Skip("quic-go has a race of its own between a stream that is opened early and the end of the handshake")
