@@ -66,8 +66,8 @@ func TestFileErrors(t *testing.T) {
 		{"too short", Config{Chunks: 8, ChunkSize: 2048, File: short}, unix.EINVAL},
 		{"closed", Config{Chunks: 8, ChunkSize: 2048, File: closed}, os.ErrClosed},
 		{"on the heap", Config{Chunks: 4, ChunkSize: 2048, File: short, OnHeap: true}, nil},
-		{"huge", Config{Chunks: 4, ChunkSize: 2048, File: short, HugePages: HugePagesTry}, nil},
-		{"node", Config{Chunks: 4, ChunkSize: 2048, File: short, Node: OnNode(0)}, nil},
+		{"not huge", Config{Chunks: 4, ChunkSize: 2048, File: short, HugePages: HugePagesRequire}, unix.EINVAL},
+		{"no such node", Config{Chunks: 4, ChunkSize: 2048, File: short, Node: OnNode(1023)}, unix.EINVAL},
 	} {
 		r, err := New(tc.cfg)
 		if err == nil {
@@ -76,5 +76,36 @@ func TestFileErrors(t *testing.T) {
 		if err == nil || tc.is != nil && !errors.Is(err, tc.is) {
 			t.Errorf("%s: %v", tc.name, err)
 		}
+	}
+}
+
+// TestFilePages has the region say on what pages a file lies, and where.
+func TestFilePages(t *testing.T) {
+	r := newRegion(t, Config{Chunks: 8, ChunkSize: 2048, File: memory(t, 8*2048), HugePages: HugePagesTry, Node: OnNode(0)})
+	if on, err := r.HugePages(); on || !errors.Is(err, unix.EINVAL) {
+		t.Errorf("ordinary pages: %v, %v", on, err)
+	}
+	if n, err := r.Node(); n != 0 || err != nil && !errors.Is(err, errors.ErrUnsupported) {
+		t.Errorf("node %d, %v", n, err)
+	}
+}
+
+func TestSize(t *testing.T) {
+	for _, tc := range []struct {
+		cfg  Config
+		want int
+	}{
+		{Config{}, 4096 * 4096},
+		{Config{Chunks: 5, ChunkSize: 2048}, 10240},
+		{Config{Chunks: 5, ChunkSize: 2048, HugePages: HugePagesTry}, 2 << 20},
+		{Config{Chunks: 512, HugePages: HugePagesRequire}, 2 << 20},
+		{Config{Chunks: 513, HugePages: HugePagesRequire}, 4 << 20},
+	} {
+		if n, err := tc.cfg.Size(); n != tc.want || err != nil {
+			t.Errorf("%+v: %d bytes, %v, want %d", tc.cfg, n, err, tc.want)
+		}
+	}
+	if _, err := (Config{Chunks: 1}).Size(); err == nil {
+		t.Error("one chunk has a size")
 	}
 }

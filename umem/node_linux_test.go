@@ -44,7 +44,7 @@ func TestNode(t *testing.T) {
 
 // TestPopulate touches every page, as on kernels without MADV_POPULATE_WRITE.
 func TestPopulate(t *testing.T) {
-	mem, unmap, err := mapPages(3*4096, false, OnNode(0))
+	mem, unmap, err := mapAnonymous(3*4096, false, OnNode(0))
 	if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, unix.EPERM) {
 		t.Skip("no NUMA policy here: ", err)
 	}

@@ -64,8 +64,9 @@ type Config struct {
 	// File is where the memory is, shared with whoever else maps it: a file of
 	// memory (memfd_create(2)) of Chunks times ChunkSize bytes or more, that
 	// another process has made and registered, see package xsk/handover. The
-	// caller closes it, after New if he likes. With it HugePages, Node and
-	// OnHeap must be zero.
+	// caller closes it, after New if he likes. Who makes the file decides about
+	// huge pages (MFD_HUGETLB); HugePages is then what the caller insists on. Node
+	// is for the pages that nobody has touched yet. OnHeap must be zero.
 	File *os.File
 }
 
@@ -115,21 +116,29 @@ func (c Config) withDefaults() (Config, error) {
 	if c.OnHeap && c.HugePages == HugePagesRequire {
 		return c, errOnHeap
 	}
-	if c.File != nil && (c.OnHeap || c.HugePages != HugePagesOff || c.Node != 0) {
-		return c, errors.New("umem: Config.File: the memory is there already: HugePages, Node and OnHeap must be zero")
+	if c.File != nil && c.OnHeap {
+		return c, errors.New("umem: Config.File: the memory is there already: OnHeap must be zero")
 	}
 	return c, nil
 }
 
-// Size returns how many bytes of memory New(c) takes, Chunks times ChunkSize with
-// their defaults, or what is wrong with c.
+// Size returns how many bytes of memory New(c) takes, or what is wrong with c: Chunks
+// times ChunkSize with their defaults, up to the end of a huge page if it asks for
+// those.
 func (c Config) Size() (int, error) {
 	c, err := c.withDefaults()
 	if err != nil {
 		return 0, err
 	}
-	return c.Chunks * c.ChunkSize, nil
+	size := c.Chunks * c.ChunkSize
+	if c.HugePages != HugePagesOff {
+		size = wholePages(size, hugePageSize)
+	}
+	return size, nil
 }
+
+// wholePages is size, or more to the end of a page.
+func wholePages(size, page int) int { return (size + page - 1) / page * page }
 
 // Region is one mapping of packet memory and the pool of its frames.
 type Region struct {
@@ -155,7 +164,7 @@ type Region struct {
 
 // New makes a region; every frame is Free. Errors name the field and the rule.
 // With HugePagesRequire and no huge pages left, errors.Is(err, unix.ENOMEM)
-// holds.
+// holds; with a File on ordinary pages, unix.EINVAL.
 func New(cfg Config) (*Region, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
@@ -190,16 +199,14 @@ func New(cfg Config) (*Region, error) {
 func (r *Region) mapMemory(cfg Config) error {
 	size := cfg.Chunks * cfg.ChunkSize
 	if cfg.File != nil {
-		mem, unmap, err := mapFile(cfg.File, size)
-		if err != nil {
+		if err := r.mapFile(cfg, size); err != nil {
 			return fmt.Errorf("umem: Config.File: %d chunks of %d bytes: %w", cfg.Chunks, cfg.ChunkSize, err)
 		}
-		r.mem, r.unmap = mem, unmap
 		return nil
 	}
 	if cfg.HugePages != HugePagesOff {
-		full := (size + hugePageSize - 1) &^ (hugePageSize - 1)
-		mem, unmap, err := mapPages(full, true, cfg.Node)
+		full := wholePages(size, hugePageSize)
+		mem, unmap, err := mapAnonymous(full, true, cfg.Node)
 		if err == nil {
 			r.mem, r.unmap, r.huge = mem[:size:size], unmap, true
 			return nil
@@ -209,7 +216,7 @@ func (r *Region) mapMemory(cfg Config) error {
 			return r.hugeErr
 		}
 	}
-	mem, unmap, err := mapPages(size, false, cfg.Node)
+	mem, unmap, err := mapAnonymous(size, false, cfg.Node)
 	if err != nil {
 		return fmt.Errorf("umem: %d chunks of %d bytes: %w", cfg.Chunks, cfg.ChunkSize, err)
 	}

@@ -7,17 +7,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// mapPages maps size bytes of zeroed, populated memory: a page fault on the
-// data path would cost more than the packet.
-func mapPages(size int, huge bool, node Node) (mem []byte, unmap func() error, err error) {
+// mapAnonymous maps size bytes of zeroed memory.
+func mapAnonymous(size int, huge bool, node Node) (mem []byte, unmap func() error, err error) {
 	flags := unix.MAP_PRIVATE | unix.MAP_ANONYMOUS
-	if node == 0 {
-		flags |= unix.MAP_POPULATE // else when the node is set
-	}
 	if huge {
 		flags |= unix.MAP_HUGETLB | 21<<unix.MAP_HUGE_SHIFT // 2 MiB
 	}
-	mem, err = unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, flags)
+	return mapPages(-1, size, flags, node)
+}
+
+// mapPages maps size bytes, populated: a page fault on the data path would cost more
+// than the packet.
+func mapPages(fd, size, flags int, node Node) (mem []byte, unmap func() error, err error) {
+	if node == 0 {
+		flags |= unix.MAP_POPULATE // else when the node is set
+	}
+	mem, err = unix.Mmap(fd, 0, size, unix.PROT_READ|unix.PROT_WRITE, flags)
 	if err != nil {
 		return nil, nil, os.NewSyscallError("mmap", err)
 	}

@@ -5,12 +5,11 @@ package umem
 import (
 	"errors"
 	"fmt"
-	"os"
 )
 
-// mapPages takes ordinary memory from the Go heap: there is no AF_XDP here
+// mapAnonymous takes ordinary memory from the Go heap: there is no AF_XDP here
 // that would need a mapping, only simulated kernels.
-func mapPages(size int, huge bool, node Node) (mem []byte, unmap func() error, err error) {
+func mapAnonymous(size int, huge bool, node Node) (mem []byte, unmap func() error, err error) {
 	if huge {
 		return nil, nil, fmt.Errorf("huge pages: %w", errors.ErrUnsupported)
 	}
@@ -20,8 +19,8 @@ func mapPages(size int, huge bool, node Node) (mem []byte, unmap func() error, e
 	return make([]byte, size), func() error { return nil }, nil
 }
 
-func mapFile(*os.File, int) (mem []byte, unmap func() error, err error) {
-	return nil, nil, fmt.Errorf("shared memory: %w", errors.ErrUnsupported)
+func (*Region) mapFile(Config, int) error {
+	return fmt.Errorf("shared memory: %w", errors.ErrUnsupported)
 }
 
 func nodeOf([]byte) (int, error) { return 0, fmt.Errorf("NUMA nodes: %w", errors.ErrUnsupported) }

@@ -57,8 +57,10 @@ func (b *bar) err() error {
 func zeroCopyBar(dev hostif.Interface, region *umem.Region, several bool) *bar {
 	segments := 0
 	if several {
-		if n, err := hostif.ZeroCopySegments(dev.Index); err == nil { // no answer before Linux 6.6, and no zero-copy over several chunks
-			segments = n
+		// No answer before Linux 6.6, and no zero-copy over several chunks. A driver
+		// that has no zero-copy at all is told so by the bind.
+		if f, err := hostif.ReadXDPFeatures(dev.Index); err == nil && f.ZeroCopy {
+			segments = f.ZeroCopySegments
 		}
 	}
 	return zeroCopyBarOf(dev, region, several, segments)
@@ -139,6 +141,20 @@ func isVirtual(driver string) bool {
 		return true
 	}
 	return false
+}
+
+// memoryRemedy is what to do if newRegion fails.
+func memoryRemedy(err error, cfg umem.Config) string {
+	_, named := cfg.Node.Number()
+	switch {
+	case errors.Is(err, syscall.ENOMEM) && cfg.HugePages == umem.HugePagesRequire:
+		return "reserve as many huge pages, or take ordinary ones where there are none: umem.HugePagesTry"
+	case errors.Is(err, syscall.ENOMEM):
+		return "there is not so much memory: have fewer chunks, or smaller rings"
+	case errors.Is(err, syscall.EINVAL) && named:
+		return "umem.Config.Node has to be a node of /sys/devices/system/node/online"
+	}
+	return "change Config.UMEM, or Config.Rings, whose frames need chunks" // the error names the field
 }
 
 // newRegion makes a region, on the NUMA node of the device if it has one and the

@@ -76,3 +76,22 @@ func TestWhyCopy(t *testing.T) {
 		}
 	}
 }
+
+// TestMemoryRemedy tells what to do where there is no memory as it was asked for.
+func TestMemoryRemedy(t *testing.T) {
+	for _, tc := range []struct {
+		err  error
+		umem umem.Config
+		says string
+	}{
+		{syscall.ENOMEM, umem.Config{}, "fewer chunks"},
+		{syscall.ENOMEM, umem.Config{HugePages: umem.HugePagesTry}, "fewer chunks"},
+		{syscall.ENOMEM, umem.Config{HugePages: umem.HugePagesRequire}, "umem.HugePagesTry"},
+		{syscall.EINVAL, umem.Config{Node: umem.OnNode(7)}, "node/online"},
+		{errors.New("umem: Config.Chunks: 1"), umem.Config{}, "Config.UMEM"},
+	} {
+		if got := memoryRemedy(tc.err, tc.umem); !strings.Contains(got, tc.says) {
+			t.Errorf("%v, %+v: %q does not say %q", tc.err, tc.umem, got, tc.says)
+		}
+	}
+}

@@ -18,10 +18,10 @@ func TakeMap(fd int) (*Map, error) {
 	const op = "take map over"
 	m, err := ebpf.NewMapFromFD(fd) // closes fd if it fails
 	if err != nil {
-		return nil, mapError(op, NoQueue, err)
+		return nil, bpfError(op, NoQueue, err)
 	}
 	if m.Type() != ebpf.XSKMap {
-		return nil, mapError(op, NoQueue, errors.Join(fmt.Errorf("a map of type %v, not an XSKMAP: %w", m.Type(), unix.EINVAL), m.Close()))
+		return nil, bpfError(op, NoQueue, errors.Join(fmt.Errorf("a map of type %v, not an XSKMAP: %w", m.Type(), unix.EINVAL), m.Close()))
 	}
 	return &Map{m: m}, nil
 }

@@ -3,4 +3,4 @@
 package xsk
 
 // TakeMap is for Linux on amd64 and arm64.
-func TakeMap(int) (*Map, error) { return nil, noMap("take map over") }
+func TakeMap(int) (*Map, error) { return nil, noBPF("take map over") }

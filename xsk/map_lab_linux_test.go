@@ -18,26 +18,36 @@ import (
 	"github.com/afxnet/afxnet/internal/lab"
 )
 
-// redirectAll attaches a program that is not of this package: it redirects every
-// packet by the index 1 of a map, whatever queue it arrived on, and passes it if
-// there is no socket.
-func redirectAll(t *testing.T, l *lab.Lab, m *Map) {
+// usersOwn loads a program that is not of this package.
+func usersOwn(t *testing.T, typ ebpf.ProgramType, code ...asm.Instruction) *ebpf.Program {
 	t.Helper()
 	prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{
-		Name: "users_own", Type: ebpf.XDP, License: "GPL",
-		Instructions: asm.Instructions{
-			asm.LoadMapPtr(asm.R1, m.FD()),
-			asm.Mov.Imm(asm.R2, 1),
-			asm.Mov.Imm(asm.R3, 2), // XDP_PASS
-			asm.FnRedirectMap.Call(),
-			asm.Return(),
-		},
+		Name: "users_own", Type: typ, License: "GPL", Instructions: append(code, asm.Return()),
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { prog.Close() })
-	err = l.Host.Do(func() error {
+	return prog
+}
+
+// redirecting is a program that redirects every packet by the index 1 of a map,
+// whatever queue it arrived on, and passes it if there is no socket.
+func redirecting(t *testing.T, m *Map) *ebpf.Program {
+	t.Helper()
+	return usersOwn(t, ebpf.XDP,
+		asm.LoadMapPtr(asm.R1, m.FD()),
+		asm.Mov.Imm(asm.R2, 1),
+		asm.Mov.Imm(asm.R3, int32(ActionPass)),
+		asm.FnRedirectMap.Call(),
+	)
+}
+
+// redirectAll attaches it.
+func redirectAll(t *testing.T, l *lab.Lab, m *Map) {
+	t.Helper()
+	prog := redirecting(t, m)
+	err := l.Host.Do(func() error {
 		ifc, err := net.InterfaceByName(l.Host.Device)
 		if err != nil {
 			return err

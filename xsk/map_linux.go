@@ -32,11 +32,11 @@ type Map struct {
 func NewMap(name string, queues int) (*Map, error) {
 	const op = "make map"
 	if queues < 1 || queues > maxProgramQueues {
-		return nil, mapError(op, NoQueue, fmt.Errorf("room for %d queues: from 1 to %d: %w", queues, maxProgramQueues, unix.EINVAL))
+		return nil, bpfError(op, NoQueue, fmt.Errorf("room for %d queues: from 1 to %d: %w", queues, maxProgramQueues, unix.EINVAL))
 	}
 	m, err := ebpf.NewMap(&ebpf.MapSpec{Name: name, Type: ebpf.XSKMap, KeySize: 4, ValueSize: 4, MaxEntries: uint32(queues)})
 	if err != nil {
-		return nil, mapError(op, NoQueue, err)
+		return nil, bpfError(op, NoQueue, err)
 	}
 	return &Map{m: m}, nil
 }
@@ -48,10 +48,10 @@ func OpenMap(path string) (*Map, error) {
 	const op = "open pinned map"
 	m, err := ebpf.LoadPinnedMap(path, nil)
 	if err != nil {
-		return nil, mapError(op, NoQueue, fmt.Errorf("%s: %w", path, err))
+		return nil, bpfError(op, NoQueue, fmt.Errorf("%s: %w", path, err))
 	}
 	if m.Type() != ebpf.XSKMap {
-		return nil, mapError(op, NoQueue, errors.Join(fmt.Errorf("%s is a map of type %v, not an XSKMAP: %w", path, m.Type(), unix.EINVAL), m.Close()))
+		return nil, bpfError(op, NoQueue, errors.Join(fmt.Errorf("%s is a map of type %v, not an XSKMAP: %w", path, m.Type(), unix.EINVAL), m.Close()))
 	}
 	return &Map{m: m}, nil
 }
@@ -101,7 +101,7 @@ func (m *Map) Close() error {
 	}
 	m.closed = true
 	if err := m.m.Close(); err != nil {
-		return mapError("close map", NoQueue, err)
+		return bpfError("close map", NoQueue, err)
 	}
 	return nil
 }
@@ -115,7 +115,7 @@ func (m *Map) with(op string, queue uint32, f func(*ebpf.Map) error) error {
 		err = f(m.m)
 	}
 	if err != nil {
-		return mapError(op, queue, err)
+		return bpfError(op, queue, err)
 	}
 	return nil
 }

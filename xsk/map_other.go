@@ -7,15 +7,15 @@ package xsk
 type Map struct{}
 
 // NewMap is for Linux on amd64 and arm64.
-func NewMap(string, int) (*Map, error) { return nil, noMap("make map") }
+func NewMap(string, int) (*Map, error) { return nil, noBPF("make map") }
 
 // OpenMap is for Linux on amd64 and arm64.
-func OpenMap(string) (*Map, error) { return nil, noMap("open pinned map") }
+func OpenMap(string) (*Map, error) { return nil, noBPF("open pinned map") }
 
-func noMap(op string) error { return mapError(op, NoQueue, &UnsupportedError{Feature: "XDP"}) }
+func noBPF(op string) error { return bpfError(op, NoQueue, &UnsupportedError{Feature: "XDP"}) }
 
-func (*Map) Pin(string) error                { return noMap("pin map") }
+func (*Map) Pin(string) error                { return noBPF("pin map") }
 func (*Map) FD() int                         { return -1 }
-func (*Map) AddSocket(uint32, *Socket) error { return noMap("add socket to map") }
-func (*Map) RemoveSocket(uint32) error       { return noMap("remove socket from map") }
+func (*Map) AddSocket(uint32, *Socket) error { return noBPF("add socket to map") }
+func (*Map) RemoveSocket(uint32) error       { return noBPF("remove socket from map") }
 func (*Map) Close() error                    { return nil }

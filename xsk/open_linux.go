@@ -51,7 +51,7 @@ func Open(cfg Config) (_ *Socket, err error) {
 	}
 	if s.region == nil {
 		if s.region, err = newRegion(cfg.UMEM, dev); err != nil {
-			return nil, s.opError("map umem", err, "")
+			return nil, s.opError("map umem", err, memoryRemedy(err, cfg.UMEM))
 		}
 		s.owned = true
 		defer func() {
@@ -156,6 +156,9 @@ func (s *Socket) preflight(dev hostif.Interface, cfg Config) error {
 // Shared, whose lock is held then.
 func (s *Socket) openKernel(cfg Config, given *taken, dev hostif.Interface, several bool) (k *kernelSocket, key poolKey, err error) {
 	sock, err := given.socket()
+	if err != nil && given != nil {
+		return nil, key, s.opError("take socket", err, "Config.Prepared.FD has to be an AF_XDP socket, as Prepare makes it")
+	}
 	if err != nil {
 		return nil, key, s.explain("create socket", err, cfg.Bind, dev, several)
 	}
@@ -323,8 +326,13 @@ func (s *Socket) explain(step string, err error, asked BindMode, dev hostif.Inte
 		remedy = "an AF_XDP socket needs CAP_NET_RAW: " + fixNetRaw
 	case step == "register umem" && (errors.Is(err, unix.ENOBUFS) || errors.Is(err, unix.ENOMEM)):
 		remedy = fmt.Sprintf("%d KiB of packet memory must fit into RLIMIT_MEMLOCK: %s", s.region.ChunkSize()*s.region.Chunks()>>10, fixMemlock)
+	case step == "register umem" && errors.Is(err, unix.EINVAL):
+		remedy = "the region must be one of umem.New's, and not closed"
 	case errors.Is(err, unix.EBUSY):
 		remedy = "another AF_XDP socket has this queue, or a closed one has not let go yet: find it with ss --xdp"
+		if who := hostif.SocketHolder(dev.Index, s.queue); who != "" {
+			remedy = who + " has another AF_XDP socket on this queue: end it, or take another queue"
+		}
 	case step == "bind" && errors.Is(err, unix.EOPNOTSUPP):
 		why, fix := whyCopy(dev, several, zeroCopyMTU(dev.Driver, s.region.MaxPacket()))
 		remedy = why + ": " + fix

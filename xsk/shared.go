@@ -67,7 +67,7 @@ type Shared struct {
 // poolKey is a queue of a device: interface indices repeat in every network
 // namespace.
 type poolKey struct {
-	netns   uint64 // SO_NETNS_COOKIE
+	netns   uint64 // hostif.NetNSOf
 	ifindex int
 	queue   uint32
 }

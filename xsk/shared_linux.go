@@ -18,7 +18,7 @@ type registration struct {
 // fill and completion ring are another socket's, it puts their sizes into n.
 func (sh *Shared) registrationLocked(k *kernelSocket, dev hostif.Interface, queue uint32, n *RingSizes) (key poolKey, from registration, err error) {
 	key = poolKey{ifindex: dev.Index, queue: queue}
-	if key.netns, err = k.sock.NetNS(); err != nil {
+	if key.netns, err = hostif.NetNSOf(k.sock.FD()); err != nil {
 		return key, from, err
 	}
 	if len(sh.pools) == 0 {

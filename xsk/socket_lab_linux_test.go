@@ -342,11 +342,15 @@ func TestOpenErrors(t *testing.T) {
 		{name: "zero-copy", cfg: small(Config{Bind: BindZeroCopy}), is: errors.ErrUnsupported, says: []string{"bind", "veth has no zero-copy", "copy mode"}},
 		{name: "unaligned zero-copy", cfg: small(Config{Bind: BindZeroCopy, UMEM: umem.Config{ChunkSize: 3072, Unaligned: true}}), is: errors.ErrUnsupported,
 			says: []string{"bind", "unaligned chunks", "HugePages"}},
-		{name: "no NUMA node", cfg: small(Config{UMEM: umem.Config{Node: umem.OnNode(1023)}}), says: []string{"map umem", "NUMA node 1023"}},
+		{name: "no NUMA node", cfg: small(Config{UMEM: umem.Config{Node: umem.OnNode(1023)}}), says: []string{"map umem", "NUMA node 1023", "/sys/devices/system/node/online"}},
 		{name: "heap", cfg: small(Config{UMEM: umem.Config{OnHeap: true}}), is: unix.EINVAL, says: []string{"register umem", "Go memory", "OnHeap"}},
-		{name: "closed region", cfg: small(Config{Region: closed}), is: unix.EINVAL, says: []string{"register umem"}},
+		{name: "closed region", cfg: small(Config{Region: closed}), is: unix.EINVAL, says: []string{"register umem", "not closed"}},
 		{name: "umem", cfg: small(Config{UMEM: umem.Config{ChunkSize: 1000}}), says: []string{"Config.ChunkSize: 1000"}},
-		{name: "huge pages", cfg: small(Config{UMEM: umem.Config{Chunks: 1 << 24, HugePages: umem.HugePagesRequire}}), is: unix.ENOMEM, says: []string{"map umem", "vm.nr_hugepages"}},
+		{name: "huge pages", cfg: small(Config{UMEM: umem.Config{Chunks: 1 << 24, HugePages: umem.HugePagesRequire}}), is: unix.ENOMEM, says: []string{"map umem", "vm.nr_hugepages", "HugePagesTry"}},
+		{name: "rings", cfg: Config{Interface: lab.HostDevice, Rings: RingSizes{RX: 1 << 30}}, says: []string{"map umem", "Config.Chunks", "Config.Rings"}},
+		{name: "no socket", cfg: small(Config{Prepared: &Prepared{FD: 1 << 20}}), is: unix.EBADF, says: []string{"take socket", "Config.Prepared.FD"}},
+		{name: "several chunks, zero-copy", cfg: small(Config{Bind: BindZeroCopy, MultiBuffer: MultiBufferOn}), is: errors.ErrUnsupported,
+			says: []string{"bind", "veth has no zero-copy", "copy mode"}},
 	} {
 		t.Run(f.name, func(t *testing.T) {
 			l := lab.New(t, f.lab)
@@ -365,6 +369,9 @@ func TestOpenErrors(t *testing.T) {
 			}
 			if f.is != nil && !errors.Is(err, f.is) {
 				t.Errorf("%v is not %v", err, f.is)
+			}
+			if op != nil && op.Remedy == "" && f.is != unix.ENODEV { // which says what there is
+				t.Errorf("%v: it does not say what to do", err)
 			}
 			for _, want := range append(f.says, "xsk: ", f.cfg.Interface) {
 				if !strings.Contains(err.Error(), want) {

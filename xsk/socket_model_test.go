@@ -235,6 +235,16 @@ func TestHalvesInParallel(t *testing.T) {
 	var wg sync.WaitGroup
 	pass := make(chan umem.Desc, 16)
 	wg.Go(func() { echoKernel(t, s, k, total) })
+	wg.Go(func() { // statistics, which are for any goroutine
+		for was := (Statistics{}); was.TXCompletions < uint64(total); runtime.Gosched() {
+			st := statistics(t, s)
+			if st.RXFrames < was.RXFrames || st.TXFrames < was.TXFrames || st.TXCompletions < was.TXCompletions || st.RXFrames > uint64(total) {
+				t.Errorf("%+v after %+v", st, was)
+				return
+			}
+			was = st
+		}
+	})
 	wg.Go(func() { // RX
 		dst := make([]umem.Desc, 8)
 		for got := 0; got < total; {

@@ -98,33 +98,16 @@ func (k keeper) changeDevice(name string, about deviceRecord, values NAPIValues)
 	if err != nil {
 		return nil, err
 	}
-	rec, err := k.dir.lock(name)
+	rec, after, err := k.change(name, values, steps{
+		read:  func() (NAPIValues, error) { return files.read(values) },
+		write: files.write,
+		record: func(rec *record, before, set NAPIValues) error {
+			about.Before, about.Set = before, set
+			return rec.write(about)
+		},
+		undo: func() (bool, error) { return files.undo(&about) },
+	})
 	if err != nil {
-		files.close()
-		return nil, err
-	}
-	before, err := files.read(values)
-	if err == nil {
-		about.Set, err = before.change(values)
-	}
-	about.Before = before.only(about.Set)
-	if err == nil {
-		err = rec.write(about)
-	}
-	if err != nil {
-		files.close()
-		return nil, errors.Join(err, rec.remove())
-	}
-	err = files.write(about.Set)
-	after := before
-	if err == nil {
-		after, err = files.read(values)
-	}
-	if err == nil {
-		err = after.are(values)
-	}
-	if err != nil {
-		err = errors.Join(err, rec.end(files.undo(&about)))
 		files.close()
 		return nil, err
 	}

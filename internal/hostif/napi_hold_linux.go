@@ -77,32 +77,18 @@ func (k keeper) setNAPI(index int, queue uint32, values NAPIValues) (*HeldNAPI, 
 		return fail(err)
 	}
 	defer end()
-	rec, err := k.dir.lock(napiRecordName(id))
+	about := napiRecord{NAPI: id, Index: index, Queue: queue}
+	rec, after, err := k.change(napiRecordName(id), values, steps{
+		read:  func() (NAPIValues, error) { return readNAPI(n, id) },
+		write: func(v NAPIValues) error { return writeNAPI(n, id, v) },
+		record: func(rec *record, before, set NAPIValues) error {
+			about.Before, about.Set = before, set
+			return writeNAPIRecord(rec, n, &about)
+		},
+		undo: func() (bool, error) { return k.undoNAPI(n, &about) },
+	})
 	if err != nil {
 		return fail(err)
-	}
-	before, err := readNAPI(n, id)
-	if err != nil {
-		return fail(errors.Join(err, rec.remove()))
-	}
-	change, err := before.change(values)
-	if err != nil {
-		return fail(errors.Join(err, rec.remove()))
-	}
-	about := napiRecord{NAPI: id, Index: index, Queue: queue, Before: before.only(change), Set: change}
-	if err := writeNAPIRecord(rec, n, &about); err != nil {
-		return fail(errors.Join(err, rec.remove()))
-	}
-	err = writeNAPI(n, id, change)
-	after := before
-	if err == nil {
-		after, err = readNAPI(n, id)
-	}
-	if err == nil {
-		err = after.are(values)
-	}
-	if err != nil {
-		return fail(errors.Join(err, rec.end(k.undoNAPI(n, &about))))
 	}
 	return &HeldNAPI{ID: id, Values: after, record: rec, undo: sync.OnceValue(func() error {
 		defer n.close()
@@ -111,6 +97,45 @@ func (k keeper) setNAPI(index int, queue uint32, values NAPIValues) (*HeldNAPI, 
 		}
 		return nil
 	})}, nil
+}
+
+// steps are what keeper.change is made of, for settings of one kind.
+type steps struct {
+	read   func() (NAPIValues, error)
+	write  func(NAPIValues) error
+	record func(rec *record, before, set NAPIValues) error // before they are set
+	undo   func() (done bool, err error)                   // once they are recorded
+}
+
+// change sets what is not as values have it, on record under a name, and reads it
+// back. begin comes before it. If it fails, the record is gone and all is as before,
+// or else the record tells of it.
+func (k keeper) change(name string, values NAPIValues, s steps) (rec *record, after NAPIValues, err error) {
+	if rec, err = k.dir.lock(name); err != nil {
+		return nil, nil, err
+	}
+	before, err := s.read()
+	var set NAPIValues
+	if err == nil {
+		set, err = before.change(values)
+	}
+	if err == nil {
+		err = s.record(rec, before.only(set), set)
+	}
+	if err != nil {
+		return nil, nil, errors.Join(err, rec.remove())
+	}
+	after = before
+	if err = s.write(set); err == nil {
+		after, err = s.read()
+	}
+	if err == nil {
+		err = after.are(values)
+	}
+	if err != nil {
+		return nil, nil, errors.Join(err, rec.end(s.undo()))
+	}
+	return rec, after, nil
 }
 
 // change is which of the values to set where v are set. The error is about one that

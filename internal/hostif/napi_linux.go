@@ -121,7 +121,7 @@ func netlinkError(b []byte) error {
 }
 
 func (n *netdevSocket) namespace() (uint64, error) {
-	return unix.GetsockoptUint64(n.sock.GetFd(), unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
+	return NetNSOf(n.sock.GetFd())
 }
 
 func (n *netdevSocket) close() { n.sock.Close() }

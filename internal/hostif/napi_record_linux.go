@@ -2,7 +2,6 @@ package hostif
 
 import (
 	"errors"
-	"os"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -28,7 +27,7 @@ type napiRecord struct {
 func writeNAPIRecord(rec *record, n netdev, r *napiRecord) (err error) {
 	r.Boot = bootID()
 	if r.Namespace, err = n.namespace(); err != nil {
-		return os.NewSyscallError("getsockopt", err)
+		return err
 	}
 	return rec.write(r)
 }

@@ -15,6 +15,9 @@ func (ifc Interface) NUMANode() int {
 		return -1
 	}
 	text, err := os.ReadFile(dir + "/device/numa_node")
+	if err != nil { // virtio and the like: what they hang on has it
+		text, err = os.ReadFile(dir + "/device/../numa_node")
+	}
 	if err != nil {
 		return -1
 	}

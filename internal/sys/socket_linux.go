@@ -64,15 +64,6 @@ func (s *Socket) BindShared(ifindex int, queue uint32, with int) error {
 	}))
 }
 
-// NetNS reads SO_NETNS_COOKIE (5.14), which tells network namespaces apart.
-func (s *Socket) NetNS() (uint64, error) {
-	v, err := unix.GetsockoptUint64(s.fd, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
-	if err != nil {
-		return 0, os.NewSyscallError("getsockopt", err)
-	}
-	return v, nil
-}
-
 // ZeroCopy reads XDP_OPTIONS (5.3): whether the bind is a zero-copy one.
 func (s *Socket) ZeroCopy() (bool, error) {
 	v, err := unix.GetsockoptInt(s.fd, unix.SOL_XDP, unix.XDP_OPTIONS)
