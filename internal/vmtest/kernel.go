@@ -44,6 +44,7 @@ var modules = []string{
 	"net/core/failover",
 	"drivers/net/net_failover",
 	"drivers/net/virtio_net",
+	"net/xdp/xsk_diag",
 	"drivers/net/veth",
 	"net/llc/llc",
 	"net/802/stp",

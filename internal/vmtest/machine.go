@@ -28,12 +28,16 @@ type Machine struct {
 	Limit time.Duration
 }
 
-// memory and processors are what the guest has. igb makes a queue for each
-// processor.
+// memory and processors are what the guest has, half of it in each of two NUMA nodes.
+// igb makes a queue for each processor.
 const (
-	memory     = "1024"
+	memory     = "1024M"
+	halfMemory = "512M"
 	processors = "2"
 )
+
+// farBus is a PCI bus of NUMA node wiring.FarNode.
+const farBus = "far"
 
 // guestSlack is for how much shorter the guest's own limit is than the
 // machine's, so that a test that hangs tells where.
@@ -61,6 +65,9 @@ func (m *Machine) run(ctx context.Context, e emulator, dir, init string) (*outpu
 		"-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "Nehalem", "-m", memory, "-smp", processors,
 		"-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-monitor", "none",
 		"-serial", "file:" + console, "-serial", "file:" + results,
+		"-object", "memory-backend-ram,id=m0,size=" + halfMemory, "-numa", "node,nodeid=0,cpus=0,memdev=m0",
+		"-object", "memory-backend-ram,id=m1,size=" + halfMemory, "-numa", "node,nodeid=1,cpus=1,memdev=m1",
+		"-device", fmt.Sprintf("pxb-pcie,id=%s,bus_nr=128,numa_node=%d", farBus, wiring.FarNode),
 		"-kernel", m.Kernel.Image, "-initrd", initrd, "-append", m.commandLine(),
 	}
 	var files []*os.File
@@ -144,7 +151,7 @@ func watch(done <-chan struct{}, end func(), console string) (stuck bool) {
 // process: name=value to its environment, and its arguments follow "--".
 func (m *Machine) commandLine() string {
 	line := []string{
-		"console=ttyS0", "loglevel=6", "panic=-1", "oops=panic", "net.ifnames=0", "mitigations=off",
+		"console=ttyS0", "loglevel=6", "panic=-1", "oops=panic", "net.ifnames=0", "mitigations=off", "numa_balancing=disable",
 		wiring.PairsEnv + "=" + wiring.Join(m.Pairs),
 	}
 	line = append(line, m.Env...)
@@ -163,7 +170,10 @@ const firstFile = 3
 func (w *wire) arguments(number int, p wiring.Pair) (args []string) {
 	for side := range wiring.Sides {
 		id := fmt.Sprintf("%d%d", number, side)
-		port := 2*number + int(side) + 1
+		port, bus := 2*number+int(side)+1, ""
+		if p.Far() {
+			bus = ",bus=" + farBus
+		}
 		device := fmt.Sprintf("%s,bus=p%s,netdev=n%s,mac=%v", p.Model(), id, id, wiring.MAC(number, side))
 		if p.Model() == wiring.VirtioPCI {
 			device += ",disable-legacy=on"
@@ -175,7 +185,7 @@ func (w *wire) arguments(number int, p wiring.Pair) (args []string) {
 			device += w.device
 		}
 		args = append(args,
-			"-device", fmt.Sprintf("pcie-root-port,id=p%s,chassis=%d,slot=%d", id, port, port),
+			"-device", fmt.Sprintf("pcie-root-port,id=p%s,chassis=%d,slot=%d%s", id, port, port, bus),
 			"-netdev", w.netdev[side]+",id=n"+id,
 			"-device", device)
 	}

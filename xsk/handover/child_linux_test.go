@@ -40,7 +40,10 @@ type order struct {
 	Path   string
 	Users  []uint32
 	Allow  []netip.Prefix
+	Groups []netip.Prefix
 	Memory int64
+	Huge   umem.HugePages
+	HugeOK bool     // to the helper
 	Queues []uint32 // of both
 	Claim  []netip.Addr
 }
@@ -186,7 +189,7 @@ func beHelper(ctx context.Context, o order) error {
 	}
 	fmt.Println("serving")
 	return Serve(ctx, l, ServerConfig{
-		Interface: lab.HostDevice, Users: o.Users, Addresses: o.Allow, MaxMemory: o.Memory,
+		Interface: lab.HostDevice, Users: o.Users, Addresses: o.Allow, Groups: o.Groups, MaxMemory: o.Memory, HugePages: o.HugeOK,
 		Log: func(line string) { fmt.Fprintln(os.Stderr, "helper:", line) },
 	})
 }
@@ -211,7 +214,9 @@ func checkUnprivileged() error {
 // beProcess opens what the helper gives, and echoes UDP over IPv4 until ctx ends or
 // the helper does.
 func beProcess(ctx context.Context, o order) (err error) {
-	set, err := Open(Config{Path: o.Path, Queues: o.Queues, Socket: xsk.Config{Rings: xsk.RingSizes{RX: 256, TX: 256}}})
+	set, err := Open(Config{Path: o.Path, Queues: o.Queues, Socket: xsk.Config{
+		Rings: xsk.RingSizes{RX: 256, TX: 256}, UMEM: umem.Config{HugePages: o.Huge},
+	}})
 	if err != nil {
 		return err
 	}

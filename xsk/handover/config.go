@@ -24,8 +24,8 @@ type Config struct {
 
 	// Socket describes each of the sockets, as for [xsk.Open]. Interface may be
 	// empty; if it is not, it has to be the helper's. Queue, Region, Shared and
-	// Prepared must be zero, and of UMEM HugePages, Node, OnHeap and File: each
-	// socket has a region of its own, which the helper makes.
+	// Prepared must be zero, and of UMEM Node, OnHeap and File: each socket has a
+	// region of its own, which the helper makes, on the NUMA node of the device.
 	Socket xsk.Config
 
 	// Timeout bounds the wait for each answer of the helper. Zero means 30 s: to
@@ -42,8 +42,8 @@ func (c Config) withDefaults() (Config, error) {
 		return c, errors.New("handover: Config.Path: empty")
 	case one.Queue != 0 || one.Region != nil || one.Shared != nil || one.Prepared != nil:
 		return c, errors.New("handover: Config.Socket: Queue, Region, Shared and Prepared must be zero")
-	case one.UMEM.HugePages != 0 || one.UMEM.Node != 0 || one.UMEM.OnHeap || one.UMEM.File != nil:
-		return c, errors.New("handover: Config.Socket.UMEM: the helper makes the memory: HugePages, Node, OnHeap and File must be zero")
+	case one.UMEM.Node != 0 || one.UMEM.OnHeap || one.UMEM.File != nil:
+		return c, errors.New("handover: Config.Socket.UMEM: the helper makes the memory: Node, OnHeap and File must be zero")
 	case c.Timeout < 0:
 		return c, fmt.Errorf("handover: Config.Timeout: %v: negative", c.Timeout)
 	case len(c.Queues) > maxQueues:
@@ -73,12 +73,21 @@ type ServerConfig struct {
 	// refused whatever this says.
 	Addresses []netip.Prefix
 
+	// Groups are the multicast groups that a process may join: single ones as
+	// prefixes of full length, or ranges. None means no group. One that the host is
+	// in is refused whatever this says.
+	Groups []netip.Prefix
+
 	// Queues are the hardware queues to give. Nil means all receive queues.
 	Queues []uint32
 
 	// MaxMemory bounds the packet memory of all sockets together, in bytes. Zero
 	// means 256 MiB. It is locked, and counts against the helper's memory cgroup.
 	MaxMemory int64
+
+	// HugePages allows processes to ask for huge pages, of which the machine has so
+	// many.
+	HugePages bool
 
 	// Attach is where the program runs.
 	Attach xsk.AttachMode
@@ -111,6 +120,11 @@ func (c ServerConfig) withDefaults() (ServerConfig, error) {
 			return c, fmt.Errorf("handover: ServerConfig.Addresses[%d]: %v: an IPv4 or IPv6 prefix", i, p)
 		}
 	}
+	for i, p := range c.Groups {
+		if !p.IsValid() || !p.Addr().IsMulticast() || p.Addr().Is4In6() {
+			return c, fmt.Errorf("handover: ServerConfig.Groups[%d]: %v: a prefix of multicast groups", i, p)
+		}
+	}
 	if len(c.Queues) > maxQueues {
 		return c, fmt.Errorf("handover: ServerConfig.Queues: %d of them: at most %d", len(c.Queues), maxQueues)
 	}
@@ -126,7 +140,7 @@ func (c ServerConfig) withDefaults() (ServerConfig, error) {
 	return c, nil
 }
 
-// allows tells whether a process may claim addr.
-func (c ServerConfig) allows(addr netip.Addr) bool {
-	return slices.ContainsFunc(c.Addresses, func(p netip.Prefix) bool { return p.Contains(addr) })
+// within tells whether addr is in one of the prefixes.
+func within(prefixes []netip.Prefix, addr netip.Addr) bool {
+	return slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return p.Contains(addr) })
 }

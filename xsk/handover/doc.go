@@ -16,7 +16,7 @@
 // # Who may have what
 //
 // The helper has one interface and decides by its own configuration: which users
-// (SO_PEERCRED), which addresses and queues, how much memory. A process can
+// (SO_PEERCRED), which addresses, multicast groups and queues, how much memory. A process can
 // therefore not take the host's addresses, nor those of anybody else. One process
 // at a time has the interface, since there is one program on it.
 //
@@ -45,6 +45,8 @@
 //	socket   queue                                    an AF_XDP socket, its memory
 //	claim    address
 //	release  address
+//	join     address                                  of a multicast group
+//	leave    address
 //	counters
 //	close                                             the program is detached
 //

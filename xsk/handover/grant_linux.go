@@ -47,7 +47,13 @@ func (s *server) open(c *conn, req request) (_ *grant, err error) {
 		return nil, fmt.Errorf("no size of memory: %w", unix.EINVAL)
 	}
 	g.memory = *req.Memory
-	if g.size, err = g.memory.config(nil).Size(); err != nil {
+	if !s.cfg.HugePages && g.memory.HugePages == umem.HugePagesRequire {
+		return nil, fmt.Errorf("huge pages are not allowed (option -huge-pages of the helper): %w", unix.EACCES)
+	}
+	if !s.cfg.HugePages {
+		g.memory.HugePages = umem.HugePagesOff
+	}
+	if g.size, err = g.memory.config().Size(); err != nil {
 		return nil, err
 	}
 	if g.dev, err = hostif.Lookup(s.cfg.Interface); err != nil {
@@ -106,15 +112,11 @@ func (g *grant) socket(queue uint32) (fds []int, err error) {
 	if !slices.Contains(g.queues, queue) || g.given[queue] {
 		return nil, fmt.Errorf("queue %d: one socket for each of %v: %w", queue, g.queues, unix.EACCES)
 	}
-	file, err := makeMemory(g.size)
+	file, region, err := g.makeMemory()
 	if err != nil {
 		return nil, err
 	}
 	defer file.Close()
-	region, err := umem.New(g.memory.config(file))
-	if err != nil {
-		return nil, err
-	}
 	defer func() { err = errors.Join(err, region.Close()) }()
 	p, err := xsk.Prepare(g.dev.Name, region, g.busy)
 	if err != nil {
@@ -139,10 +141,48 @@ func (g *grant) socket(queue uint32) (fds []int, err error) {
 	return fds, nil
 }
 
-// makeMemory makes a file of memory that nobody can make longer or shorter: bytes
-// that are cut off would be a fatal signal to who has them mapped.
-func makeMemory(size int) (*os.File, error) {
-	fd, err := unix.MemfdCreate("afxnet-umem", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
+// makeMemory makes the memory of a socket, on huge pages if the process wants those,
+// and on the NUMA node of the device. A file's pages remain where they were first
+// touched, whoever maps it.
+func (g *grant) makeMemory() (file *os.File, region *umem.Region, err error) {
+	cfg := g.memory.config()
+	if cfg.HugePages != umem.HugePagesOff {
+		huge := cfg
+		huge.HugePages = umem.HugePagesRequire
+		if file, region, err = g.mapMemory(huge, unix.MFD_HUGETLB|unix.MFD_HUGE_2MB); err == nil {
+			return file, region, nil
+		}
+		if cfg.HugePages == umem.HugePagesRequire {
+			const hugePage = 2 << 20
+			return nil, nil, &xsk.OpError{Op: "map umem", Device: g.dev.Name, Queue: xsk.NoQueue, Err: err,
+				Remedy: fmt.Sprintf("reserve huge pages: sysctl vm.nr_hugepages=%d", g.size/hugePage*len(g.queues))}
+		}
+		cfg.HugePages = umem.HugePagesOff
+	}
+	return g.mapMemory(cfg, 0)
+}
+
+func (g *grant) mapMemory(cfg umem.Config, flags int) (_ *os.File, region *umem.Region, err error) {
+	if cfg.File, err = makeFile(g.size, flags); err != nil {
+		return nil, nil, err
+	}
+	if node := g.dev.NUMANode(); node >= 0 {
+		near := cfg
+		near.Node = umem.OnNode(node)
+		if region, err = umem.New(near); err == nil {
+			return cfg.File, region, nil
+		}
+	}
+	if region, err = umem.New(cfg); err != nil {
+		return nil, nil, errors.Join(err, cfg.File.Close())
+	}
+	return cfg.File, region, nil
+}
+
+// makeFile makes a file of memory that nobody can make longer or shorter: bytes that
+// are cut off would be a fatal signal to who has them mapped.
+func makeFile(size, flags int) (*os.File, error) {
+	fd, err := unix.MemfdCreate("afxnet-umem", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING|flags)
 	if err != nil {
 		return nil, os.NewSyscallError("memfd_create", err)
 	}
@@ -158,12 +198,24 @@ func makeMemory(size int) (*os.File, error) {
 
 // claim gives an address to the process, if it may have it.
 func (g *grant) claim(cfg ServerConfig, addr netip.Addr) error {
-	if addr = addr.Unmap(); !cfg.allows(addr) {
-		return &xsk.OpError{Op: "claim " + addr.String(), Device: g.dev.Name, Queue: xsk.NoQueue,
-			Err:    fmt.Errorf("the helper gives %v: %w", cfg.Addresses, unix.EACCES),
-			Remedy: "choose one of these, or start the helper with -addr " + addr.String()}
+	if addr = addr.Unmap(); !within(cfg.Addresses, addr) {
+		return g.notGiven("claim", addr, cfg.Addresses, "-addr")
 	}
 	return g.steer.AddAddress(addr)
+}
+
+// join makes the process's sockets members of a multicast group, if it may be in it.
+func (g *grant) join(cfg ServerConfig, group netip.Addr) error {
+	if group = group.Unmap(); !within(cfg.Groups, group) {
+		return g.notGiven("join", group, cfg.Groups, "-group")
+	}
+	return g.steer.JoinGroup(group)
+}
+
+func (g *grant) notGiven(op string, addr netip.Addr, given []netip.Prefix, option string) error {
+	return &xsk.OpError{Op: op + " " + addr.String(), Device: g.dev.Name, Queue: xsk.NoQueue,
+		Err:    fmt.Errorf("the helper gives %v: %w", given, unix.EACCES),
+		Remedy: "choose one of these, or start the helper with " + option + " " + addr.String()}
 }
 
 // close takes the program off the interface. A nil grant has none.

@@ -31,6 +31,8 @@ func (*Set) Sockets() []*xsk.Socket          { return nil }
 func (*Set) Mode() xsk.AttachMode            { return xsk.AttachAuto }
 func (*Set) AddAddress(netip.Addr) error     { return errLinuxOnly }
 func (*Set) RemoveAddress(netip.Addr) error  { return errLinuxOnly }
+func (*Set) JoinGroup(netip.Addr) error      { return errLinuxOnly }
+func (*Set) LeaveGroup(netip.Addr) error     { return errLinuxOnly }
 func (*Set) Counters() (xsk.Counters, error) { return xsk.Counters{}, errLinuxOnly }
 func (*Set) Done() <-chan struct{}           { return nil }
 func (*Set) Err() error                      { return nil }

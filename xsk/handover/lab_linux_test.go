@@ -22,6 +22,7 @@ import (
 
 	"github.com/afxnet/afxnet/internal/hostif"
 	"github.com/afxnet/afxnet/internal/lab"
+	"github.com/afxnet/afxnet/umem"
 	"github.com/afxnet/afxnet/xsk"
 )
 
@@ -165,7 +166,8 @@ func TestUnprivileged(t *testing.T) {
 	for _, queues := range []int{1, 2} {
 		t.Run(fmt.Sprint(queues), func(t *testing.T) {
 			l := newLab(t, lab.Config{Queues: queues})
-			helper, o := startHelper(t, l, order{})
+			// Huge pages if there are any.
+			helper, o := startHelper(t, l, order{HugeOK: true, Huge: umem.HugePagesTry})
 			before := descriptors(t, helper.Process.Pid)
 			for range 2 {
 				c := start(t, l, "nobody", o)
@@ -251,9 +253,14 @@ func TestRefusals(t *testing.T) {
 		{"listed user only", "nobody", order{Users: []uint32{0}}, "user 65534 may not have afx0: permission denied"},
 		{"memory", "nobody", order{Memory: 1 << 20}, "at most 1048576 are allowed"},
 		{"queue", "nobody", order{Queues: []uint32{1, 2}}, "queue 2: there are [0 1] to have: permission denied"},
+		{"huge pages", "nobody", order{Huge: umem.HugePagesRequire}, "huge pages are not allowed (option -huge-pages of the helper): permission denied"},
+		{"no huge pages", "nobody", order{HugeOK: true, Huge: umem.HugePagesRequire}, "cannot allocate memory (reserve huge pages: sysctl vm.nr_hugepages=4)"},
 		{"queue twice", "nobody", order{Queues: []uint32{1, 1}}, "queue 1 is named twice"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
+			if tc.o.HugeOK && hugePages(t) {
+				t.Skip("there are huge pages here")
+			}
 			helper, o := startHelper(t, l, tc.o)
 			c := start(t, l, tc.what, o)
 			if line := c.expect("error: "); !strings.Contains(line, tc.says) {
@@ -263,6 +270,18 @@ func TestRefusals(t *testing.T) {
 			helper.stop()
 		})
 	}
+}
+
+// hugePages tells whether the machine has free huge pages.
+func hugePages(t *testing.T) bool {
+	t.Helper()
+	for _, name := range []string{"free_hugepages", "nr_overcommit_hugepages"} {
+		text, err := os.ReadFile("/sys/kernel/mm/hugepages/hugepages-2048kB/" + name)
+		if err == nil && strings.TrimSpace(string(text)) != "0" {
+			return true
+		}
+	}
+	return false
 }
 
 // TestOneAtATime has a second process ask for an interface that another has.
@@ -347,4 +366,117 @@ func TestAddresses(t *testing.T) {
 		t.Error(err)
 	}
 	helper.stop()
+}
+
+// TestGroups joins and leaves multicast groups, in this process: the helper's kernel is
+// a member as long as somebody is in them, and the process's sockets get what is sent
+// there.
+func TestGroups(t *testing.T) {
+	l := newLab(t, lab.Config{})
+	groups := []netip.Addr{netip.MustParseAddr("239.77.1.2"), netip.MustParseAddr("ff05::77:102")}
+	helper, o := startHelper(t, l, order{
+		Users:  []uint32{uint32(os.Getuid())},
+		Groups: []netip.Prefix{netip.MustParsePrefix("224.0.0.0/4"), netip.MustParsePrefix("ff05::77:0/112")},
+	})
+	err := l.Host.Do(func() error {
+		ifc, err := hostif.Lookup(lab.HostDevice)
+		if err != nil {
+			return err
+		}
+		kernel := hostif.OpenGroups(ifc.Index)
+		defer kernel.Close()
+		member := func(want bool) {
+			t.Helper()
+			for _, g := range groups {
+				if is, err := kernel.Member(g); is != want || err != nil {
+					t.Errorf("the kernel in %v: %v, %v, want %v", g, is, err, want)
+				}
+			}
+		}
+		set, err := Open(Config{Path: o.Path, Socket: xsk.Config{UMEM: umem.Config{HugePages: umem.HugePagesTry}}})
+		if err != nil {
+			return err
+		}
+		defer set.Close()
+		if on, err := set.Sockets()[0].Region().HugePages(); on || !errors.Is(err, unix.EINVAL) {
+			t.Errorf("huge pages, which the helper does not give: %v, %v", on, err)
+		}
+		for _, g := range groups {
+			if err := errors.Join(set.JoinGroup(g), set.JoinGroup(g), set.LeaveGroup(g)); err != nil {
+				t.Error(err)
+			}
+		}
+		member(true)
+		c, err := l.Peer.ListenPacket("udp", net.JoinHostPort(l.Peer.V4.Addr().String(), "0"))
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		to := net.UDPAddrFromAddrPort(netip.AddrPortFrom(groups[0], 7))
+		if err := l.Peer.AddRoute(netip.PrefixFrom(groups[0], 32), lab.PeerDevice); err != nil {
+			return err
+		}
+		if _, err := c.WriteTo([]byte("to the group"), to); err != nil {
+			return err
+		}
+		s, descs := set.Sockets()[0], make([]umem.Desc, 1)
+		lab.Eventually(t, patience, "the datagram to the group", func() bool { return s.RX().Receive(descs) == 1 })
+		if b := s.Region().Bytes(descs[0]); !bytes.HasSuffix(b, []byte("to the group")) {
+			t.Errorf("%q", b)
+		}
+		s.RX().Recycle(descs)
+		for _, g := range groups {
+			if err := set.LeaveGroup(g); err != nil {
+				t.Error(err)
+			}
+			if err := set.LeaveGroup(g); !errors.Is(err, unix.EADDRNOTAVAIL) {
+				t.Errorf("left twice: %v", err)
+			}
+		}
+		member(false)
+		for group, want := range map[string]error{
+			"ff05::78:1":  unix.EACCES,           // the helper does not give it
+			"224.0.0.251": errors.ErrUnsupported, // the link's protocols use it
+			"10.77.0.1":   unix.EACCES,           // none
+		} {
+			var op *xsk.OpError
+			if err := set.JoinGroup(netip.MustParseAddr(group)); !errors.Is(err, want) || !errors.As(err, &op) || op.Remedy == "" {
+				t.Errorf("%s: %v, want %v and what to do", group, err, want)
+			}
+		}
+		for _, g := range groups {
+			if err := set.JoinGroup(g); err != nil {
+				t.Error(err)
+			}
+		}
+		err = set.Close()
+		member(false)
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	helper.stop()
+}
+
+// TestServerConfig refuses what would not be as it seems.
+func TestServerConfig(t *testing.T) {
+	ok := ServerConfig{Interface: "eth0", Users: []uint32{1}}
+	for field, change := range map[string]func(*ServerConfig){
+		"Interface":    func(c *ServerConfig) { c.Interface = "" },
+		"Users":        func(c *ServerConfig) { c.Users = nil },
+		"Addresses[0]": func(c *ServerConfig) { c.Addresses = make([]netip.Prefix, 1) },
+		"Groups[0]":    func(c *ServerConfig) { c.Groups = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")} },
+		"Queues":       func(c *ServerConfig) { c.Queues = make([]uint32, maxQueues+1) },
+		"MaxMemory":    func(c *ServerConfig) { c.MaxMemory = -1 },
+	} {
+		c := ok
+		change(&c)
+		if _, err := c.withDefaults(); err == nil || !strings.Contains(err.Error(), field) {
+			t.Errorf("%s: %v", field, err)
+		}
+	}
+	if c, err := ok.withDefaults(); err != nil || c.MaxMemory == 0 || c.Log == nil {
+		t.Errorf("%+v, %v", c, err)
+	}
 }

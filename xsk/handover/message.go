@@ -24,6 +24,8 @@ const (
 	opSocket   = "socket"
 	opClaim    = "claim"
 	opRelease  = "release"
+	opJoin     = "join"
+	opLeave    = "leave"
 	opCounters = "counters"
 	opClose    = "close"
 )
@@ -40,7 +42,7 @@ type request struct {
 	BusyPoll  *busyPoll `json:"busy_poll,omitempty"` // of each socket
 
 	Queue   uint32     `json:"queue,omitempty"`  // of "socket"
-	Address netip.Addr `json:"address,omitzero"` // of "claim" and "release"
+	Address netip.Addr `json:"address,omitzero"` // of "claim" and "release", "join" and "leave"
 }
 
 // memory is the part of umem.Config that a process may choose.
@@ -50,12 +52,21 @@ type memory struct {
 	Headroom  int  `json:"headroom,omitempty"`
 	Unaligned bool `json:"unaligned,omitempty"`
 
-	TXMetadata int `json:"tx_metadata,omitempty"`
+	TXMetadata int            `json:"tx_metadata,omitempty"`
+	HugePages  umem.HugePages `json:"huge_pages,omitempty"`
 }
 
-// config is m with the file that is mapped.
-func (m memory) config(f *os.File) umem.Config {
-	return umem.Config{ChunkSize: m.ChunkSize, Chunks: m.Chunks, Headroom: m.Headroom, Unaligned: m.Unaligned, TXMetadata: m.TXMetadata, File: f}
+// memoryOf is c on its way.
+func memoryOf(c umem.Config) *memory {
+	return &memory{c.ChunkSize, c.Chunks, c.Headroom, c.Unaligned, c.TXMetadata, c.HugePages}
+}
+
+// config is what memoryOf was given.
+func (m memory) config() umem.Config {
+	return umem.Config{
+		ChunkSize: m.ChunkSize, Chunks: m.Chunks, Headroom: m.Headroom, Unaligned: m.Unaligned,
+		TXMetadata: m.TXMetadata, HugePages: m.HugePages,
+	}
 }
 
 // busyPoll is xsk.BusyPoll.

@@ -282,6 +282,12 @@ func (s *server) decide(c *conn, req request) answer {
 		}
 	case opRelease:
 		err = g.steer.RemoveAddress(req.Address)
+	case opJoin:
+		if err = g.join(s.cfg, req.Address); err == nil {
+			s.log(c, "has joined "+req.Address.String(), nil)
+		}
+	case opLeave:
+		err = g.steer.LeaveGroup(req.Address)
 	case opCounters, opClose:
 		if req.Op == opClose {
 			a.last, err = true, s.takeBack()

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/afxnet/afxnet/internal/hostif"
 	"github.com/afxnet/afxnet/umem"
 	"github.com/afxnet/afxnet/xsk"
 	"github.com/afxnet/afxnet/xsk/internal/seqpacket"
@@ -115,7 +116,7 @@ func connectOnce(cfg Config) (_ *Set, queues []uint32, err error) {
 	mem := cfg.Socket.UMEM
 	r, err := s.call(request{
 		Op: opOpen, Protocol: protocol, Interface: cfg.Socket.Interface, Queues: cfg.Queues,
-		Memory:   &memory{ChunkSize: mem.ChunkSize, Chunks: mem.Chunks, Headroom: mem.Headroom, Unaligned: mem.Unaligned, TXMetadata: mem.TXMetadata},
+		Memory:   memoryOf(mem),
 		BusyPoll: busyPollOf(cfg.Socket.BusyPoll),
 	})
 	if err == nil && (r.Interface == "" || len(r.Queues) == 0 || len(r.Queues) > maxQueues) {
@@ -166,9 +167,9 @@ func (s *Set) checkNamespace(fd int) error {
 	if err != nil {
 		return err
 	}
-	its, err := unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
+	its, err := hostif.NetNSOf(fd)
 	if err != nil {
-		return os.NewSyscallError("getsockopt", err)
+		return err
 	}
 	if mine != its {
 		return fmt.Errorf("the interface %s of the helper is in another network namespace: %w", s.device, unix.EXDEV)
@@ -198,6 +199,22 @@ func (s *Set) AddAddress(addr netip.Addr) error {
 // if it was not claimed.
 func (s *Set) RemoveAddress(addr netip.Addr) error {
 	_, err := s.call(request{Op: opRelease, Address: addr})
+	return err
+}
+
+// JoinGroup has UDP that is sent to a multicast group come to the sockets, and makes
+// the helper's kernel a member of it on the interface, until as many calls of
+// LeaveGroup as of JoinGroup. The error wraps unix.EACCES if the helper does not give
+// the group, and unix.EADDRINUSE if the host is in it; errors.ErrUnsupported and
+// unix.ENOBUFS are as for netdev.Device.JoinGroup.
+func (s *Set) JoinGroup(group netip.Addr) error {
+	_, err := s.call(request{Op: opJoin, Address: group})
+	return err
+}
+
+// LeaveGroup takes back one JoinGroup that had no error.
+func (s *Set) LeaveGroup(group netip.Addr) error {
+	_, err := s.call(request{Op: opLeave, Address: group})
 	return err
 }
 

@@ -28,7 +28,7 @@ const patience = 20 * time.Second
 const childEnv = "AFXNET_VM_CHILD"
 
 // children are what child processes do.
-var children = map[string]func() error{"stack": runStack, "napi": runNAPI, "device napi": runDeviceNAPI}
+var children = map[string]func() error{"stack": runStack, "unprivileged stack": runUnprivilegedStack, "napi": runNAPI, "device napi": runDeviceNAPI}
 
 // ground is a lab on two of the machine's devices.
 type ground struct {
@@ -71,12 +71,18 @@ func openMTU(t *testing.T, pair wiring.Pair, queues, mtu int) *ground {
 	return g
 }
 
-// nics returns the names of a pair's devices, by their addresses.
-func nics(t *testing.T, pair wiring.Pair) (names [2]string) {
+// inMachine skips a test of a machine of one's own, unless it is in one.
+func inMachine(t *testing.T) {
 	t.Helper()
 	if os.Getenv(wiring.PairsEnv) == "" {
 		t.Skip("runs in the virtual machines of package vmtest: go test ../ -vm")
 	}
+}
+
+// nics returns the names of a pair's devices, by their addresses.
+func nics(t *testing.T, pair wiring.Pair) (names [2]string) {
+	t.Helper()
+	inMachine(t)
 	number, ok := wiring.Find(pair)
 	if !ok {
 		t.Skipf("this machine has no pair %q", pair)

@@ -2,11 +2,14 @@ package guest
 
 import (
 	"errors"
+	"fmt"
 	"os"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/afxnet/afxnet/internal/lab"
 	"github.com/afxnet/afxnet/internal/vmtest/wiring"
 	"github.com/afxnet/afxnet/netdev"
 	"github.com/afxnet/afxnet/umem"
@@ -51,6 +54,41 @@ func TestNativeRefused(t *testing.T) {
 	g := openMTU(t, wiring.IGB, 0, 9000)
 	refused(t, "native", unix.EINVAL, "mtu 3046, or attach with AttachGeneric", g, g.stackConfig(netdev.Config{Attach: xsk.AttachNative}))
 	carries(t, g, g.stackConfig(netdev.Config{Attach: xsk.AttachGeneric}))
+}
+
+// TestBusyQueue binds a second socket to a queue: the error says which process has the
+// first.
+func TestBusyQueue(t *testing.T) {
+	g := open(t, wiring.Virtio, 0)
+	cfg := xsk.Config{Bind: xsk.BindCopy, BusyTimeout: -1}
+	g.openSocket(t, g.Host, cfg)
+	s, err := g.tryOpenSocket(t, g.Host, cfg)
+	if err == nil {
+		err = errors.Join(errOpened, s.Close())
+	}
+	explained(t, "a queue that is taken", err, unix.EBUSY, fmt.Sprintf("process %d (", os.Getpid()))
+}
+
+// TestRingSizes has a fill ring that the device's ring does not fit, which a zero-copy
+// driver cannot be given all frames from, and one that it does.
+func TestRingSizes(t *testing.T) {
+	g := open(t, wiring.Virtio, 0)
+	for size, want := range map[uint32]int{64: 1, 256: 0} {
+		set := g.openAll(t, xsk.SetConfig{Socket: xsk.Config{
+			Interface: lab.HostDevice, Bind: xsk.BindZeroCopy, Rings: xsk.RingSizes{RX: size, TX: 64},
+		}})
+		var found []xsk.Finding
+		err := g.Host.Do(func() (err error) {
+			found, err = set.Check()
+			return err
+		})
+		if err := errors.Join(err, set.Close()); err != nil {
+			t.Error(err)
+		}
+		if len(found) != want || want != 0 && (found[0].Level != xsk.Warning || !strings.Contains(found[0].Text, "receive ring has 256 descriptors")) {
+			t.Errorf("%d descriptors: %v", size, found)
+		}
+	}
 }
 
 // TestOldKernel runs on a kernel without zero-copy on these devices only.

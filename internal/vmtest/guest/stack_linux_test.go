@@ -16,6 +16,7 @@ import (
 
 	"github.com/afxnet/afxnet/internal/lab"
 	"github.com/afxnet/afxnet/internal/soak/traffic"
+	"github.com/afxnet/afxnet/netdev"
 	"github.com/afxnet/afxnet/stack"
 	"github.com/afxnet/afxnet/umem"
 )
@@ -221,14 +222,20 @@ func randomBytes(n int) []byte {
 }
 
 // runStack is a child process: a stack that echoes until it is killed.
-func runStack() error {
+func runStack() error { return echoOn(zeroCopy()) }
+
+// echoOn is that stack, on zero-copy sockets.
+func echoOn(cfg netdev.Config) error {
 	g := &ground{Lab: &lab.Lab{
 		StackV4: netip.MustParsePrefix("10.77.0.1/24"),
 		StackV6: netip.MustParsePrefix("fd77::1/64"),
 	}}
-	s, err := stack.Open(g.stackConfig(zeroCopy()))
+	s, err := stack.Open(g.stackConfig(cfg))
 	if err != nil {
 		return err
+	}
+	if info := s.Device().Info(); !info.ZeroCopy {
+		return fmt.Errorf("%+v", info)
 	}
 	ln, err := s.Listen("tcp", fmt.Sprintf(":%d", echoPort))
 	if err != nil {

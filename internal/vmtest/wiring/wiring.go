@@ -46,6 +46,12 @@ func (p Pair) Queues() int {
 	return 1
 }
 
+// FarNode is the NUMA node of devices that are not near the first processor.
+const FarNode = 1
+
+// Far tells whether the devices are those of FarNode.
+func (p Pair) Far() bool { return p == IGB || p == Virtio }
+
 // Side is one end of a pair.
 type Side byte
 

@@ -39,11 +39,16 @@ func main() {
 		cfg.Addresses, err = list(s, parsePrefix)
 		return err
 	})
+	flag.Func("group", "multicast groups, or ranges, that they may join, with commas between", func(s string) (err error) {
+		cfg.Groups, err = list(s, parsePrefix)
+		return err
+	})
 	flag.Func("queues", "hardware queues to give, with commas between (default all)", func(s string) (err error) {
 		cfg.Queues, err = list(s, parseQueue)
 		return err
 	})
 	mib := flag.Int64("memory", 256, "MiB of packet memory that a process may have")
+	flag.BoolVar(&cfg.HugePages, "huge-pages", false, "allow huge pages")
 	flag.BoolVar(&cfg.BusyPoll, "busy-poll", false, "allow busy polling")
 	flag.Func("attach", "where the program runs: auto, native or generic (default auto)", func(s string) error {
 		for _, m := range []xsk.AttachMode{xsk.AttachAuto, xsk.AttachNative, xsk.AttachGeneric} {

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/afxnet/afxnet/internal/hostif"
 )
 
 // Conn is one end. One goroutine at a time may send, and another one receive;
@@ -111,16 +113,16 @@ func (c *Conn) Peer() (cred unix.Ucred, err error) {
 		if err == nil {
 			cred = *got
 		}
-		return err
+		return os.NewSyscallError("getsockopt", err)
 	})
 	return cred, err
 }
 
-// NetNS returns the cookie of the network namespace that this end was made in
-// (SO_NETNS_COOKIE, 5.14).
+// NetNS returns the network namespace that this end was made in, as
+// [hostif.NetNSOf] does.
 func (c *Conn) NetNS() (cookie uint64, err error) {
 	err = c.control(func(fd int) error {
-		cookie, err = unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
+		cookie, err = hostif.NetNSOf(fd)
 		return err
 	})
 	return cookie, err
@@ -135,5 +137,5 @@ func (c *Conn) control(f func(fd int) error) error {
 	if err := raw.Control(func(fd uintptr) { inner = f(int(fd)) }); err != nil {
 		return err
 	}
-	return os.NewSyscallError("getsockopt", inner)
+	return inner
 }
