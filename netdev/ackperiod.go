@@ -20,13 +20,37 @@ const (
 	// the kernel's shortest delayed ACK.
 	ackTurn      = 40 * time.Microsecond
 	maxAckPeriod = 10 * time.Millisecond
+
+	// calmAckPeriod is the period once the timer has fired calmAfter times in a row
+	// for nothing: each time wakes a thread, and at ackPeriod that would disturb
+	// every fifteenth of the exchanges that need it least.
+	calmAckPeriod = 2 * time.Millisecond
+	calmAfter     = 64
 )
 
-// ACKPeriod returns half the longest time that one of so many ACKs waits for a
-// segment that makes it needless. It is for whoever drives a TCP and, like the
-// device, has ACKs wait for that.
-func ACKPeriod(waiting int) time.Duration {
-	return min(max(ackPeriod, time.Duration(waiting)*ackTurn), maxAckPeriod)
+// An ACKPace is the rhythm of the timer behind ACKs that wait for a segment that
+// makes them needless. It is for whoever drives a TCP and, like the device, has
+// ACKs wait for that. Where answers come in time it slows down, until an ACK has to
+// be sent. The zero value has seen neither.
+type ACKPace struct {
+	vain int // times in a row that the timer has fired for nothing, calmAfter at most
+}
+
+// Period returns half the longest time that one of so many ACKs waits.
+func (p *ACKPace) Period(waiting int) time.Duration {
+	least := ackPeriod
+	if p.vain == calmAfter {
+		least = calmAckPeriod
+	}
+	return min(max(least, time.Duration(waiting)*ackTurn), maxAckPeriod)
+}
+
+// Fired notes whether the timer found an ACK that had to be sent.
+func (p *ACKPace) Fired(needed bool) {
+	p.vain = min(p.vain+1, calmAfter)
+	if needed {
+		p.vain = 0
+	}
 }
 
 // ACKHold tells how many bytes of data may be unacknowledged for that long: less

@@ -37,6 +37,7 @@ type ackTable struct {
 	held  []uint16 // slots that hold a packet
 	timer *time.Timer
 	armed bool
+	pace  ACKPace
 	tick  uint32
 }
 
@@ -102,7 +103,7 @@ func (a *ackTable) hold(pkt *gstack.PacketBuffer) bool {
 	s.pkt, s.hack = pkt, ack
 	if !a.armed {
 		a.armed = true
-		a.timer.Reset(ACKPeriod(len(a.held)))
+		a.timer.Reset(a.pace.Period(len(a.held)))
 	}
 	return true
 }
@@ -232,8 +233,9 @@ func (a *ackTable) fire() {
 		}
 	}
 	a.tick++
+	a.pace.Fired(sent)
 	if a.armed = len(a.held) != 0; a.armed {
-		a.timer.Reset(ACKPeriod(len(a.held)))
+		a.timer.Reset(a.pace.Period(len(a.held)))
 	}
 	if sent {
 		t.send()

@@ -46,9 +46,9 @@ type Config struct {
 	// Handover is the path of the Unix socket of a helper that makes the sockets
 	// and attaches the program for this process (package xsk/handover), which
 	// needs no privileges then. The helper decides what there is to have: queues,
-	// addresses, how much memory, the program's mode; Attach must agree, and
-	// UMEM.HugePages and UMEM.Node be zero. If the helper ends, the link goes down
-	// for good. Empty means that this process does it itself.
+	// addresses, multicast groups, how much memory, the program's mode; Attach must
+	// agree, and UMEM.Node be zero. If the helper ends, the link goes down for good.
+	// Empty means that this process does it itself.
 	Handover string
 
 	// Queues are the hardware queues to take. Nil means all of them; with

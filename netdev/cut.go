@@ -137,14 +137,18 @@ func (t *txQueue) put() bool {
 	return ok
 }
 
-// flush publishes what is in the TX ring and wakes the kernel; it returns how
-// many packets the kernel has not taken.
+// flush publishes what is in the TX ring, wakes the kernel, and takes back the
+// frames that it is done with; it returns how many packets it has not taken.
 func (t *txQueue) flush() int {
 	// Not for each frame: an atomic addition waits until what was written to the
 	// frame before is in the cache, which takes as long as to cut it.
 	t.st.frames.Add(uint64(t.cut))
 	t.burst, t.cut = 0, 0
 	left := t.tx.Flush()
+	// Now, and not when Free finds no other frame: in copy mode those of this
+	// burst are free already, and the next is written to them while they are in
+	// the CPU's cache. Otherwise all frames of the region would take turns.
+	t.tx.Reclaim()
 	if err := t.tx.Err(); err != nil {
 		t.distrust(err)
 	}

@@ -1,13 +1,6 @@
 package netdev
 
-import (
-	"errors"
-	"fmt"
-	"net/netip"
-
-	"github.com/afxnet/afxnet/internal/steering"
-	"github.com/afxnet/afxnet/xsk"
-)
+import "net/netip"
 
 // JoinGroup makes sure that UDP that is sent to a multicast group reaches the device.
 // It may be called from any goroutine, as often as LeaveGroup is called later.
@@ -20,31 +13,21 @@ import (
 //
 // A group that the kernel is in on the interface is refused with EADDRINUSE; with
 // errors.ErrUnsupported 224.0.0.0/24, ff02::/112, solicited-node groups and what does
-// not leave the node, which the link's own protocols use, and every group if the program
-// on the interface is a helper's (Config.Handover). More groups of IPv4 than
+// not leave the node, which the link's own protocols use; and with EACCES what a helper
+// (Config.Handover) does not give. More groups of IPv4 than
 // net.ipv4.igmp_max_memberships, 20 unless set, are ENOBUFS. Groups count against
 // [xsk.ProgramConfig].MaxAddresses. Over NewOn there is nothing to do.
 func (d *Device) JoinGroup(group netip.Addr) error {
 	if d.host == nil {
 		return nil
 	}
-	if s, ok := d.host.steer.(*steering.Interface); ok {
-		return s.JoinGroup(group)
-	}
-	return &xsk.OpError{
-		Op: "join " + group.String(), Device: d.host.dev.Name, Queue: xsk.NoQueue,
-		Err:    fmt.Errorf("the helper's program leaves multicast to the kernel: %w", errors.ErrUnsupported),
-		Remedy: "receive it on a socket of the kernel, or open the device without Config.Handover",
-	}
+	return d.host.steer.JoinGroup(group)
 }
 
 // LeaveGroup takes a JoinGroup back that had no error. After Close there is nothing to
 // take back.
 func (d *Device) LeaveGroup(group netip.Addr) {
-	if d.host == nil {
-		return
-	}
-	if s, ok := d.host.steer.(*steering.Interface); ok {
-		_ = s.LeaveGroup(group) // Close leaves what could not be left
+	if d.host != nil {
+		_ = d.host.steer.LeaveGroup(group) // Close leaves what could not be left
 	}
 }

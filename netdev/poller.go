@@ -421,21 +421,28 @@ func (q *queue) spin(w interface{ Woken() bool }) (found bool) {
 	start := time.Now()
 	alone := q.d.afterBatch.Load() != nil // what it delivers, it processes
 	late := q.late
+	early := false // what came while nobody looked may still wake w
 	q.late, q.came, q.polled = false, true, true
 	for i := 1; !w.Woken(); i++ {
 		if n := q.poll(); n != 0 {
 			found = true
+			if early {
+				q.waited() // it did not: it was for somebody else
+				early = false
+			}
 			if q.onlyACKs(n) {
 				start = time.Time{} // what a long write waits for: there will be more
 			}
 			if !w.Woken() {
 				runtime.Gosched() // to netstack's goroutines, or others that were woken
 				if !w.Woken() && !q.onlyACKs(n) {
-					if alone {
+					early = late && i == 1
+					if alone { // it would have
 						q.shared = sharedFor
-					}
-					if late && i == 1 {
-						q.waited() // it was there before, and for somebody else
+						if early {
+							q.waited()
+						}
+						early = false
 					}
 				}
 			}
@@ -460,6 +467,8 @@ func (q *queue) spin(w interface{ Woken() bool }) (found bool) {
 	}
 	if w.Woken() {
 		q.shared = max(q.shared-1, 0)
+	} else if early {
+		q.waited()
 	}
 	return found
 }

@@ -17,6 +17,8 @@ import (
 type steerer interface {
 	AddAddress(netip.Addr) error
 	RemoveAddress(netip.Addr) error
+	JoinGroup(netip.Addr) error
+	LeaveGroup(netip.Addr) error
 	Counters() (xsk.Counters, error)
 	Mode() xsk.AttachMode
 	Detach() error // no packet leaves the kernel from then on
