@@ -73,10 +73,10 @@ func (s *Stack) own(family, prefer byte) netip.Addr {
 	return s.own4
 }
 
-// destination returns where to send for an address that a caller has given.
-// No address and the wildcard mean the stack itself by its loopback address, as
-// with package net.
-func (s *Stack) destination(n network, to netip.AddrPort) (netip.AddrPort, error) {
+// destination returns where to send, by a system call, for an address that a
+// caller has given. No address and the wildcard mean the stack itself by its
+// loopback address, as with package net.
+func (s *Stack) destination(call string, n network, to netip.AddrPort) (netip.AddrPort, error) {
 	addr := to.Addr().Unmap()
 	switch {
 	case !addr.IsValid():
@@ -92,12 +92,13 @@ func (s *Stack) destination(n network, to netip.AddrPort) (netip.AddrPort, error
 	if !n.admits(addr) {
 		return netip.AddrPort{}, &net.AddrError{Err: errNoSuitable, Addr: addr.String()}
 	}
-	if addr.IsLoopback() && !s.reaches(addr) {
+	addr, terr := s.zoned(call, addr)
+	if terr == nil && addr.IsLoopback() && !s.reaches(addr) {
 		// Netstack would send it out by the default route.
-		return netip.AddrPort{}, sysError("connect", &tcpip.ErrNetworkUnreachable{})
+		terr = &tcpip.ErrNetworkUnreachable{}
 	}
-	if zone := addr.Zone(); zone != "" && zone != s.cfg.Interface {
-		return netip.AddrPort{}, sysError("connect", &tcpip.ErrUnknownDevice{})
+	if terr != nil {
+		return netip.AddrPort{}, sysError(call, terr)
 	}
 	return netip.AddrPortFrom(addr, to.Port()), nil
 }
@@ -112,8 +113,9 @@ func (s *Stack) listenable(n network, a netip.Addr) error {
 		return &net.AddrError{Err: errNotIPv4, Addr: a.String()}
 	case n.family == '6' && a.Is4() && !a.IsUnspecified():
 		return sysError("bind", &tcpip.ErrInvalidOptionValue{})
-	case a.Zone() != "" && a.Zone() != s.cfg.Interface:
-		return sysError("bind", &tcpip.ErrUnknownDevice{})
+	}
+	if _, terr := s.zoned("bind", a); terr != nil {
+		return sysError("bind", terr)
 	}
 	return nil
 }
@@ -214,3 +216,25 @@ func (s *Stack) shownAddr(full tcpip.FullAddress, proto tcpip.NetworkProtocolNum
 // tcpAddr and udpAddr return net's form of an address. IPv4 has 4 bytes.
 func tcpAddr(ap netip.AddrPort) *net.TCPAddr { return net.TCPAddrFromAddrPort(ap) }
 func udpAddr(ap netip.AddrPort) *net.UDPAddr { return net.UDPAddrFromAddrPort(ap) }
+
+// tcpAddrs returns what tcpAddr does of both addresses of a connection, in one
+// piece of memory.
+func tcpAddrs(local, remote netip.AddrPort) (l, r *net.TCPAddr) {
+	m := &struct {
+		addrs [2]net.TCPAddr
+		ips   [2][16]byte
+	}{}
+	for i, ap := range [2]netip.AddrPort{local, remote} {
+		a := &m.addrs[i]
+		a.Port, a.Zone = int(ap.Port()), ap.Addr().Zone()
+		switch addr := ap.Addr(); {
+		case addr.Is4():
+			*(*[4]byte)(m.ips[i][:]) = addr.As4()
+			a.IP = m.ips[i][:4:4]
+		case addr.IsValid():
+			m.ips[i] = addr.As16()
+			a.IP = m.ips[i][:]
+		}
+	}
+	return &m.addrs[0], &m.addrs[1]
+}

@@ -75,7 +75,8 @@ func TestDialErrors(t *testing.T) {
 		{"tcp", "[::1]:9", syscall.ECONNREFUSED},
 		{"tcp", "localhost:9", syscall.ECONNREFUSED},
 		{"tcp", ":9", syscall.ECONNREFUSED},
-		{"tcp", "[fe80::1%other]:9", syscall.ENODEV},
+		{"tcp", "[fe80::1%other]:9", syscall.EINVAL},
+		{"tcp", "[fe80::1%77]:9", syscall.ENETUNREACH},
 	} {
 		_, err := p.a.Dial(tc.network, tc.address)
 		if !errors.Is(err, tc.want) {
@@ -84,7 +85,7 @@ func TestDialErrors(t *testing.T) {
 	}
 	_, err := p.a.Listen("tcp", "10.0.0.9:9")
 	wantOp(t, err, "listen", syscall.EADDRNOTAVAIL)
-	_, err = p.a.Listen("tcp", "[fe80::1%other]:9")
+	_, err = p.a.Listen("tcp", "[fe80::1%77]:9")
 	wantOp(t, err, "listen", syscall.ENODEV)
 	_, err = p.a.ListenPacket("udp", "10.0.0.9:9")
 	wantOp(t, err, "listen", syscall.EADDRNOTAVAIL)

@@ -13,7 +13,7 @@ import (
 // be set.
 type Config struct {
 	// Interface is the name of the network interface whose queues carry the
-	// stack's packets, and the zone of its IPv6 link-local addresses. At most
+	// stack's packets, and the zone of IPv6 addresses of the link. At most
 	// 15 bytes.
 	Interface string
 

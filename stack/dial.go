@@ -54,6 +54,9 @@ func opAddr[T any, P interface {
 // dialTCP connects two addresses. The error is what an OpError is to be put
 // around.
 func (s *Stack) dialTCP(ctx context.Context, n network, from, to netip.AddrPort, probe net.KeepAliveConfig) (*TCPConn, error) {
+	if to.Addr().Unmap().IsMulticast() {
+		return nil, sysError("connect", &tcpip.ErrNetworkUnreachable{})
+	}
 	to, err := s.peer(n, from, to)
 	if err != nil {
 		return nil, err
@@ -61,8 +64,8 @@ func (s *Stack) dialTCP(ctx context.Context, n network, from, to netip.AddrPort,
 	if err := ctx.Err(); err != nil {
 		return nil, contextError(err)
 	}
-	if wildcard(from.Addr()) && inLoopback4(to.Addr()) {
-		from = netip.AddrPortFrom(loopback4.Addr(), from.Port())
+	if a := sourceTo(to.Addr()); a.IsValid() && wildcard(from.Addr()) {
+		from = netip.AddrPortFrom(a, from.Port())
 	}
 	c := &TCPConn{}
 	proto := familyOf(to.Addr())
@@ -73,7 +76,9 @@ func (s *Stack) dialTCP(ctx context.Context, n network, from, to netip.AddrPort,
 		c.close()
 		return nil, err
 	}
-	c.established(tcpAddr(s.localAddr(c.ep, proto)), tcpAddr(to), probe)
+	boundRetries(c.ep)
+	p, _ := newProbing(probe) // as package net: what is out of bounds is left as it is
+	c.established(s.localAddr(c.ep, proto), to, p)
 	return c, nil
 }
 
@@ -104,7 +109,15 @@ func (s *Stack) peer(n network, from, to netip.AddrPort) (netip.AddrPort, error)
 	case f.Is6() && t.Is4():
 		return to, sysError("connect", &tcpip.ErrNetworkUnreachable{})
 	}
-	return s.destination(n, to)
+	if scoped(f) {
+		if _, terr := s.zoned("bind", f); terr != nil {
+			return to, sysError("bind", terr)
+		}
+		if t.Zone() == "" { // the socket is bound to the interface
+			to = netip.AddrPortFrom(t.WithZone(s.cfg.Interface), to.Port())
+		}
+	}
+	return s.destination("connect", n, to)
 }
 
 // dialFrom returns the local address to bind to before a socket connects, if

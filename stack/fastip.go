@@ -159,6 +159,17 @@ func (o *ownAddresses) plainSource6(a [16]byte) bool {
 	return !slices.Contains(o.v6, a)
 }
 
+// foreign4 tells whether an IPv4 address is for sure none of the stack's, nor one
+// that it receives packets of.
+func (f *fastIP) foreign4(a tcpip.Address) bool {
+	own := f.own.Load()
+	if own == nil || f.off.Load() || a.Len() != header.IPv4AddressSize {
+		return false
+	}
+	b := a.As4()
+	return own.plainSource4(binary.BigEndian.Uint32(b[:]))
+}
+
 // receive4 delivers an IPv4 packet whose checksums the device has verified, or
 // returns false and leaves it as it was.
 func (f *fastIP) receive4(pkt *gstack.PacketBuffer) bool {

@@ -73,6 +73,8 @@ func (d *guardedDispatcher) DeliverTransportError(local, remote tcpip.Address, n
 	if !ok { // a packet of our own, whose next hop did not answer
 		e, ok = newICMPError(v6, []byte{from.Type(), from.Code(), 7: 0})
 		tell = d.deliver
+	} else if v6 { // netstack knows one extension header of the packet that is quoted
+		trans, ok = skipExtensions(trans, pkt)
 	}
 	if !ok {
 		return

@@ -151,6 +151,9 @@ func (e *ipv4Endpoint) HandlePacket(pkt *gstack.PacketBuffer) {
 	} else if fragment4(pkt) {
 		e.keepUnfinished()
 	}
+	if e.dropMartian(pkt) {
+		return
+	}
 	e.ipv4Inner.HandlePacket(pkt)
 }
 
@@ -165,6 +168,16 @@ func (e *ipv6Endpoint) HandlePacket(pkt *gstack.PacketBuffer) {
 		e.keepUnfinished()
 	}
 	e.ipv6Inner.HandlePacket(pkt)
+}
+
+// AcquireAssignedAddress implements gstack.AddressableEndpoint. To find the route of
+// a connection, netstack asks each interface, twice, whether it has the peer's
+// address, and each looks through its addresses under locks.
+func (e *ipv4Endpoint) AcquireAssignedAddress(a tcpip.Address, allowTemp bool, peb gstack.PrimaryEndpointBehavior, readOnly bool) gstack.AddressEndpoint {
+	if !allowTemp && e.fast.foreign4(a) {
+		return nil
+	}
+	return e.ipv4Inner.AcquireAssignedAddress(a, allowTemp, peb, readOnly)
 }
 
 // WritePacket implements gstack.NetworkEndpoint.

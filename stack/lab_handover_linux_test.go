@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/afxnet/afxnet/internal/lab"
+	"github.com/afxnet/afxnet/internal/soak/traffic"
 	"github.com/afxnet/afxnet/netdev"
 	"github.com/afxnet/afxnet/stack"
 	"github.com/afxnet/afxnet/xsk"
@@ -30,8 +31,8 @@ import (
 const handoverEnv = "AFXNET_STACK_TEST_HANDOVER"
 
 // TestLabHandover has a process that can do nothing by privilege run a stack, over
-// sockets of a helper: TCP both ways, connections of its own and of the peer, over
-// IPv4 and IPv6, byte for byte. When the helper ends, its link goes down for good.
+// sockets of a helper: TCP both ways, connections of its own and of the peer, and UDP to
+// multicast groups, over IPv4 and IPv6, byte for byte. When the helper ends, its link goes down for good.
 func TestLabHandover(t *testing.T) {
 	lab.Require(t, lab.NetNS, lab.XDP)
 	l := lab.New(t, lab.Config{Queues: 2})
@@ -56,6 +57,10 @@ func TestLabHandover(t *testing.T) {
 			return handover.Serve(ctx, ul, handover.ServerConfig{
 				Interface: lab.HostDevice, Users: []uint32{lab.Nobody},
 				Addresses: []netip.Prefix{l.StackV4.Masked(), l.StackV6.Masked()},
+				Groups: []netip.Prefix{
+					netip.MustParsePrefix("239.77.0.0/16"), netip.MustParsePrefix("ff05::/16"),
+					netip.MustParsePrefix("224.0.0.0/24"), netip.MustParsePrefix("ff02::/16"), // to no avail
+				},
 			})
 		})
 	}()
@@ -90,7 +95,11 @@ func TestLabHandover(t *testing.T) {
 		go echoOnce(ln)
 	}
 	expect("listening")
-	for _, f := range families(l) {
+	for i, f := range families(l) {
+		group := kernelSender(t, l.Peer, f, f.peer)
+		all := randomDatagrams(1452)
+		sendTo(t, group, groupAt(labGroups[i].ours), all...)
+		wantRead(t, f.name+" by multicast", group, all...)
 		dialCtx, stop := context.WithTimeout(t.Context(), patience)
 		c, err := l.Peer.Dial(dialCtx, "tcp", hostPort(f.stack, 7))
 		stop()
@@ -165,6 +174,20 @@ func beUnprivileged(path string) (err error) {
 		if err != nil {
 			return err
 		}
+	}
+	for i, g := range labGroups {
+		// A socket of both families hears what is sent to the IPv4 group, too.
+		c, err := s.ListenMulticastUDP([...]string{"udp4", "udp6"}[i], nil, groupAt(g.ours))
+		if err != nil {
+			return err
+		}
+		go traffic.EchoUDP(c)
+		if _, err := s.ListenMulticastUDP("udp", nil, groupAt(g.link)); !errors.Is(err, errors.ErrUnsupported) {
+			return fmt.Errorf("%s, a group of the link's: %w", g.link, err)
+		}
+	}
+	if _, err := s.ListenMulticastUDP("udp", nil, groupAt("239.78.0.1")); !errors.Is(err, syscall.EACCES) {
+		return fmt.Errorf("a group that the helper does not give: %w", err)
 	}
 	fmt.Println("listening")
 	if err := <-down; !errors.Is(err, syscall.ENETDOWN) || !errors.Is(err, syscall.ECONNRESET) {

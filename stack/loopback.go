@@ -4,6 +4,7 @@ import (
 	"net/netip"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/link/loopback"
 	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
 )
@@ -89,6 +90,33 @@ func (e ipv4Loopback) HandlePacket(pkt *gstack.PacketBuffer) { e.ipv4Inner.Handl
 // HandlePacket implements gstack.NetworkEndpoint.
 func (e ipv6Loopback) HandlePacket(pkt *gstack.PacketBuffer) { e.ipv6Inner.HandlePacket(pkt) }
 
+// dropMartian drops an IPv4 packet of the link that claims to be from or to a
+// loopback address, and counts it as netstack does. Netstack would write a line to
+// the standard error for it, and anybody on the link can send one.
+func (e *ipv4Endpoint) dropMartian(pkt *gstack.PacketBuffer) bool {
+	h, ok := pkt.Data().PullUp(header.IPv4MinimumSize)
+	if !ok {
+		return false
+	}
+	from := header.IsV4LoopbackAddress(header.IPv4(h).SourceAddress())
+	if !from && !header.IsV4LoopbackAddress(header.IPv4(h).DestinationAddress()) {
+		return false
+	}
+	all := []tcpip.IPStats{e.fast.ns.Stats().IP}
+	if ip := e.fast.interfaceStats(header.IPv4ProtocolNumber); ip != nil {
+		all = append(all, *ip)
+	}
+	for _, ip := range all {
+		ip.PacketsReceived.Increment()
+		if from {
+			ip.InvalidSourceAddressesReceived.Increment()
+		} else {
+			ip.InvalidDestinationAddressesReceived.Increment()
+		}
+	}
+	return true
+}
+
 // interfaceOf returns the interface that an address of the stack belongs to, or 0
 // if it is none of the stack's.
 func (s *Stack) interfaceOf(net tcpip.NetworkProtocolNumber, a tcpip.Address) tcpip.NICID {
@@ -101,10 +129,30 @@ func (s *Stack) interfaceOf(net tcpip.NetworkProtocolNumber, a tcpip.Address) tc
 	return nicID
 }
 
-// inLoopback4 reports whether an address is one of 127.0.0.0/8, which are sent to
-// from 127.0.0.1 unless a socket has another, as with Linux. Netstack would send
-// from the address itself.
-func inLoopback4(a netip.Addr) bool { return a.Is4() && a.IsLoopback() }
+// sourceTo returns the address that a socket without one sends from to another, if
+// that is not for netstack's routes to say: all of 127.0.0.0/8 is sent to from
+// 127.0.0.1, as with Linux. Netstack would send from the address itself.
+func sourceTo(to netip.Addr) netip.Addr {
+	if to.Is4() && to.IsLoopback() {
+		return loopback4.Addr()
+	}
+	return netip.Addr{}
+}
+
+// findRoute returns the way to an address by an interface, or by any if nic is 0,
+// from an address, or from any if source has no bytes. Loopback addresses are
+// reached by their own interface, from any address. Datagrams to a group come back
+// to the stack if loop is true. The caller releases the route.
+func (s *Stack) findRoute(nic tcpip.NICID, source tcpip.Address, to netip.Addr, loop bool) (*gstack.Route, tcpip.Error) {
+	full := fullAddress(netip.AddrPortFrom(to, 0))
+	if full.NIC == 0 && !to.IsLoopback() {
+		full.NIC = nic
+	}
+	if a := sourceTo(to); source.BitLen() == 0 && a.IsValid() {
+		source = tcpipAddr(a)
+	}
+	return s.ns.FindRoute(full.NIC, source, full.Addr, familyOf(to), loop)
+}
 
 // reaches reports whether a loopback address is the stack's.
 func (s *Stack) reaches(a netip.Addr) bool {

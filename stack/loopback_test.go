@@ -100,8 +100,8 @@ func selfUDP(t *testing.T, s *Stack, listen, dial, seen string) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	if inLoopback4(netip.MustParseAddr(seen)) {
-		seen = "127.0.0.1" // where all of those are sent to from
+	if a := sourceTo(netip.MustParseAddr(seen)); a.IsValid() {
+		seen = a.String()
 	}
 	deadline := time.Now().Add(30 * time.Second)
 	u.SetReadDeadline(deadline) //nolint:errcheck // it is open

@@ -57,10 +57,10 @@ func (m *membership) find(group tcpip.Address) ([]joined, int) {
 	return all, slices.IndexFunc(all, func(j joined) bool { return j.group == group })
 }
 
-// ListenMulticastUDP opens a socket on the group and port of gaddr that is in the
-// group, as net.ListenMulticastUDP does: other such sockets may have the same
-// port, and what it sends to the group does not come back. ifi is nil or the
-// stack's interface. Errors are those of JoinGroup.
+// ListenMulticastUDP opens a socket on the port of gaddr that is in its group, as
+// net.ListenMulticastUDP does: it listens at the wildcard, other such sockets may
+// have the same port, and what it sends to the group does not come back. ifi is nil
+// or the stack's interface. Errors are those of JoinGroup.
 func (s *Stack) ListenMulticastUDP(network string, ifi *net.Interface, gaddr *net.UDPAddr) (*UDPConn, error) {
 	n, err := parseNetwork(network)
 	switch {
@@ -72,9 +72,9 @@ func (s *Stack) ListenMulticastUDP(network string, ifi *net.Interface, gaddr *ne
 	if err != nil {
 		return nil, opError("listen", network, nil, opAddr(gaddr), err)
 	}
-	c, err := s.listenSharedUDP(n, gaddr.AddrPort())
+	c, err := s.listenUDP(n, gaddr.AddrPort())
 	if err != nil {
-		return nil, err
+		return nil, opError("listen", network, nil, gaddr, err)
 	}
 	err = c.JoinGroup(ifi, gaddr)
 	if err == nil {
@@ -90,18 +90,18 @@ func (s *Stack) ListenMulticastUDP(network string, ifi *net.Interface, gaddr *ne
 	return c, nil
 }
 
-// shared lets sockets of ListenMulticastUDP have one port together.
+// shared lets sockets that listen at a group have one port together.
 var shared = ports.Flags{MostRecent: true}
 
 // JoinGroup has the socket, and the stack with it, receive what is sent to a
 // group: a *net.UDPAddr, whose port does not matter, or a *net.IPAddr. ifi is nil
-// or the stack's interface. The socket must listen at a wildcard or at the group
-// to see it. The error is EADDRINUSE if the socket is in the group, EINVAL if it
-// is no group, ENODEV for another interface. Over a device that was opened with
-// Open the host shares the groups, and it may be one of [netdev.Device.JoinGroup]:
-// EADDRINUSE too if a program of the host is in the group, errors.ErrUnsupported
-// for groups of the link's own protocols, as 224.0.0.0/24 is, and ENOBUFS for more
-// than the host's kernel admits.
+// or the stack's interface. The socket must listen at a wildcard to see it. The
+// error is EADDRINUSE if the socket is in the group, EINVAL if it is no group,
+// ENODEV for another interface. Over a device that was opened with Open the host
+// shares the groups, and it may be one of [netdev.Device.JoinGroup]: EADDRINUSE too
+// if a program of the host is in the group, errors.ErrUnsupported for groups of the
+// link's own protocols, as 224.0.0.0/24 is, and ENOBUFS for more than the host's
+// kernel admits.
 func (c *UDPConn) JoinGroup(ifi *net.Interface, group net.Addr) error {
 	return c.member(ifi, group, nil, func(j *joined, is bool) error {
 		if is {
@@ -171,7 +171,7 @@ var errLeave = errors.New("leave")
 func (j *joined) add(source net.Addr, include bool) error {
 	a := tcpipAddr(groupAddr(source))
 	switch {
-	case len(j.sources) == 0: // of either kind
+	case j.sources == nil: // of either kind, as long as there has been none
 		j.include = include
 	case j.include != include:
 		return sysErrno("setsockopt", syscall.EINVAL)
@@ -279,9 +279,14 @@ func (s *Stack) leaveGroup(a netip.Addr) {
 	}
 }
 
-// listenSharedUDP is listenUDP for a group that others may listen to as well.
-func (s *Stack) listenSharedUDP(n network, at netip.AddrPort) (*UDPConn, error) {
-	c := &UDPConn{}
+// shareGroup has a socket that is to listen at a group, and is new, listen at the
+// wildcard, and share the port with others of that kind, as package net has it:
+// groups have to be joined, and whoever has the port hears of all that the stack is
+// in.
+func (s *Stack) shareGroup(c *UDPConn, n network, group netip.AddrPort) (at netip.AddrPort, v6only bool) {
 	c.udp.flags = shared
-	return s.listenUDPOn(c, n, at)
+	if group.Addr().Is4() {
+		return netip.AddrPortFrom(netip.IPv4Unspecified(), group.Port()), false
+	}
+	return netip.AddrPortFrom(netip.IPv6Unspecified(), group.Port()), n.family == '6' || !s.own4.IsValid()
 }

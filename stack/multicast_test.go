@@ -163,8 +163,8 @@ func TestListenMulticast(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if u.LocalAddr().String() != group.String() {
-			t.Errorf("LocalAddr is %v", u.LocalAddr())
+		if got := u.LocalAddr().(*net.UDPAddr); !got.IP.IsUnspecified() || got.Port != group.Port {
+			t.Errorf("LocalAddr is %v", got)
 		}
 		c := listenUDP(t, p.a, "udp", ":0")
 		for _, open := range [][]*UDPConn{{u, v}, {v}} {

@@ -24,13 +24,18 @@ func (r *resolver) init(s *Stack) {
 	r.PreferGo, r.Dial = true, r.dial
 }
 
-// withPorts returns nameservers with their ports.
-func withPorts(all []netip.AddrPort) []netip.AddrPort {
+// whole returns nameservers with their ports, and those on the link with a zone.
+func whole(all []netip.AddrPort, zone string) []netip.AddrPort {
 	with := make([]netip.AddrPort, len(all))
 	for i, n := range all {
-		if with[i] = n; n.Port() == 0 {
-			with[i] = netip.AddrPortFrom(n.Addr(), 53)
+		a, port := n.Addr(), n.Port()
+		if scoped(a) {
+			a = a.WithZone(zone)
 		}
+		if port == 0 {
+			port = 53
+		}
+		with[i] = netip.AddrPortFrom(a, port)
 	}
 	return with
 }

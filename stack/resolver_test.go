@@ -162,7 +162,7 @@ func TestNameserverFails(t *testing.T) {
 				bad = netip.MustParseAddrPort("192.0.2.1:53")
 			}
 			a.Nameservers = []netip.AddrPort{bad, netip.MustParseAddrPort("[" + addrB6 + "]:53")}
-			p := newPairWith(t, pairOptions{a: a, b: testConfig(addrB, addrB6)})
+			p := newPairWith(t, pairOptions{a: a, b: testConfig(addrB, addrB6), verified: true})
 			newNameserver(addrB, addrB6).on(t, p.b, "["+addrB6+"]:53")
 			if how == "is busy" {
 				busy, err := p.b.ListenPacket("udp", bad.String())
@@ -182,6 +182,19 @@ func TestNameserverFails(t *testing.T) {
 				t.Errorf("nameservers were given up %d times, want once", turn)
 			}
 		})
+	}
+}
+
+// TestNameserverOnLink has a nameserver at an address of the link, without its zone.
+func TestNameserverOnLink(t *testing.T) {
+	a := testConfig(addrA, "fe80::1")
+	a.Interface = "eth0"
+	a.Nameservers = []netip.AddrPort{netip.MustParseAddrPort("[fe80::2]:0")}
+	p := newPairWith(t, pairOptions{a: a, b: testConfig(addrB, "fe80::2")})
+	newNameserver(addrB, addrB6).on(t, p.b, "[fe80::2]:53")
+	got, err := p.a.Resolver().LookupNetIP(t.Context(), "ip4", "four.test.")
+	if err != nil || !slices.Equal(got, []netip.Addr{netip.MustParseAddr(addrB)}) {
+		t.Errorf("%v, %v", got, err)
 	}
 }
 

@@ -73,7 +73,7 @@ func newBare(cfg Config, link gstack.LinkEndpoint, qdisc gstack.QueueingDiscipli
 	cfg.Gateways = slices.Clone(cfg.Gateways)
 	cfg.Routes = slices.Clone(cfg.Routes)
 	cfg.Neighbors = slices.Clone(cfg.Neighbors)
-	cfg.Nameservers = withPorts(cfg.Nameservers)
+	cfg.Nameservers = whole(cfg.Nameservers, cfg.Interface)
 
 	s := &Stack{cfg: cfg, index: findIndex(cfg.Interface), idle: idle, link: link}
 	s.resolver.init(s)

@@ -217,7 +217,7 @@ func (c *UDPConn) target(call string, to netip.AddrPort) (netip.AddrPort, error)
 	} else if !c.dual {
 		n.family = '6'
 	}
-	return c.stack.destination(n, netip.AddrPortFrom(a, to.Port()))
+	return c.stack.destination(call, n, netip.AddrPortFrom(a, to.Port()))
 }
 
 // longest returns the most bytes that a datagram to an address may have.

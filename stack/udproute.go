@@ -53,14 +53,7 @@ func (e *udpEndpoint) route(to netip.Addr, how *sendControl, set *sendOptions) (
 // bytes. Datagrams to a group come back to those sockets of the stack that are in
 // it, unless the socket has it otherwise.
 func (e *udpEndpoint) findRoute(to netip.Addr, source tcpip.Address, set *sendOptions) (*gstack.Route, tcpip.Error) {
-	full := fullAddress(netip.AddrPortFrom(to, 0))
-	if full.NIC == 0 && !to.IsLoopback() { // those are reached from any address
-		full.NIC = e.nic
-	}
-	if source.BitLen() == 0 && inLoopback4(to) {
-		source = tcpipAddr(loopback4.Addr())
-	}
-	return e.sock.stack.ns.FindRoute(full.NIC, source, full.Addr, familyOf(to), !set.noLoop)
+	return e.sock.stack.findRoute(e.nic, source, to, !set.noLoop)
 }
 
 // maxRoutes is how many routes a socket keeps: some 300 KB. A server with more

@@ -1,0 +1,55 @@
+package stack
+
+import (
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"gvisor.dev/gvisor/pkg/log"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
+)
+
+// A logRecord keeps what netstack logs.
+type logRecord struct {
+	mu    sync.Mutex
+	lines []string
+}
+
+// Emit implements log.Emitter.
+func (r *logRecord) Emit(_ int, _ log.Level, _ time.Time, format string, v ...any) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.lines = append(r.lines, fmt.Sprintf(format, v...))
+}
+
+// TestMartians has packets from and to loopback addresses come from the link: they
+// are counted and dropped, and nothing is logged.
+func TestMartians(t *testing.T) {
+	r, before := new(logRecord), log.Log().Emitter
+	log.SetTarget(r)
+	defer log.SetTarget(before)
+	for _, off := range []bool{false, true} {
+		a := testConfig(addrA, addrA6)
+		a.NoFastIP = off
+		p := newPairWith(t, pairOptions{verified: true, a: a, b: testConfig(addrB, addrB6)})
+		u := listenUDP(t, p.a, "udp", ":8")
+		p.wa.inject(ipv4.ProtocolNumber, udpPacket("127.0.0.1", addrA, 8, "forged"))
+		p.wa.inject(ipv4.ProtocolNumber, udpPacket("127.0.0.1", "127.0.0.1", 8, "forged"))
+		p.wa.inject(ipv4.ProtocolNumber, udpPacket(addrB, "127.9.9.9", 8, "forged"))
+		p.wa.inject(ipv4.ProtocolNumber, udpPacket(addrB, addrA, 8, "honest"))
+		b := make([]byte, 10)
+		if n, _, err := u.ReadFrom(b); string(b[:n]) != "honest" || err != nil {
+			t.Errorf("%q, %v", b[:n], err)
+		}
+		ip := p.a.ns.Stats().IP
+		if from, to := ip.InvalidSourceAddressesReceived.Value(), ip.InvalidDestinationAddressesReceived.Value(); from != 2 || to != 1 {
+			t.Errorf("%d packets from loopback addresses, and %d to them, want 2 and 1", from, to)
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.lines) != 0 {
+		t.Errorf("logged: %q", r.lines)
+	}
+}
