@@ -17,6 +17,8 @@ func errno(err tcpip.Error) syscall.Errno {
 	switch err := err.(type) {
 	case *toldError:
 		return err.errno
+	case *softError:
+		return err.errno
 	case *tcpip.ErrAborted, *tcpip.ErrConnectionAborted:
 		return syscall.ECONNABORTED
 	case *tcpip.ErrAddressFamilyNotSupported:

@@ -15,6 +15,8 @@ import (
 	"golang.org/x/net/icmp"
 	"golang.org/x/net/ipv4"
 	"golang.org/x/net/ipv6"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
 )
 
 func TestPingHosts(t *testing.T) {
@@ -225,6 +227,7 @@ func TestICMPDial(t *testing.T) {
 		{"ip4:icmp", addrB, addrB, 20},
 		{"ip:1", addrB, addrB, 20},
 		{"ip4:icmp", "localhost", "127.0.0.1", 20},
+		{"ip4:icmp", "127.7.7.7", "127.7.7.7", 20},
 		{"ip6:ipv6-icmp", addrB6, addrB6, 0},
 		{"ip:58", "::1", "::1", 0},
 	} {
@@ -275,6 +278,104 @@ func TestICMPDial(t *testing.T) {
 		loose.Close()
 		_, err = conn.Read(b)
 		wantOp(t, err, "read", net.ErrClosed)
+	}
+}
+
+// TestICMPDialIP dials addresses that are values.
+func TestICMPDialIP(t *testing.T) {
+	p := newPair(t)
+	d := &Dialer{Stack: p.a}
+	c, err := d.DialIP(t.Context(), "ip4:icmp", netip.MustParseAddr(addrA), netip.MustParseAddr(addrB))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if from, to := c.LocalAddr().String(), c.RemoteAddr().String(); from != addrA || to != addrB {
+		t.Errorf("from %s to %s", from, to)
+	}
+	for _, tc := range []struct {
+		network  string
+		from, to string
+		want     error
+	}{
+		{"ip4:tcp", "", addrB, net.UnknownNetworkError("ip4:tcp")},
+		{"ip4:icmp", "10.9.9.9", addrB, syscall.EADDRNOTAVAIL},
+		{"ip6:ipv6-icmp", "fe80::1%77", addrB6, syscall.ENODEV},
+		{"ip6:ipv6-icmp", "", "fe80::1%77", syscall.ENETUNREACH},
+	} {
+		from, _ := netip.ParseAddr(tc.from)
+		_, err := d.DialIP(t.Context(), tc.network, from, netip.MustParseAddr(tc.to))
+		wantOp(t, err, "dial", tc.want)
+	}
+}
+
+// TestICMPControl sends requests with a TTL, a TOS and a source of their own.
+func TestICMPControl(t *testing.T) {
+	p := newPair(t)
+	headers := make(chan header.IPv4, 8)
+	look := func(pkt *gstack.PacketBuffer) {
+		headers <- slices.Clone(header.IPv4(pkt.NetworkHeader().Slice()))
+	}
+	p.wa.saw.Store(&look)
+	l, err := p.a.ListenPacket("ip4:icmp", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	c, to := l.(*ICMPConn), &net.IPAddr{IP: net.ParseIP(addrB)}
+	for _, tc := range []struct{ ttl, tos uint8 }{{0, 0}, {3, 0}, {0, 0x28}, {255, 1}} {
+		w := controlWriter{b: make([]byte, 64)}
+		want := tc
+		if tc.ttl == 0 {
+			want.ttl = 64
+		} else {
+			w.addInt(levelIP, typeTTL, tc.ttl)
+		}
+		if tc.tos != 0 {
+			w.addInt(levelIP, typeTOS, tc.tos)
+		}
+		n, oobn, err := c.WriteMsgIP([]byte{8, 0, 0, 0, 0, 1, 0, 1}, w.b[:w.n], to)
+		if n != 8 || oobn != w.n || err != nil {
+			t.Fatalf("WriteMsgIP = %d, %d, %v", n, oobn, err)
+		}
+		h := <-headers
+		if tos, _ := h.TOS(); h.TTL() != want.ttl || tos != want.tos {
+			t.Errorf("TTL %d, TOS %d, want %v", h.TTL(), tos, want)
+		}
+	}
+	w := controlWriter{b: make([]byte, 64)}
+	copy(w.add(levelIP, typeInfo, sizeInfo)[4:], net.ParseIP("10.9.9.9").To4())
+	_, _, err = c.WriteMsgIP([]byte{8, 0, 0, 0, 0, 1, 0, 1}, w.b[:w.n], to)
+	wantOp(t, err, "write", syscall.ENETUNREACH)
+}
+
+// TestICMPReadBuffer has more replies come than the buffer holds.
+func TestICMPReadBuffer(t *testing.T) {
+	p := newPair(t)
+	l, err := p.a.ListenPacket("ip4:icmp", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	c := l.(*ICMPConn)
+	for _, tc := range []struct{ bytes, least, most int }{{1 << 20, 100, 100}, {1, 1, 10}} {
+		if err := c.SetReadBuffer(tc.bytes); err != nil {
+			t.Fatal(err)
+		}
+		request := append([]byte{8, 0, 0, 0, 0, 1, 0, 1}, make([]byte, 1000)...)
+		for range 100 { // they are answered on this goroutine
+			if _, err := c.WriteTo(request, ipAddr(netip.MustParseAddr("127.0.0.1"))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if c.icmp.in.n < tc.least || c.icmp.in.n > tc.most {
+			t.Errorf("%d of 100 replies wait in a buffer of %d bytes, want %d to %d", c.icmp.in.n, tc.bytes, tc.least, tc.most)
+		}
+		for range c.icmp.in.n {
+			if _, _, err := c.ReadFrom(request); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
 }
 

@@ -41,7 +41,7 @@ func (c *ICMPConn) Read(b []byte) (int, error) {
 	if len(b) == 0 && !c.closed() {
 		return 0, nil // as package net
 	}
-	n, _, err := c.read("read", b, c.icmp.net == ipv4.ProtocolNumber)
+	n, _, _, err := c.read("read", b, c.icmp.net == ipv4.ProtocolNumber)
 	return n, err
 }
 
@@ -57,34 +57,53 @@ func (c *ICMPConn) ReadFrom(b []byte) (int, net.Addr, error) {
 
 // ReadFromIP acts like ReadFrom.
 func (c *ICMPConn) ReadFromIP(b []byte) (int, *net.IPAddr, error) {
-	n, from, err := c.read("recvfrom", b, false)
+	n, _, from, err := c.read("recvfrom", b, false)
 	if err != nil {
 		return 0, nil, err
 	}
 	return n, ipAddr(from), nil
 }
 
+// ReadMsgIP reads the next reply to b, over IPv4 with its IP header, as package net
+// has it, and returns its length and source. There is no out-of-band data. The flags
+// are those of Linux: 0x20 (MSG_TRUNC) if the reply was cut.
+func (c *ICMPConn) ReadMsgIP(b, oob []byte) (n, oobn, flags int, addr *net.IPAddr, err error) {
+	n, whole, from, err := c.read("recvmsg", b, c.icmp.net == ipv4.ProtocolNumber)
+	if err != nil {
+		return 0, 0, 0, nil, err
+	}
+	if n < whole {
+		flags = flagCut
+	}
+	return n, 0, flags, ipAddr(from), nil
+}
+
 // read reads a reply for a method that is the system call with that name in
-// package net, with the IP header or without.
-func (c *ICMPConn) read(call string, b []byte, whole bool) (int, netip.Addr, error) {
+// package net, with the IP header or without. It returns the bytes read, and how
+// many there were.
+func (c *ICMPConn) read(call string, b []byte, header bool) (n, size int, from netip.Addr, err error) {
 	c.rd.mu.Lock()
 	defer c.rd.mu.Unlock()
 	for {
 		if err := c.why(&c.rd.parker); err != nil {
-			return 0, netip.Addr{}, c.opErr("read", err)
+			return 0, 0, netip.Addr{}, c.opErr("read", err)
 		}
 		if terr := c.icmp.failure(); terr != nil {
-			return 0, netip.Addr{}, c.opErr("read", c.callErr(&c.rd.parker, call, terr))
+			return 0, 0, netip.Addr{}, c.opErr("read", c.callErr(&c.rd.parker, call, terr))
 		}
 		if d, ok := c.icmp.in.pop(); ok {
-			n := 0
-			if whole {
-				n = copy(b, d.pkt.NetworkHeader().Slice())
+			parts := [2][]byte{nil, d.pkt.TransportHeader().Slice()}
+			if header {
+				parts[0] = d.pkt.NetworkHeader().Slice()
 			}
-			n += copy(b[n:], d.pkt.TransportHeader().Slice())
+			for _, p := range parts {
+				n += copy(b[n:], p)
+				size += len(p)
+			}
 			n += d.copyTo(b[n:])
+			size += d.pkt.Data().Size()
 			d.pkt.DecRef()
-			return n, d.from.Addr(), nil
+			return n, size, d.from.Addr(), nil
 		}
 		c.rd.park()
 	}
@@ -97,7 +116,7 @@ func (c *ICMPConn) Write(b []byte) (int, error) {
 	if !c.peer.IsValid() {
 		err = sysError("write", &tcpip.ErrDestinationRequired{})
 	} else {
-		err = c.send("write", b, c.peer)
+		err = c.send("write", b, nil, c.peer)
 	}
 	if err != nil {
 		return 0, c.opErr("write", err)
@@ -119,44 +138,70 @@ func (c *ICMPConn) WriteTo(b []byte, addr net.Addr) (int, error) {
 
 // WriteToIP acts like WriteTo.
 func (c *ICMPConn) WriteToIP(b []byte, addr *net.IPAddr) (int, error) {
-	fail := func(err error) (int, error) { return 0, opError("write", c.net, c.laddr, opAddr(addr), err) }
-	switch {
-	case c.peer.IsValid():
-		return fail(net.ErrWriteToConnected)
-	case addr == nil:
-		return fail(errMissingAddress)
-	}
-	ip, _ := netip.AddrFromSlice(addr.IP)
-	to := ip.Unmap().WithZone(addr.Zone)
-	if to.Is4() {
-		to = to.WithZone("")
-	}
-	n := network{name: c.net, family: '4'}
-	if c.icmp.net == ipv6.ProtocolNumber {
-		n.family = '6'
-	}
-	at, err := c.stack.destination(n, netip.AddrPortFrom(to, 0))
-	if err == nil {
-		err = c.send("sendto", b, at.Addr())
-	}
-	if err != nil {
-		return fail(err)
+	if err := c.writeTo("sendto", b, nil, addr); err != nil {
+		return 0, opError("write", c.net, c.laddr, opAddr(addr), err)
 	}
 	return len(b), nil
 }
 
+// writeTo is WriteToIP and WriteMsgIP, which are the system call with that name.
+func (c *ICMPConn) writeTo(call string, b, oob []byte, addr *net.IPAddr) error {
+	switch {
+	case c.peer.IsValid():
+		return net.ErrWriteToConnected
+	case addr == nil:
+		return errMissingAddress
+	}
+	ip, _ := netip.AddrFromSlice(addr.IP)
+	to := ip.Unmap().WithZone(addr.Zone)
+	n := network{name: c.net, family: '4'}
+	if c.icmp.net == ipv6.ProtocolNumber {
+		n.family = '6'
+	}
+	at, err := c.stack.destination(call, n, netip.AddrPortFrom(to, 0))
+	if err != nil {
+		return err
+	}
+	return c.send(call, b, oob, at.Addr())
+}
+
 // send sends an echo request for a method that is the system call with that name.
-func (c *ICMPConn) send(call string, b []byte, to netip.Addr) error {
+func (c *ICMPConn) send(call string, b, oob []byte, to netip.Addr) error {
 	c.wr.mu.Lock()
 	defer c.wr.mu.Unlock()
 	if err := c.why(&c.wr.parker); err != nil {
 		return err
 	}
-	if terr := c.icmp.write(b, to); terr != nil {
+	how, err := c.stack.parseControl(oob)
+	if err != nil {
+		return err
+	}
+	if terr := c.icmp.write(b, to, how); terr != nil {
 		return c.callErr(&c.wr.parker, call, terr)
 	}
 	return nil
 }
+
+// WriteMsgIP acts like WriteTo. Control messages in oob choose for the request what
+// those of UDPConn.WriteMsgUDPAddrPort choose for a datagram.
+func (c *ICMPConn) WriteMsgIP(b, oob []byte, addr *net.IPAddr) (n, oobn int, err error) {
+	if err := c.writeTo("sendmsg", b, oob, addr); err != nil {
+		return 0, 0, opError("write", c.net, c.laddr, opAddr(addr), err)
+	}
+	return len(b), len(oob), nil
+}
+
+// SetReadBuffer sets how many bytes of replies wait to be read, as that of a
+// UDPConn does. Others are dropped.
+func (c *ICMPConn) SetReadBuffer(bytes int) error {
+	return c.set(func() tcpip.Error {
+		c.icmp.in.setLimit(bufferSize(bytes))
+		return nil
+	})
+}
+
+// SetWriteBuffer has no effect: a request is sent at once or not at all.
+func (c *ICMPConn) SetWriteBuffer(int) error { return c.set(func() tcpip.Error { return nil }) }
 
 // LocalAddr returns the local address, a *net.IPAddr. It is shared by all calls:
 // do not change it.

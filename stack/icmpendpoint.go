@@ -37,7 +37,7 @@ var _ gstack.TransportEndpoint = (*icmpEndpoint)(nil)
 const maxIdents = 64
 
 // write sends an echo request. Precondition: sock.wr.mu is held.
-func (e *icmpEndpoint) write(b []byte, to netip.Addr) tcpip.Error {
+func (e *icmpEndpoint) write(b []byte, to netip.Addr, how sendControl) tcpip.Error {
 	request := byte(header.ICMPv4Echo)
 	if e.proto == header.ICMPv6ProtocolNumber {
 		request = byte(header.ICMPv6EchoRequest)
@@ -48,7 +48,11 @@ func (e *icmpEndpoint) write(b []byte, to netip.Addr) tcpip.Error {
 	if terr := e.failure(); terr != nil {
 		return terr
 	}
-	r, terr := e.route(to)
+	source := e.local
+	if how.source.IsValid() {
+		source = tcpipAddr(how.source)
+	}
+	r, terr := e.route(to, source)
 	if terr != nil {
 		return terr
 	}
@@ -79,16 +83,20 @@ func (e *icmpEndpoint) write(b []byte, to netip.Addr) tcpip.Error {
 		sum += packet.PseudoHeader6(&addrs, uint8(e.proto), len(b))
 	}
 	binary.BigEndian.PutUint16(h[2:], ^packet.Fold(sum))
-	return r.WritePacket(gstack.NetworkHeaderParams{Protocol: e.proto, TTL: r.DefaultTTL()}, pkt)
+	params := gstack.NetworkHeaderParams{Protocol: e.proto, TTL: r.DefaultTTL()}
+	if how.ttl >= 0 {
+		params.TTL = uint8(how.ttl)
+	}
+	if how.tos >= 0 {
+		params.TOS = uint8(how.tos)
+	}
+	return r.WritePacket(params, pkt)
 }
 
-// route returns the way to a host. The caller releases it.
-func (e *icmpEndpoint) route(to netip.Addr) (*gstack.Route, tcpip.Error) {
-	full := fullAddress(netip.AddrPortFrom(to, 0))
-	if full.NIC == 0 && !to.IsLoopback() {
-		full.NIC = e.nic
-	}
-	return e.sock.stack.ns.FindRoute(full.NIC, e.local, full.Addr, e.net, true)
+// route returns the way to a host from an address, or from any if that has no bytes.
+// The caller releases it.
+func (e *icmpEndpoint) route(to netip.Addr, source tcpip.Address) (*gstack.Route, tcpip.Error) {
+	return e.sock.stack.findRoute(e.nic, source, to, true)
 }
 
 // take enters an identifier in netstack's table, if it is not there for us.

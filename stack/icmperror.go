@@ -88,7 +88,9 @@ func meaning4(typ header.ICMPv4Type, code uint8) (m icmpMeaning, ok bool) {
 			return unreachable4[code], true
 		}
 	case header.ICMPv4TimeExceeded:
-		return icmpMeaning{syscall.EHOSTUNREACH, false}, true
+		// That a packet's fragments did not all arrive is nobody's to hear, but
+		// with IPv6 it is.
+		return icmpMeaning{syscall.EHOSTUNREACH, false}, code == 0
 	case header.ICMPv4ParamProblem:
 		return icmpMeaning{syscall.EPROTO, true}, true
 	}

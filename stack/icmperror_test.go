@@ -77,6 +77,7 @@ var icmpCases = []struct {
 	{addrB, 3, 16, 0, false},
 	{addrB, 4, 0, 0, false}, // source quench
 	{addrB, 11, 0, syscall.EHOSTUNREACH, false},
+	{addrB, 11, 1, 0, false},
 	{addrB, 12, 0, syscall.EPROTO, true},
 	{addrB6, 1, 0, syscall.ENETUNREACH, false},
 	{addrB6, 1, 1, syscall.EACCES, true},
@@ -88,6 +89,7 @@ var icmpCases = []struct {
 	{addrB6, 1, 7, syscall.EPROTO, true},
 	{addrB6, 2, 0, 0, true}, // EMSGSIZE
 	{addrB6, 3, 0, syscall.EHOSTUNREACH, false},
+	{addrB6, 3, 1, syscall.EHOSTUNREACH, false},
 	{addrB6, 4, 0, syscall.EPROTO, true},
 }
 

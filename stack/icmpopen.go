@@ -108,15 +108,8 @@ func (d *Dialer) dialICMP(ctx context.Context, n network, address string) (net.C
 	}
 	r := race{
 		one: func(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
-			to, err := d.Stack.destination(n, to)
+			c, err := d.Stack.connectICMP(ctx, n, from, to)
 			if err != nil {
-				return nil, err
-			}
-			if err := ctx.Err(); err != nil {
-				return nil, contextError(err)
-			}
-			c := &ICMPConn{}
-			if err := c.open(d.Stack, n, from, to.Addr()); err != nil {
 				return nil, err
 			}
 			return c, nil
@@ -126,6 +119,46 @@ func (d *Dialer) dialICMP(ctx context.Context, n network, address string) (net.C
 		},
 	}
 	return r.inTurn(ctx, hosts)
+}
+
+// DialIP does for "ip4:icmp" and "ip6:ipv6-icmp" what DialTCP does for TCP networks.
+func (d *Dialer) DialIP(ctx context.Context, network string, laddr, raddr netip.Addr) (*ICMPConn, error) {
+	ctx, cancel := d.context(ctx)
+	defer cancel()
+	n, ok := icmpNetwork(network)
+	err := d.usable()
+	if !ok {
+		err = net.UnknownNetworkError(network)
+	}
+	if err == nil {
+		var c *ICMPConn
+		if c, err = d.Stack.connectICMP(ctx, n, laddr, netip.AddrPortFrom(raddr, 0)); err == nil {
+			return c, nil
+		}
+	}
+	return nil, opError("dial", network, ipAddr(laddr), ipAddr(raddr), err)
+}
+
+// connectICMP connects to one address, from another if that is valid. The error is
+// what an OpError is to be put around.
+func (s *Stack) connectICMP(ctx context.Context, n network, from netip.Addr, to netip.AddrPort) (*ICMPConn, error) {
+	if wildcard(from) {
+		from = netip.Addr{}
+	} else if err := s.listenable(n, from.Unmap()); err != nil {
+		return nil, err
+	}
+	to, err := s.destination("connect", n, to)
+	if err != nil {
+		return nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, contextError(err)
+	}
+	c := &ICMPConn{}
+	if err := c.open(s, n, from.Unmap(), to.Addr()); err != nil {
+		return nil, err
+	}
+	return c, nil
 }
 
 // wildcard returns the address that stands for all of the family.
@@ -173,7 +206,7 @@ func (c *ICMPConn) connect(peer netip.Addr) error {
 	if err := c.why(&c.wr.parker); err != nil {
 		return err
 	}
-	r, terr := c.icmp.route(peer)
+	r, terr := c.icmp.route(peer, c.icmp.local)
 	if terr != nil {
 		return c.callErr(&c.wr.parker, "connect", terr)
 	}

@@ -42,7 +42,7 @@ func (s *Stack) Ping(ctx context.Context, host netip.Addr) (time.Duration, error
 		return fail(errMissingAddress)
 	}
 	n, _ := icmpNetwork(name)
-	real, err := s.destination(n, netip.AddrPortFrom(host, 0))
+	real, err := s.destination("sendto", n, netip.AddrPortFrom(host, 0))
 	if err != nil {
 		return fail(err)
 	}

@@ -66,8 +66,46 @@ func quotedFlow(v6 bool, pkt *gstack.PacketBuffer) (local, remote tcpip.Address,
 		}
 		local, remote, p = h.SourceAddress(), h.DestinationAddress(), h.TransportProtocol()
 	}
-	_, ok = pkt.Data().Consume(size)
+	if _, ok = pkt.Data().Consume(size); ok && v6 {
+		p, ok = skipExtensions(p, pkt)
+	}
 	return local, remote, p, ok
+}
+
+// maxExtensions is how many extension headers a quoted packet may have: more than
+// RFC 8200 (4.1) has kinds of.
+const maxExtensions = 8
+
+// skipExtensions takes the extension headers, of which p is the first, off an IPv6
+// packet, and returns what is behind them. It reports false if that is not the
+// beginning of a transport header, or not there.
+func skipExtensions(p tcpip.TransportProtocolNumber, pkt *gstack.PacketBuffer) (tcpip.TransportProtocolNumber, bool) {
+	for range maxExtensions {
+		size := header.IPv6FragmentHeaderSize // the least that there is
+		h, ok := pkt.Data().PullUp(size)
+		switch header.IPv6ExtensionHeaderIdentifier(p) {
+		case header.IPv6HopByHopOptionsExtHdrIdentifier, header.IPv6RoutingExtHdrIdentifier, header.IPv6DestinationOptionsExtHdrIdentifier:
+			if ok {
+				size += int(h[1]) * 8
+			}
+		case header.IPv6AuthenticationExtHdrIdentifier: // RFC 4302: counted in 4 bytes
+			if ok {
+				size += int(h[1]) * 4
+			}
+		case header.IPv6FragmentExtHdrIdentifier:
+			ok = ok && header.IPv6Fragment(h).FragmentOffset() == 0
+		default:
+			return p, true
+		}
+		if !ok {
+			return p, false
+		}
+		p = tcpip.TransportProtocolNumber(h[0])
+		if _, ok = pkt.Data().Consume(size); !ok {
+			return p, false
+		}
+	}
+	return p, false
 }
 
 // quoted is deliver, for what a message says that has come. What it says of TCP has
@@ -83,6 +121,9 @@ func (d *guardedDispatcher) quoted(local, remote tcpip.Address, net tcpip.Networ
 // deliver tells the endpoint that has sent a packet of an error. The packet's data
 // begins with the quoted transport header.
 func (d *guardedDispatcher) deliver(local, remote tcpip.Address, net tcpip.NetworkProtocolNumber, trans tcpip.TransportProtocolNumber, e *icmpError, pkt *gstack.PacketBuffer) {
+	if trans == header.TCPProtocolNumber && d.g.soften(local, remote, net, e, pkt) {
+		return
+	}
 	if trans != header.ICMPv4ProtocolNumber && trans != header.ICMPv6ProtocolNumber {
 		d.TransportDispatcherWithDefaultHandlerResult.DeliverTransportError(local, remote, net, trans, e, pkt)
 		return

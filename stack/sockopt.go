@@ -54,29 +54,9 @@ func (c *TCPConn) SetKeepAliveConfig(config net.KeepAliveConfig) error {
 
 func (c *TCPConn) setProbes(config net.KeepAliveConfig) tcpip.Error {
 	c.ep.SocketOptions().SetKeepAlive(config.Enable)
-	if terr := c.setKeepAliveIdle(config.Idle); terr != nil {
-		return terr
-	}
-	d, terr := keepAliveTime(config.Interval, keepAliveInterval)
-	if terr != nil {
-		return terr
-	}
-	if d > 0 {
-		interval := tcpip.KeepaliveIntervalOption(d)
-		if terr := c.ep.SetSockOpt(&interval); terr != nil {
-			return terr
-		}
-	}
-	n := config.Count
-	switch {
-	case n < 0:
-		return nil
-	case n == 0:
-		n = keepAliveCount
-	case n > maxKeepAliveCount:
-		return &tcpip.ErrInvalidOptionValue{}
-	}
-	return c.ep.SetSockOptInt(tcpip.KeepaliveCountOption, n)
+	p, terr := newProbing(config)
+	p.set(c.ep, false)
+	return terr
 }
 
 // keepAlive returns what KeepAlive and KeepAliveConfig of a Dialer or ListenConfig

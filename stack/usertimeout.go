@@ -12,6 +12,13 @@ import (
 // that was closed with data unsent would stay for good.
 const giveUp = 924600 * time.Millisecond
 
+// boundRetries gives an endpoint the default. Those that are accepted have that of
+// their listener.
+func boundRetries(ep tcpip.Endpoint) {
+	timeout := tcpip.TCPUserTimeoutOption(giveUp)
+	_ = ep.SetSockOpt(&timeout) // known to the endpoint: it cannot fail
+}
+
 // SetUserTimeout sets for how long data may stay unacknowledged before the
 // connection ends with ETIMEDOUT, as TCP_USER_TIMEOUT of Linux does. It also ends
 // an idle connection whose peer has answered no keepalive probe for that long.
