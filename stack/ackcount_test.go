@@ -5,10 +5,10 @@ import (
 	"io"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/afxnet/afxnet/internal/packet"
+	"github.com/afxnet/afxnet/internal/raced"
 	"github.com/afxnet/afxnet/internal/wire"
 )
 
@@ -21,7 +21,7 @@ func TestACKCount(t *testing.T) {
 		for _, filled := range []bool{true, false} {
 			for _, loss := range []float64{0, 0.01} {
 				t.Run(fmt.Sprintf("%s/filled=%t/loss=%g%%", host, filled, loss*100), func(t *testing.T) {
-					synctest.Test(t, func(t *testing.T) {
+					raced.Bubble(t, func(t *testing.T) {
 						var o overWireOptions
 						o.chosen, o.bubble = true, true
 						o.config[0].NoInline = !filled
@@ -67,13 +67,13 @@ func testACKCount(t *testing.T, o overWireOptions, host string, loss float64) {
 			t.Fatal(err)
 		}
 	}
-	const n = 4 << 20
+	n := raced.Few(4<<20, 1<<20)
 	go func() {
 		if _, err := c.Write(make([]byte, n)); err != nil {
 			t.Error(err)
 		}
 	}()
-	if _, err := io.CopyN(io.Discard, s, n); err != nil {
+	if _, err := io.CopyN(io.Discard, s, int64(n)); err != nil {
 		t.Error(err)
 	}
 	d, a := came.Load(), acks.Load()

@@ -9,6 +9,10 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
+
+	"github.com/afxnet/afxnet/internal/raced"
 )
 
 // blocked starts every kind of call that can block on a's side and returns
@@ -89,6 +93,29 @@ func TestStackCloseEndsBlockedCalls(t *testing.T) {
 	wantOp(t, err, "listen", net.ErrClosed)
 	_, err = p.a.ListenPacket("udp", ":0")
 	wantOp(t, err, "listen", net.ErrClosed)
+}
+
+// TestLinkDownSoon has packets refused by a device that is down, before it has told
+// the stack.
+func TestLinkDownSoon(t *testing.T) {
+	ow := newOverWire(t, overWireOptions{})
+	c, _ := ow.tcpPair(t, addrB)
+	s := ow.s[0]
+	s.dev.SetLink(errors.New("unplugged"))
+	s.linkUp() // as if it had not been told
+	for want, terrs := range map[syscall.Errno][]tcpip.Error{
+		syscall.ENETDOWN: {
+			&tcpip.ErrNetworkUnreachable{}, &tcpip.ErrHostUnreachable{},
+			&toldError{&tcpip.ErrHostUnreachable{}, syscall.EHOSTUNREACH}, // of a next hop that does not answer
+		},
+		syscall.EACCES: {&toldError{&tcpip.ErrHostUnreachable{}, syscall.EACCES}},
+	} {
+		for _, terr := range terrs {
+			if err := c.callErr(&c.rd.parker, "connect", terr); !errors.Is(err, want) {
+				t.Errorf("%T: %v, want %v", terr, err, want)
+			}
+		}
+	}
 }
 
 func TestLinkDown(t *testing.T) {
@@ -292,5 +319,43 @@ func TestDialWhileStackCloses(t *testing.T) {
 		for range dialers {
 			wantOp(t, <-errs, "dial", net.ErrClosed)
 		}
+	}
+}
+
+// TestCloseTwiceAtOnce closes a socket from two goroutines, of which each may use
+// the port again when its call is over, whichever came first: servers close what
+// they serve when they are told to end, and so does who told them.
+func TestCloseTwiceAtOnce(t *testing.T) {
+	p := newPair(t)
+	for name, listen := range map[string]func() (io.Closer, error){
+		"udp":  func() (io.Closer, error) { return p.a.ListenPacket("udp", ":53") },
+		"udp4": func() (io.Closer, error) { return p.a.ListenPacket("udp4", addrA+":53") },
+		"tcp":  func() (io.Closer, error) { return p.a.Listen("tcp", ":53") },
+		"tcp4": func() (io.Closer, error) { return p.a.Listen("tcp4", addrA+":53") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, err := listen()
+			if err != nil {
+				t.Fatal(err)
+			}
+			for round := range raced.Few(2000, 500) {
+				first, begun := make(chan bool, 1), make(chan struct{})
+				go func(c io.Closer) {
+					close(begun)
+					first <- c.Close() == nil
+				}(c)
+				<-begun
+				mine := c.Close() == nil
+				if c, err = listen(); err != nil {
+					t.Fatalf("round %d, after a Close that was the first: %v: %v", round, mine, err)
+				}
+				if <-first == mine {
+					t.Fatalf("round %d: of two calls of Close not just one failed", round)
+				}
+			}
+			if err := c.Close(); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }

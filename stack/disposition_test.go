@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/afxnet/afxnet/internal/raced"
 )
 
 var dispositionFrames = flag.Int("afxnet.frames", 0, "number of frames of TestDisposition; 0 is 50000")
@@ -52,7 +54,9 @@ func TestDisposition(t *testing.T) {
 	switch {
 	case *dispositionFrames > 0:
 		n = *dispositionFrames
-	case testing.Short() || raceEnabled:
+	case raced.Enabled:
+		n = 8_000
+	case testing.Short():
 		n = 15_000
 	}
 	targets := newTargets(t)

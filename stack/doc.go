@@ -65,6 +65,13 @@
 // says. The addresses of a name are tried in the order of RFC 6724 with the routes
 // of the stack, and both families at once if the first is slow (RFC 6555).
 //
+// # Addresses of the link
+//
+// fe80::/10, and the groups of the link as ff02::1, mean something with an interface
+// only. Their zone is Config.Interface, or its index; Dial and Listen ask for it, as
+// Linux does, and who sends need not have one. In a stack that has no name for its
+// interface they are used without.
+//
 // # Differences from package net
 //
 // The types are not those of package net, which are concrete: code that

@@ -255,8 +255,10 @@ func TestChallenge(t *testing.T) {
 func TestForgedUnderFlood(t *testing.T) {
 	f := newForger(t, false, true)
 	l, table := &f.s[0].guard.ledger, f.s[0].guard.ledger.table.Load()
-	for range 20 * ledgerBuckets * ledgerWays {
-		l.outgoing(table, rand.Uint64(), tcpHeaderOf(syn|ack, rand.Uint32(), 1, 1, 3), 0)
+	for i := range uint64(ledgerBuckets) {
+		for range 4 * ledgerWays {
+			l.outgoing(table, rand.Uint64()/ledgerBuckets*ledgerBuckets+i, tcpHeaderOf(syn|ack, rand.Uint32(), 1, 1, 3), 0)
+		}
 	}
 	for i := range table.buckets {
 		for k := range table.buckets[i].tags {

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/afxnet/afxnet/internal/raced"
 	"github.com/afxnet/afxnet/internal/wire"
 	"github.com/afxnet/afxnet/umem"
 )
@@ -98,8 +99,10 @@ func TestFloods(t *testing.T) {
 			switch {
 			case *hostileFrames > 0:
 				n = 200_000
-			case testing.Short() || raceEnabled:
+			case testing.Short():
 				n = 6_000
+			case raced.Enabled:
+				n = 3_000
 			}
 			ow := newOverWire(t, overWireOptions{})
 			l, err := ow.s[0].Listen("tcp", fmt.Sprintf(":%d", hostileListen))

@@ -27,7 +27,7 @@ func TestHostile(t *testing.T) {
 	case testing.Short():
 		n = 40_000
 	case raceEnabled:
-		n, round = 30_000, 10_000
+		n, round = 15_000, 5_000
 	}
 	before := len(goroutinesOf("gvisor.dev/gvisor"))
 	s := laySiege(t, 1)

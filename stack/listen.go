@@ -79,7 +79,7 @@ func (s *Stack) listenTCP(n network, at netip.AddrPort, lc *ListenConfig) (*TCPL
 		if err != nil {
 			return nil, err
 		}
-		l.probe = keepAlive(lc.KeepAlive, lc.KeepAliveConfig)
+		l.probing, _ = newProbing(keepAlive(lc.KeepAlive, lc.KeepAliveConfig)) // as in dialTCP
 		if !s.ports.take(l.claim) {
 			l.claim = nil
 			l.Close()
@@ -88,7 +88,9 @@ func (s *Stack) listenTCP(n network, at netip.AddrPort, lc *ListenConfig) (*TCPL
 			}
 			return nil, sysError("bind", &tcpip.ErrPortInUse{})
 		}
-		if terr := l.ep.Listen(lc.backlog()); terr != nil {
+		// Netstack lets this many wait, and one less be half open; with Linux it is
+		// one more than the backlog, and the backlog.
+		if terr := l.ep.Listen(lc.backlog() + 1); terr != nil {
 			err := l.callErr(&l.rd.parker, "listen", terr)
 			l.Close()
 			return nil, err
@@ -107,6 +109,7 @@ func (s *Stack) bindListener(n network, at netip.AddrPort) (*TCPListener, error)
 	// Connections that were accepted on the port may be alive, or in
 	// TIME-WAIT.
 	l.ep.SocketOptions().SetReuseAddress(true)
+	boundRetries(l.ep)
 	if terr := l.bind(at); terr != nil {
 		err := l.callErr(&l.rd.parker, "bind", terr)
 		l.close()
@@ -120,16 +123,19 @@ func (s *Stack) bindListener(n network, at netip.AddrPort) (*TCPListener, error)
 
 // listenUDP does for UDP what listenTCP does for TCP.
 func (s *Stack) listenUDP(n network, at netip.AddrPort) (*UDPConn, error) {
-	return s.listenUDPOn(&UDPConn{}, n, at)
-}
-
-// listenUDPOn is listenUDP for a socket that is made already.
-func (s *Stack) listenUDPOn(c *UDPConn, n network, at netip.AddrPort) (*UDPConn, error) {
 	at = netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
+	group := at.Addr().IsMulticast()
+	if group {
+		at = netip.AddrPortFrom(at.Addr().WithZone(s.cfg.Interface), at.Port()) // whatever it came with
+	}
 	if err := s.listenable(n, at.Addr()); err != nil {
 		return nil, err
 	}
+	c := &UDPConn{}
 	proto, v6only := s.listenFamily(n, at.Addr())
+	if group {
+		at, v6only = s.shareGroup(c, n, at)
+	}
 	c.family, c.dual = proto, proto == ipv6.ProtocolNumber && !v6only
 	if err := c.open(s, n.name); err != nil {
 		return nil, err
@@ -169,7 +175,9 @@ type TCPListener struct {
 	tcpSocket
 	claim *claim // nil before it is taken
 
-	probe net.KeepAliveConfig // of accepted connections
+	probing *probing // of accepted connections
+
+	peer tcpip.FullAddress // that Accept has returned last; guarded by rd.mu
 }
 
 // Accept returns the next connection, a *TCPConn. It waits for one. After
@@ -192,7 +200,7 @@ func (l *TCPListener) AcceptTCP() (*TCPConn, error) {
 		return nil, opError("accept", l.net, nil, l.laddr, err)
 	}
 	local := l.stack.localAddr(ep, 0)
-	c.established(tcpAddr(local), tcpAddr(raddr), l.probe)
+	c.established(local, raddr, l.probing)
 	return c, nil
 }
 
@@ -203,12 +211,11 @@ func (l *TCPListener) accept() (tcpip.Endpoint, *TCPConn, netip.AddrPort, error)
 		if err := l.why(&l.rd.parker); err != nil {
 			return nil, nil, netip.AddrPort{}, err
 		}
-		var peer tcpip.FullAddress
-		ep, wq, terr := l.ep.Accept(&peer)
+		ep, wq, terr := l.ep.Accept(&l.peer)
 		if terr == nil {
 			c := &TCPConn{}
 			c.wq = wq
-			return ep, c, l.stack.addrPort(peer), nil
+			return ep, c, l.stack.addrPort(l.peer), nil
 		}
 		if !isWouldBlock(terr) {
 			return nil, nil, netip.AddrPort{}, l.callErr(&l.rd.parker, "accept", terr)
@@ -234,11 +241,12 @@ func (l *TCPListener) SetDeadline(t time.Time) error {
 // that nobody has accepted are reset; accepted ones stay. A second Close
 // returns net.ErrClosed in a *net.OpError.
 func (l *TCPListener) Close() error {
-	if !l.close() {
-		return opError("close", l.net, nil, l.laddr, net.ErrClosed)
-	}
+	first := l.close()
 	if l.claim != nil {
 		l.stack.ports.free(l.claim)
+	}
+	if !first {
+		return opError("close", l.net, nil, l.laddr, net.ErrClosed)
 	}
 	return nil
 }

@@ -31,10 +31,10 @@ type ListenConfig struct {
 	// true; see TCPConn.SetKeepAliveConfig. Otherwise KeepAlive says it.
 	KeepAliveConfig net.KeepAliveConfig
 
-	// Backlog is how many connections may wait to be accepted; package net has
-	// the kernel's net.core.somaxconn for it. Peers for whom there is no room are
-	// not answered, and try again. As many may be half open; beyond that SYN
-	// cookies are sent. Zero means 4096; at most 65535.
+	// Backlog is how many connections may wait to be accepted, besides one; package
+	// net has the kernel's net.core.somaxconn for it. Peers for whom there is no
+	// room are not answered, and try again. As many as Backlog says may be half
+	// open; beyond that SYN cookies are sent. Zero means 4096; at most 65535.
 	Backlog int
 
 	noMultipath bool
@@ -75,7 +75,8 @@ func (lc *ListenConfig) Listen(ctx context.Context, network, address string) (ne
 // ListenPacket opens a UDP or ICMP socket on an address of the stack, as
 // net.ListenConfig.ListenPacket does. The network is "udp", "udp4" or "udp6", and
 // the socket a *UDPConn; or it is "ip4:icmp" or "ip6:ipv6-icmp", and the socket an
-// *ICMPConn. See Listen for the rest.
+// *ICMPConn. At a multicast group it listens at the wildcard, may share the port with
+// others that do, and is no member yet: see UDPConn.JoinGroup. See Listen for the rest.
 func (lc *ListenConfig) ListenPacket(ctx context.Context, network, address string) (net.PacketConn, error) {
 	if n, ok := icmpNetwork(network); ok {
 		return lc.listenICMP(ctx, n, address)

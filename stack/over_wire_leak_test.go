@@ -8,6 +8,7 @@ import (
 	"gvisor.dev/gvisor/pkg/refs"
 
 	"github.com/afxnet/afxnet/internal/mechanism"
+	"github.com/afxnet/afxnet/internal/raced"
 )
 
 // leakEnv makes this process watch netstack's reference counts, which has to
@@ -25,6 +26,9 @@ func init() {
 func TestPacketBufferLeaks(t *testing.T) {
 	if testing.Short() {
 		t.Skip("runs other tests again")
+	}
+	if raced.Enabled {
+		t.Skip("runs other tests again, whose races show when they run by themselves")
 	}
 	for _, tests := range []string{
 		"^TestOverWire(Faults|HalfClose|Many|UDP|Ping|Link|TinyRing)$",

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 
 	"github.com/afxnet/afxnet/netdev"
 )
@@ -15,13 +16,34 @@ type owed struct {
 	send  func(gstack.TransportEndpoint) bool // what an endpoint owes, if it still does
 	flush func()                              // what was sent so
 
-	mu         sync.Mutex                 // a leaf
-	young, old []gstack.TransportEndpoint // since, and before the last round of the timer; some twice
-	spare      []gstack.TransportEndpoint // memory for young
+	mu         sync.Mutex // a leaf
+	young, old []debt     // since, and before the last round of the timer; some endpoints twice
+	spare      []debt     // memory for young
 	timer      *time.Timer
 	armed      bool
+	pace       netdev.ACKPace
 	closed     bool
 	rounds     sync.WaitGroup // of the timer, under way
+}
+
+// A debt is an acknowledgement that an endpoint owes. Whatever the endpoint sends
+// settles it.
+type debt struct {
+	ep   gstack.TransportEndpoint
+	sent uint64 // segments that it had sent by then
+}
+
+func newDebt(ep gstack.TransportEndpoint) debt { return debt{ep, segmentsSent(ep)} }
+
+// settled tells whether the endpoint has sent something since, without its lock,
+// for which its user would have to wait.
+func (d debt) settled() bool { return segmentsSent(d.ep) != d.sent }
+
+func segmentsSent(ep gstack.TransportEndpoint) uint64 {
+	if e, ok := ep.(*tcp.Endpoint); ok {
+		return e.Stats().(*tcp.Stats).SegmentsSent.Value()
+	}
+	return 0
 }
 
 func (o *owed) init(send func(gstack.TransportEndpoint) bool, flush func()) {
@@ -30,17 +52,23 @@ func (o *owed) init(send func(gstack.TransportEndpoint) bool, flush func()) {
 	o.timer.Stop()
 }
 
-// add notes that an endpoint owes an acknowledgement.
+// add notes that an endpoint owes an acknowledgement. What it owed before it has
+// settled.
 func (o *owed) add(ep gstack.TransportEndpoint) {
+	d := newDebt(ep)
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if n := len(o.young); o.closed || n != 0 && o.young[n-1] == ep {
+	if o.closed {
 		return
 	}
-	o.young = append(o.young, ep)
+	if n := len(o.young); n != 0 && o.young[n-1].ep == ep {
+		o.young[n-1] = d
+		return
+	}
+	o.young = append(o.young, d)
 	if !o.armed {
 		o.armed = true
-		o.timer.Reset(netdev.ACKPeriod(len(o.young) + len(o.old)))
+		o.timer.Reset(o.pace.Period(len(o.young) + len(o.old)))
 	}
 }
 
@@ -56,19 +84,23 @@ func (o *owed) round() {
 	due := o.old
 	o.old, o.young, o.spare = o.young, o.spare, nil
 	if o.armed = len(o.old) != 0; o.armed {
-		o.timer.Reset(netdev.ACKPeriod(len(o.young) + len(o.old)))
+		o.timer.Reset(o.pace.Period(len(o.young) + len(o.old)))
 	}
 	o.mu.Unlock()
 
 	sent := false
-	for _, ep := range due {
-		sent = o.send(ep) || sent
+	for _, d := range due {
+		sent = !d.settled() && o.send(d.ep) || sent
 	}
 	if sent {
 		o.flush()
 	}
+	n := len(due)
 	clear(due) // they may be closed by now
 	o.mu.Lock()
+	if n != 0 {
+		o.pace.Fired(sent)
+	}
 	o.spare = due[:0]
 	o.mu.Unlock()
 }

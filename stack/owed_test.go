@@ -5,19 +5,19 @@ import (
 	"io"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 
+	"github.com/afxnet/afxnet/internal/raced"
 	"github.com/afxnet/afxnet/internal/wire"
 	"github.com/afxnet/afxnet/netdev"
 )
 
 // owedPeriod is half the longest time that a few endpoints may owe an
 // acknowledgement, and longestOwed that of many.
-var owedPeriod, longestOwed = netdev.ACKPeriod(1), netdev.ACKPeriod(1 << 20)
+var owedPeriod, longestOwed = new(netdev.ACKPace).Period(1), new(netdev.ACKPace).Period(1 << 20)
 
 // advance lets virtual time pass, and all happen that can then: it goes on when
 // nobody has anything left to do. The pump is the one who may call synctest.Wait.
@@ -29,7 +29,7 @@ func advance(d time.Duration) {
 // TestOwedTimer has an endpoint settle what it owes after one period and before
 // two, once for each time it owes, and no timer run after that.
 func TestOwedTimer(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	raced.Bubble(t, func(t *testing.T) {
 		var o owed
 		var sends, flushes atomic.Int32
 		var owes atomic.Bool
@@ -52,6 +52,14 @@ func TestOwedTimer(t *testing.T) {
 				t.Error("a timer runs")
 			}
 			o.mu.Unlock()
+		}
+		was := sends.Load()
+		for range 10 { // what it sends by itself settles what it owes
+			o.add(ep)
+			ep.Stats().(*tcp.Stats).SegmentsSent.Increment()
+			if advance(3 * owedPeriod); sends.Load() != was {
+				t.Fatal("an endpoint is asked for what it has sent")
+			}
 		}
 		for range 500 {
 			o.add(ep)
@@ -100,7 +108,7 @@ func TestOwed(t *testing.T) {
 	for _, hold := range []bool{true, false} {
 		for _, host := range []string{addrB, addrB6} {
 			t.Run(fmt.Sprintf("hold=%t/%s", hold, host), func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
+				raced.Bubble(t, func(t *testing.T) {
 					o := overWireOptions{chosen: true, bubble: true}
 					for i := range o.config {
 						o.config[i].Device.NoACKHold = !hold

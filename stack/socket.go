@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"syscall"
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -91,8 +92,8 @@ func (k *socket) callErr(p *parker, call string, terr tcpip.Error) error {
 	}
 	// A device that goes down refuses packets, its neighbours' requests among
 	// them, a moment before it says so.
-	switch terr.(type) {
-	case *tcpip.ErrNetworkUnreachable, *tcpip.ErrHostUnreachable:
+	switch errno(terr) {
+	case syscall.ENETUNREACH, syscall.EHOSTUNREACH:
 		if k.stack.dev == nil {
 			break
 		}
@@ -104,13 +105,13 @@ func (k *socket) callErr(p *parker, call string, terr tcpip.Error) error {
 }
 
 // close ends the socket for its owner. It wakes whoever is blocked and
-// returns when they are gone. It reports false if it was closed before.
+// returns when they are gone and the port is free. It reports false if it was
+// closed before; it waits for that other call too, whose caller may know no more
+// of it than that the socket is closed.
 func (k *socket) close() bool {
-	if !k.halt(stopClosed) {
-		return false
-	}
+	first := k.halt(stopClosed)
 	k.release(false)
-	return true
+	return first
 }
 
 // release gives the endpoint back, once. The socket must have been halted.

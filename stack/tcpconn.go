@@ -3,6 +3,7 @@ package stack
 import (
 	"io"
 	"net"
+	"net/netip"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -31,14 +32,11 @@ type TCPConn struct {
 	out         source // guarded by wr.mu
 }
 
-// established completes a connection whose handshake is over.
-func (c *TCPConn) established(laddr, raddr net.Addr, probe net.KeepAliveConfig) {
-	c.laddr, c.raddr = laddr, raddr
-	timeout := tcpip.TCPUserTimeoutOption(giveUp)
-	_ = c.ep.SetSockOpt(&timeout)
-	if probe.Enable {
-		_ = c.setProbes(probe) // known to the endpoint: it cannot fail, nor can the other
-	}
+// established completes a connection whose handshake is over, and whose endpoint
+// has its user timeout.
+func (c *TCPConn) established(local, remote netip.AddrPort, p *probing) {
+	c.laddr, c.raddr = tcpAddrs(local, remote)
+	p.begin(c.ep)
 	c.fillFrames()
 }
 
@@ -117,6 +115,9 @@ func (c *TCPConn) readError(terr tcpip.Error) error {
 
 // fail returns terr as an error, and remembers it for readers to come.
 func (c *TCPConn) fail(call string, terr tcpip.Error) error {
+	if soft, ok := terr.(*softError); ok && c.stack.fast.guard.outlived(soft) {
+		terr = &tcpip.ErrTimeout{}
+	}
 	switch terr.(type) {
 	case *tcpip.ErrClosedForSend, *tcpip.ErrNotConnected:
 	default:

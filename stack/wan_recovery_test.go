@@ -8,11 +8,11 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 
+	"github.com/afxnet/afxnet/internal/raced"
 	"github.com/afxnet/afxnet/internal/wire"
 )
 
@@ -92,7 +92,7 @@ func (f figure) needless() int { return f.resent - f.lost }
 
 // transferOver sends n bytes over a path in virtual time.
 func transferOver(t *testing.T, p path, profile Profile, recovery *tcpip.TCPRecovery, seed uint64, n int) (f figure) {
-	synctest.Test(t, func(t *testing.T) {
+	raced.Bubble(t, func(t *testing.T) {
 		var sent, lost atomic.Int64
 		forth := p.faults()
 		forth.Loss = 0
@@ -201,7 +201,7 @@ func TestRecovery(t *testing.T) {
 		}
 		for _, profile := range []Profile{ProfileWAN, ProfileLAN} {
 			t.Run(fmt.Sprintf("%v %v", profile, p), func(t *testing.T) {
-				f := transferOver(t, p, profile, nil, 1, 2<<20)
+				f := transferOver(t, p, profile, nil, 1, raced.Few(2<<20, 512<<10))
 				if f.resent != 0 || f.retrans+f.fast+f.sack+f.slow+f.timeouts != 0 {
 					t.Errorf("sent again without need: %+v", f)
 				}
@@ -215,8 +215,8 @@ func TestRecovery(t *testing.T) {
 // large enough for nearly all losses to be seen by duplicate acknowledgements.
 func TestRecoveryLAN(t *testing.T) {
 	p := path{rtt: 50 * time.Microsecond, rate: 1e9, loss: 0.01}
-	f := transferOver(t, p, ProfileLAN, nil, 1, 16<<20)
-	if f.retrans < 50 || 10*f.timeouts > f.retrans {
+	f := transferOver(t, p, ProfileLAN, nil, 1, raced.Few(16<<20, 4<<20))
+	if f.retrans < uint64(raced.Few(50, 13)) || 10*f.timeouts > f.retrans {
 		t.Errorf("%d timeouts of %d segments sent again", f.timeouts, f.retrans)
 	}
 }
