@@ -21,7 +21,7 @@ func chosen(t testing.TB, pass func(*behaviour) bool) []job {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return jobs(func(b *behaviour) bool { return pass(b) && re.MatchString(b.name) && (!b.raw || rawAllowed()) })
+	return jobs(func(b *behaviour) bool { return pass(b) && re.MatchString(b.name) && b.allowed() })
 }
 
 func anywhere(b *behaviour) bool { return !b.lab }

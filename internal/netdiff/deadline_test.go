@@ -3,6 +3,7 @@ package netdiff
 import (
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -72,7 +73,7 @@ var blockers = []blocker{
 
 // deadlineBehaviours are about deadlines and Close, for each call that can block.
 func deadlineBehaviours() (all []behaviour) {
-	for _, b := range blockers {
+	for _, b := range slices.Concat(blockers, moreBlockers) {
 		add := func(name string, run func(*env)) {
 			all = append(all, behaviour{name: "blocking/" + b.name + "/" + name, run: run})
 		}
@@ -461,7 +462,8 @@ func listenBehaviours() (all []behaviour) {
 		e.saw("%s %s", e.names.text(s.LocalAddr().String()), e.names.text(s.RemoteAddr().String()))
 	})
 	add("a wildcard of one family", func(e *env) {
-		l, err := e.near.Listen("tcp"+e.other(), ":0")
+		// Of the other family, any port might be somebody's who runs beside it.
+		l, err := e.near.Listen("tcp"+e.other(), ":"+strconv.Itoa(e.spare(e.near)))
 		e.must(err)
 		e.call(l.Addr(), "near")
 		c, err := e.far.DialTCP(e.tcp(), nil, e.nearTCP(portOf(l.Addr())))

@@ -162,6 +162,9 @@ func dialerBehaviours() (all []behaviour) {
 		called := false
 		e.works(&net.Dialer{Control: func(string, string, syscall.RawConn) error { called = true; return nil }})
 		e.saw("called: %v", called)
+		e.works(&net.Dialer{ControlContext: func(context.Context, string, string, syscall.RawConn) error { return nil }})
+		d := &net.Dialer{Control: func(string, string, syscall.RawConn) error { return nil }}
+		e.saw("%s", e.dialBy(d, e.udp(), hostPort(e.farHost, discardPort)))
 	})
 	add("ListenConfig.Control", func(e *env) {
 		lc := &net.ListenConfig{Control: func(string, string, syscall.RawConn) error { return nil }}

@@ -23,7 +23,8 @@
 // The comparison is tested by mutations: mistakes in a wrapper of the near network,
 // each of which has to be found.
 //
-// No behaviour waits for a time to be over, but for deadlines that it has set. That
+// No behaviour waits for a time to be over, but for deadlines that it has set, and
+// for what TCP does about a peer that is dead. That
 // a call waits is read off the runtime's state of its goroutine. Deadlines of calls
 // that should end by themselves are far away, so that a slow machine is not a
 // difference.

@@ -24,9 +24,18 @@ type ground struct {
 	// hole is an address that answers to no SYN, by family, seen from near.
 	hole [2]netip.AddrPort
 
+	// half is a port of the far end that is a hole by IPv6, and free by IPv4.
+	half int
+
+	// nearLink and farLink are the ends on their link, in the lab.
+	nearLink, farLink linkHost
+
 	// tell has the near end get an ICMP message from the far one; nil: there is
 	// no way to. Messages do not overtake each other.
 	tell func(near, far netip.Addr, m []byte) error
+
+	// frames sees and takes away frames between the ends.
+	frames frames
 
 	// mutate, if not nil, puts a mistake over the near network.
 	mutate func(network) network
@@ -46,6 +55,9 @@ type behaviour struct {
 	inside bool // is not for the lab
 	lossy  bool // holds on a bad link too
 	raw    bool // needs raw sockets of the kernel
+	filter bool // needs socket filters of the kernel
+	alone  bool // runs beside none that say so: see aloneLock
+	slow   bool // waits for seconds: runs beside others, and not on mutants
 }
 
 // Kinds of behaviours, by what they do to a link, in the order in which they run.
@@ -81,10 +93,13 @@ type env struct {
 	nearHost, farHost netip.Addr
 	farHosts          [2]netip.Addr // of both families
 	hole              netip.AddrPort
+	half              int
+	nearLink, farLink linkHost
 	family            byte // '4' or '6'
 	names
 	patience time.Duration
 	tell     func(near, far netip.Addr, m []byte) error
+	frames   frames
 	trace    []string
 }
 
@@ -292,7 +307,12 @@ func (e *env) blocked(f func() string) *call {
 	case <-slept:
 	case s := <-c.done:
 		sleepers.forget(c.id)
-		c.done <- notBlocked + s
+		select {
+		case <-slept: // and has ended meanwhile
+		default:
+			s = notBlocked + s
+		}
+		c.done <- s
 	}
 	return c
 }

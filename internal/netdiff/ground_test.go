@@ -1,7 +1,7 @@
 package netdiff
 
 import (
-	"encoding/binary"
+	"net"
 	"net/netip"
 	"syscall"
 	"testing"
@@ -20,21 +20,45 @@ const patience = time.Minute
 // loopback is package net with itself.
 func loopback(t testing.TB) *ground {
 	t.Helper()
-	g := &ground{near: kernel{}, far: kernel{}, patience: patience, tell: tellOnLoopback}
+	g := &ground{near: kernel{}, far: kernel{}, patience: patience, tell: tellOnLoopback, frames: ofKernel{}}
 	for i, a := range []netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.IPv6Loopback()} {
 		g.nearHost[i], g.farHost[i] = a, a
-		g.hole[i] = fullListener(t, a)
+		g.hole[i] = fullListener(t, netip.AddrPortFrom(a, 0))
 	}
+	g.half = halfPort(t)
 	return g
+}
+
+// halfPort returns a port of loopback that is a hole by IPv6 and free by IPv4.
+// Behaviours do not get it from spare.
+func halfPort(t testing.TB) int {
+	t.Helper()
+	for port := 9000; port < 10000; port++ {
+		four, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: port})
+		if err != nil {
+			continue
+		}
+		four.Close()
+		six, err := net.ListenTCP("tcp6", &net.TCPAddr{IP: net.IPv6loopback, Port: port})
+		if err != nil {
+			continue
+		}
+		six.Close()
+		fullListener(t, netip.AddrPortFrom(netip.IPv6Loopback(), uint16(port)))
+		return port
+	}
+	t.Fatal("no port is free")
+	return 0
 }
 
 // fullListener returns the address of a listener of the kernel whose queue is
 // full: it drops SYNs.
-func fullListener(t testing.TB, a netip.Addr) netip.AddrPort {
+func fullListener(t testing.TB, want netip.AddrPort) netip.AddrPort {
 	t.Helper()
-	family, bind := syscall.AF_INET6, syscall.Sockaddr(&syscall.SockaddrInet6{Addr: a.As16()})
+	a, port := want.Addr(), int(want.Port())
+	family, bind := syscall.AF_INET6, syscall.Sockaddr(&syscall.SockaddrInet6{Addr: a.As16(), Port: port})
 	if a.Is4() {
-		family, bind = syscall.AF_INET, &syscall.SockaddrInet4{Addr: a.As4()}
+		family, bind = syscall.AF_INET, &syscall.SockaddrInet4{Addr: a.As4(), Port: port}
 	}
 	fd, err := syscall.Socket(family, syscall.SOCK_STREAM, 0)
 	if err != nil {
@@ -51,7 +75,6 @@ func fullListener(t testing.TB, a netip.Addr) netip.AddrPort {
 	if err != nil {
 		t.Fatal(err)
 	}
-	port := 0
 	switch sa := sa.(type) {
 	case *syscall.SockaddrInet4:
 		port = sa.Port
@@ -67,16 +90,20 @@ func fullListener(t testing.TB, a netip.Addr) netip.AddrPort {
 	return at
 }
 
-// holePort is the port whose segments the wire loses.
-const holePort = 9
+// The wire loses segments for holePort, and those of IPv6 for wiredHalf.
+const (
+	holePort  = 9
+	wiredHalf = 7
+)
 
 // overWire is two stacks on a wire in memory.
 func overWire(t testing.TB, faults wire.Faults) *ground {
 	t.Helper()
-	faults.Filter = swallow
+	frames := &onWire{}
+	faults.Filter = frames.filter
 	memory := umem.Config{Chunks: 8192}
 	var cfg [2]stack.Config
-	g := &ground{patience: patience}
+	g := &ground{patience: patience, frames: frames}
 	for i := range cfg {
 		v4 := netip.AddrFrom4([4]byte{192, 0, 2, byte(1 + i)})
 		v6 := netip.AddrFrom16([16]byte{0x20, 0x01, 0x0d, 0xb8, 15: byte(1 + i)})
@@ -99,6 +126,7 @@ func overWire(t testing.TB, faults wire.Faults) *ground {
 	for i := range g.hole {
 		g.hole[i] = netip.AddrPortFrom(g.farHost[i], holePort)
 	}
+	g.half = wiredHalf
 	return g
 }
 
@@ -112,23 +140,4 @@ func withFlag(cfg stack.Config) stack.Config {
 	cfg.Device.NoGather = mechanism.Off(mechanism.Gather)
 	cfg.Device.NoLateArm = mechanism.Off(mechanism.LateArm)
 	return cfg
-}
-
-// swallow loses TCP segments for holePort.
-func swallow(_ wire.Dir, frame []byte) wire.Verdict {
-	const ethernet = 14
-	if len(frame) < ethernet+40 {
-		return wire.Pass
-	}
-	at := 0
-	switch ip := frame[ethernet:]; {
-	case binary.BigEndian.Uint16(frame[12:]) == 0x0800 && ip[9] == syscall.IPPROTO_TCP:
-		at = ethernet + int(ip[0]&15)*4
-	case binary.BigEndian.Uint16(frame[12:]) == 0x86dd && ip[6] == syscall.IPPROTO_TCP:
-		at = ethernet + 40
-	}
-	if at != 0 && len(frame) >= at+4 && binary.BigEndian.Uint16(frame[at+2:]) == holePort {
-		return wire.Drop
-	}
-	return wire.Pass
 }

@@ -3,7 +3,7 @@ package netdiff
 import "net"
 
 // groupBehaviours are about who is in which multicast group. What is sent to one is
-// for stack's tests: on loopback the kernel has no route for it.
+// for multicastBehaviours: on loopback the kernel has no route for it.
 func groupBehaviours() (all []behaviour) {
 	add := func(name string, run func(*env)) {
 		all = append(all, behaviour{name: "group/" + name, run: run})

@@ -13,8 +13,7 @@ import (
 	"github.com/afxnet/afxnet/internal/wire"
 )
 
-// icmpBehaviours are about what connected UDP sockets hear of ICMP errors. What TCP
-// hears is for stack's tests: Linux wants the sequence number of what is under way.
+// icmpBehaviours are about what connected UDP sockets hear of ICMP errors.
 //
 // That a message was heard, a blocked call tells. That one was not, the next one
 // does, which is "port unreachable".
@@ -94,16 +93,7 @@ func (e *env) complainOfPort(c, far udpConn) error {
 func (e *env) complain(typ, code uint8, c, far udpConn) error {
 	from := c.LocalAddr().(*net.UDPAddr).AddrPort()
 	to := far.LocalAddr().(*net.UDPAddr).AddrPort()
-	// What path MTU there is does not matter, and is not to be changed.
-	m := []byte{typ, code, 0, 0, 0, 0, 0xff, 0xff}
-	if e.family == '6' {
-		binary.BigEndian.PutUint32(m[4:], 1<<16)
-	}
-	m = append(m, quote(from, to)...)
-	if e.family == '4' {
-		binary.BigEndian.PutUint16(m[2:], ^onesSum(m))
-	}
-	return e.tell(e.nearHost, e.farHost, m)
+	return e.complainWith(typ, code, quote(from, to))
 }
 
 // quote returns the headers of a datagram of 8 bytes.
@@ -161,6 +151,11 @@ var rawAllowed = sync.OnceValue(func() bool {
 	}
 	return err == nil
 })
+
+// allowed tells whether the kernel lets us do what the behaviour needs.
+func (b *behaviour) allowed() bool {
+	return (!b.raw || rawAllowed()) && (!b.filter || filtersAllowed())
+}
 
 // tellOnLoopback sends an ICMP message with a raw socket, which puts the checksum
 // into those of IPv6.

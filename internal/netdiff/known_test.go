@@ -117,6 +117,30 @@ func TestNames(t *testing.T) {
 	t.Logf("%d behaviours, %d of them for a bad link, %d differences", len(behaviours), lossy, len(known))
 }
 
+// libraries is what else users have to know: the behaviours are the same, but the
+// types are not.
+const libraries = `## Libraries that ask for package net's types
+
+The stack's types are not package net's, and have no file descriptor, so neither File
+nor SyscallConn. What that means for a library is in its sources: these are the
+versions that examples/ uses, with the Go of go.mod. None of it keeps one from working.
+
+| library | asks for | without it |
+|---|---|---|
+| net/http | CloseWrite, io.ReaderFrom | both are there. A file is copied through a buffer: there is no sendfile |
+| net/http/httptrace | (a hook inside package net) | ConnectStart and ConnectDone are not called |
+| crypto/tls, net/rpc | net.Conn | nothing is missing |
+| grpc, with keepalive | *net.TCPConn, to set TCP_USER_TIMEOUT | it is not set: its own pings end a dead connection, or TCPConn.SetUserTimeout called by the dialer or the listener does |
+| grpc | *net.TCPConn, to read without a buffer until there is data, if that is switched on | each connection keeps its read buffer, 32 KB unless ReadBufferSize says otherwise |
+| grpc/channelz | syscall.Conn, for options of sockets | none are shown |
+| quic-go | OOBCapablePacketConn, which is a net.PacketConn with SyscallConn, SetReadBuffer, ReadMsgUDP and WriteMsgUDP | a system call's worth of work for each datagram: no batches, no GSO, no ECN, and packets stay at their initial size, since it cannot tell that DF is set. The buffers are set |
+| go-redis | syscall.Conn, to look whether an idle connection was closed | it is not looked: the first command on it fails, and is sent again on another |
+| miekg/dns | *net.UDPConn, for the address that a query came to | the answer leaves from the address that the route suggests: a server with several addresses listens at each |
+| miekg/dns | PacketConnReader of a Reader of one's own | DecorateReader has to return one that implements it |
+| golang.org/x/net/ipv4, ipv6 | SyscallConn | NewPacketConn's methods fail. UDPConn has them itself: ReadBatch, JoinGroup, SetControlMessage, SetTTL and so on |
+| golang.org/x/net/icmp | sockets of its own | what Dial and ListenPacket return for ip4:icmp takes and gives the same messages |
+`
+
 // document is the list as users read it.
 func document() string {
 	var b strings.Builder
@@ -142,8 +166,11 @@ SetLinger with more than 0: on Linux it blocks until all is acknowledged, for th
 at most and unless a signal comes, as the Go runtime's do; in the stack it returns at
 once. What was written is sent either way. Nor which system call the error of a copy
 names, what ReadMsgUDP returns beside an error, how golang.org/x/net packs the errors
-of batches and groups, and multicast over a link.
+of batches and groups, and what MultipathTCP says of a connection that was closed. A
+stack whose Config names no Interface asks for no zone of addresses of the link.
+
 `)
+	b.WriteString(libraries)
 	return b.String()
 }
 

@@ -40,10 +40,30 @@ func inLab(t *testing.T) (kernels, ourStack, kernelNear *ground) {
 			}
 		}
 	}
+	// Addresses of the link: the stack's, and those of the two kernels.
+	var links [3]linkHost
+	for i := range links {
+		links[i] = linkHost{netip.AddrFrom16([16]byte{0: 0xfe, 1: 0x80, 15: byte(1 + i)}), lab.HostDevice, 0}
+	}
+	links[2].name = lab.PeerDevice
+	for i, n := range []*lab.Namespace{l.Host, l.Host, l.Peer} {
+		h := &links[i]
+		ifc, err := n.Interface()
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.index = int(ifc.Index)
+		if i == 0 {
+			continue
+		}
+		if err := n.AddAddress(netip.PrefixFrom(h.addr, 64)); err != nil {
+			t.Fatal(err)
+		}
+	}
 	var s *stack.Stack
 	err := l.Host.Do(func() (err error) {
 		s, err = stack.Open(withFlag(stack.Config{
-			Interface: lab.HostDevice, Addresses: []netip.Prefix{l.StackV4, l.StackV6},
+			Interface: lab.HostDevice, Addresses: []netip.Prefix{l.StackV4, l.StackV6, netip.PrefixFrom(links[0].addr, 64)},
 			Neighbors: neighbors, NoDuplicateCheck: true, // no kernel has them
 		}))
 		return err
@@ -72,9 +92,12 @@ func inLab(t *testing.T) (kernels, ourStack, kernelNear *ground) {
 			})
 		}
 	}
-	kernels = &ground{near: atHost, far: atPeer, nearHost: host, farHost: peer, hole: hole, patience: patience}
-	ourStack = &ground{near: ours{s}, far: atPeer, nearHost: ourHost, farHost: peer, hole: hole, patience: patience}
-	kernelNear = &ground{near: atPeer, far: ours{s}, nearHost: peer, farHost: ourHost, hole: hole, patience: patience}
+	kernels = &ground{near: atHost, far: atPeer, nearHost: host, farHost: peer, nearLink: links[1], farLink: links[2]}
+	ourStack = &ground{near: ours{s}, far: atPeer, nearHost: ourHost, farHost: peer, nearLink: links[0], farLink: links[2]}
+	kernelNear = &ground{near: atPeer, far: ours{s}, nearHost: peer, farHost: ourHost, nearLink: links[2], farLink: links[0]}
+	for _, g := range []*ground{kernels, ourStack, kernelNear} {
+		g.hole, g.patience, g.frames = hole, patience, ofKernel{}
+	}
 	return kernels, ourStack, kernelNear
 }
 

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/netip"
+	"os"
 	"syscall"
 	"time"
 )
@@ -209,6 +211,25 @@ func moreMutations() []mutation {
 			if a, ok := d.LocalAddr.(*net.TCPAddr); ok {
 				d.LocalAddr = &net.TCPAddr{IP: a.IP}
 			}
+		}),
+		dialer("Dialer.FallbackDelay below 0 is a short one", "^attempt/FallbackDelay below", func(d *net.Dialer) {
+			if d.FallbackDelay < 0 {
+				d.FallbackDelay = time.Millisecond
+			}
+		}),
+		dialer("Dialer.FallbackDelay is for ever", "^attempt/FallbackDelay", func(d *net.Dialer) { d.FallbackDelay = -1 }),
+		dialer("Dialer.LocalAddr, if it is nil, is any", "^attempt/LocalAddr", func(d *net.Dialer) {
+			if a, ok := d.LocalAddr.(*net.UDPAddr); ok && a == nil {
+				d.LocalAddr = nil
+			}
+		}),
+		udpMutation("a zone is needed where it says nothing", "^zone/", func() *badUDP {
+			return &badUDP{writeTo: func(c udpConn, b []byte, to netip.AddrPort) (int, error) {
+				if to.Addr().Zone() != "" {
+					return 0, &net.OpError{Op: "write", Net: "udp6", Source: c.LocalAddr(), Addr: net.UDPAddrFromAddrPort(to), Err: os.NewSyscallError("sendto", syscall.ENODEV)}
+				}
+				return c.WriteToUDPAddrPort(b, to)
+			}}
 		}),
 		dialer("Dialer.Resolver is lost", "^name/", func(d *net.Dialer) { d.Resolver = nil }),
 		mutation{"names of hosts: nothing is an address", "^name/", func(n network) network {

@@ -152,6 +152,10 @@ func (m *mutant) ListenUDP(network string, laddr *net.UDPAddr) (udpConn, error) 
 	return m.asUDP(m.network.ListenUDP(network, laddr))
 }
 
+func (m *mutant) ListenMulticastUDP(network string, ifi *net.Interface, gaddr *net.UDPAddr) (udpConn, error) {
+	return m.asUDP(m.network.ListenMulticastUDP(network, ifi, gaddr))
+}
+
 // badTCP is a connection with a mistake in the methods that are not nil.
 type badTCP struct {
 	tcpConn

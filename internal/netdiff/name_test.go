@@ -22,17 +22,20 @@ type answers map[string]struct {
 
 // resolver returns one whose nameserver is at the other end of a pipe. It blocks
 // for the name "never".
-func (a answers) resolver() *net.Resolver {
+func (a answers) resolver() *net.Resolver { return a.resolverTelling(func() {}) }
+
+// resolverTelling is resolver, and calls told when an answer has been read.
+func (a answers) resolverTelling(told func()) *net.Resolver {
 	return &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) {
 		c, s := net.Pipe()
-		go a.serve(s)
+		go a.serve(s, told)
 		return c, nil
 	}}
 }
 
 // serve answers queries until the other end is closed. They are framed as over
 // TCP, which is what a resolver takes everything for that is no net.PacketConn.
-func (a answers) serve(s net.Conn) {
+func (a answers) serve(s net.Conn, told func()) {
 	defer s.Close()
 	for {
 		var size [2]byte
@@ -51,6 +54,7 @@ func (a answers) serve(s net.Conn) {
 		if _, err := s.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(r))), r...)); err != nil {
 			return
 		}
+		told()
 	}
 }
 
@@ -94,6 +98,8 @@ func (e *env) answers() answers {
 	put("both.test", dnsmessage.RCodeSuccess, e.farHosts[0], e.farHosts[1])
 	put("nothing.test", dnsmessage.RCodeSuccess)
 	put("broken.test", dnsmessage.RCodeServerFailure)
+	put("hole.test", dnsmessage.RCodeSuccess, e.hole.Addr())
+	put("holes.test", dnsmessage.RCodeSuccess, e.hole.Addr(), e.hole.Addr())
 	put("refused.test", dnsmessage.RCodeRefused)
 	return a
 }

@@ -30,6 +30,7 @@ type network interface {
 	ListenTCP(network string, laddr *net.TCPAddr) (tcpListener, error)
 	ListenPacket(network, address string) (net.PacketConn, error)
 	ListenUDP(network string, laddr *net.UDPAddr) (udpConn, error)
+	ListenMulticastUDP(network string, ifi *net.Interface, gaddr *net.UDPAddr) (udpConn, error)
 }
 
 // A message is a datagram of a batch, for both networks.
@@ -67,6 +68,7 @@ type udpConn interface {
 	WriteBatch(ms []message, flags int) (int, error)
 	JoinGroup(group net.Addr) error
 	LeaveGroup(group net.Addr) error
+	member
 }
 
 // udpMethodSet has the methods of package net's sockets.
@@ -178,6 +180,11 @@ func (k kernel) ListenUDP(network string, laddr *net.UDPAddr) (udpConn, error) {
 	return orNil(c, err, newKernelUDP)
 }
 
+func (k kernel) ListenMulticastUDP(network string, ifi *net.Interface, gaddr *net.UDPAddr) (udpConn, error) {
+	c, err := made(k, func() (*net.UDPConn, error) { return net.ListenMulticastUDP(network, ifi, gaddr) })
+	return orNil(c, err, newKernelUDP)
+}
+
 // ours is a stack of this module.
 type ours struct{ *stack.Stack }
 
@@ -195,11 +202,14 @@ func (o ours) DialBy(ctx context.Context, d *net.Dialer, network, address string
 	}
 	//lint:ignore SA1019 as above
 	mine.Cancel = cancel
+	mine.SetMultipathTCP(d.MultipathTCP())
 	return whole(mine.DialContext(ctx, network, address))
 }
 
 func (o ours) config(lc *net.ListenConfig) *stack.ListenConfig {
-	return &stack.ListenConfig{Stack: o.Stack, Control: lc.Control, KeepAlive: lc.KeepAlive, KeepAliveConfig: lc.KeepAliveConfig}
+	mine := &stack.ListenConfig{Stack: o.Stack, Control: lc.Control, KeepAlive: lc.KeepAlive, KeepAliveConfig: lc.KeepAliveConfig}
+	mine.SetMultipathTCP(lc.MultipathTCP())
+	return mine
 }
 
 func (o ours) ListenBy(ctx context.Context, lc *net.ListenConfig, network, address string) (net.Listener, error) {
@@ -231,5 +241,10 @@ func (o ours) ListenTCP(network string, laddr *net.TCPAddr) (tcpListener, error)
 
 func (o ours) ListenUDP(network string, laddr *net.UDPAddr) (udpConn, error) {
 	c, err := o.Stack.ListenUDP(network, laddr)
+	return orNil(c, err, func(c *stack.UDPConn) udpConn { return stackUDP{c} })
+}
+
+func (o ours) ListenMulticastUDP(network string, ifi *net.Interface, gaddr *net.UDPAddr) (udpConn, error) {
+	c, err := o.Stack.ListenMulticastUDP(network, ifi, gaddr)
 	return orNil(c, err, func(c *stack.UDPConn) udpConn { return stackUDP{c} })
 }

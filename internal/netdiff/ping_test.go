@@ -11,6 +11,8 @@ import (
 	"slices"
 	"sync/atomic"
 	"time"
+
+	"github.com/afxnet/afxnet/stack"
 )
 
 // pingBehaviours are about sockets of "ip4:icmp" and "ip6:ipv6-icmp". The kernel's
@@ -60,6 +62,14 @@ func pingBehaviours() (all []behaviour) {
 		_, err = l.WriteTo(e.request(), (*net.IPAddr)(nil))
 		e.saw("%s", e.err(err))
 	})
+	all = append(all, behaviour{name: "ping/Dial another address of 127/8", inside: true, raw: true, only: '4', run: func(e *env) {
+		c := e.pinger("127.7.7.7")
+		e.saw("%s %s", c.LocalAddr(), c.RemoteAddr())
+		l, err := e.near.ListenPacket("ip4:icmp", "127.0.0.9")
+		e.must(err)
+		_, err = l.WriteTo(e.request(), &net.IPAddr{IP: net.IPv4(192, 0, 2, 250)})
+		e.saw("leaves: %v", err == nil)
+	}})
 	add("what cannot be dialed", func(e *env) {
 		other := e.farHosts[1]
 		if e.family == '6' {
@@ -72,6 +82,81 @@ func pingBehaviours() (all []behaviour) {
 		d := &net.Dialer{LocalAddr: e.nearUDP(0)}
 		_, err := e.near.DialBy(context.Background(), d, icmpOf(e.nearHost), e.farHost.String())
 		e.saw("%s", e.err(err))
+	})
+	add("WriteMsgIP, ReadMsgIP", func(e *env) {
+		c := e.listenIP()
+		to := &net.IPAddr{IP: e.farHost.AsSlice()}
+		var from *net.IPAddr
+		e.saw("%s", e.ping(c, func(b []byte) (int, error) {
+			n, _, err := c.WriteMsgIP(b, nil, to)
+			return n, err
+		}, func(b []byte) (n int, err error) {
+			n, _, _, from, err = c.ReadMsgIP(b, nil)
+			return n, err
+		}))
+		e.saw("%s", e.ip(from.IP))
+		e.saw("%s", e.ping(c, func(b []byte) (int, error) {
+			n, err := c.WriteToIP(b, to)
+			return n, err
+		}, func(b []byte) (n int, err error) {
+			n, from, err = c.ReadFromIP(b)
+			return n, err
+		}))
+		e.saw("%s", e.ip(from.IP))
+	})
+	add("ReadMsgIP into 4 bytes cuts", func(e *env) {
+		c := e.listenIP()
+		for until := e.late(); time.Now().Before(until); { // whatever comes is longer
+			_, err := c.WriteTo(e.request(), &net.IPAddr{IP: e.farHost.AsSlice()})
+			e.must(err)
+			e.must(c.SetReadDeadline(time.Now().Add(time.Second)))
+			n, oobn, flags, _, err := c.ReadMsgIP(make([]byte, 4), make([]byte, 64))
+			if !errors.Is(err, os.ErrDeadlineExceeded) {
+				e.saw("%d, %d, %#x, %s", n, oobn, flags, e.err(err))
+				return
+			}
+		}
+	})
+	add("messages, the wrong way", func(e *env) {
+		c, d := e.listenIP(), e.pinger(e.farHost.String()).(ipConn)
+		to := &net.IPAddr{IP: e.farHost.AsSlice()}
+		e.saw("%s", e.msg(d.WriteMsgIP(e.request(), nil, to)))
+		e.saw("%s", e.msg(d.WriteMsgIP(e.request(), nil, nil)))
+		e.saw("%s", e.msg(c.WriteMsgIP(e.request(), nil, nil)))
+		e.saw("%s", e.msg(c.WriteMsgIP(e.request(), make([]byte, 16), to)))
+		e.must(c.SetDeadline(time.Unix(1, 0)))
+		e.saw("%s", e.msg(c.WriteMsgIP(e.request(), nil, to)))
+		_, _, _, _, err := c.ReadMsgIP(make([]byte, 100), nil)
+		e.saw("%s", e.err(err))
+		e.must(c.Close())
+		e.saw("%s", e.msg(c.WriteMsgIP(e.request(), nil, to)))
+		_, _, _, _, err = c.ReadMsgIP(make([]byte, 100), nil)
+		e.saw("%s", e.err(err))
+	})
+	add("SetReadBuffer and SetWriteBuffer", func(e *env) {
+		c := e.listenIP()
+		for _, n := range []int{-1, 0, 4096, 1 << 20} {
+			e.saw("%s, %s", e.err(c.SetReadBuffer(n)), e.err(c.SetWriteBuffer(n)))
+		}
+		to := &net.IPAddr{IP: e.farHost.AsSlice()}
+		e.saw("%s", e.ping(c, func(b []byte) (int, error) { return c.WriteTo(b, to) }, func(b []byte) (int, error) {
+			n, _, err := c.ReadFrom(b)
+			return n, err
+		}))
+		e.must(c.Close())
+		e.saw("%s, %s", e.err(c.SetReadBuffer(4096)), e.err(c.SetWriteBuffer(4096)))
+	})
+	add("LocalAddr", func(e *env) {
+		var none *net.IPAddr
+		for _, from := range []net.Addr{none, &net.IPAddr{}, &net.IPAddr{IP: e.nearHost.AsSlice()}} {
+			c, err := e.near.DialBy(context.Background(), &net.Dialer{LocalAddr: from}, icmpOf(e.nearHost), e.farHost.String())
+			e.must(err)
+			e.saw("%s %s", e.addr(c.LocalAddr()), e.addr(c.RemoteAddr()))
+		}
+		for _, from := range []net.Addr{&net.IPAddr{IP: e.strange(string(e.family)).AsSlice()}, (*net.TCPAddr)(nil)} {
+			c, err := e.near.DialBy(context.Background(), &net.Dialer{LocalAddr: from}, icmpOf(e.nearHost), e.farHost.String())
+			e.saw("%s", e.opened(c == nil, err))
+		}
 	})
 	add("a deadline, and Close", func(e *env) {
 		c := e.pinger(e.farHost.String())
@@ -87,6 +172,31 @@ func pingBehaviours() (all []behaviour) {
 		e.saw("%s", e.err(c.Close()))
 	})
 	return all
+}
+
+// ipConn has the methods of a socket of "ip4:icmp" and "ip6:ipv6-icmp".
+type ipConn interface {
+	net.Conn
+	net.PacketConn
+	ReadFromIP(b []byte) (int, *net.IPAddr, error)
+	ReadMsgIP(b, oob []byte) (n, oobn, flags int, addr *net.IPAddr, err error)
+	SetReadBuffer(bytes int) error
+	SetWriteBuffer(bytes int) error
+	WriteMsgIP(b, oob []byte, addr *net.IPAddr) (n, oobn int, err error)
+	WriteToIP(b []byte, addr *net.IPAddr) (int, error)
+}
+
+var (
+	_ ipConn = (*net.IPConn)(nil)
+	_ ipConn = (*stack.ICMPConn)(nil)
+)
+
+// listenIP returns a socket without a peer.
+func (e *env) listenIP() ipConn {
+	c, err := e.near.ListenPacket(icmpOf(e.nearHost), "")
+	e.must(err)
+	e.must(c.SetDeadline(e.late()))
+	return c.(ipConn)
 }
 
 // pinger dials a host.

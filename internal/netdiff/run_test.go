@@ -42,10 +42,16 @@ func jobs(pass func(*behaviour) bool) (all []job) {
 func runAll(g *ground, all []job) [][]string {
 	traces := make([][]string, len(all))
 	var byKind [len(widths)][]int
+	var slow sync.WaitGroup
 	for i, j := range all {
+		if j.b.slow {
+			slow.Go(func() { traces[i] = run(g, j) })
+			continue
+		}
 		k := j.b.kind()
 		byKind[k] = append(byKind[k], i)
 	}
+	defer slow.Wait()
 	for kind, some := range byKind {
 		runSome(g, all, traces, some, widths[kind])
 	}
@@ -69,9 +75,18 @@ func runSome(g *ground, all []job, traces [][]string, some []int, width int) {
 	wg.Wait()
 }
 
+// aloneLock is held by behaviours that have something to themselves: the one port
+// that is half a hole, or the names of interfaces, which package net remembers for the
+// process, while in the lab there are several namespaces.
+var aloneLock sync.Mutex
+
 // run returns the trace of one job. A behaviour that hangs has its sockets closed,
 // which ends it or leaves its goroutine behind; its trace says so.
 func run(g *ground, j job) []string {
+	if j.b.alone {
+		aloneLock.Lock()
+		defer aloneLock.Unlock()
+	}
 	near, far := &tracked{network: g.near}, &tracked{network: g.far}
 	top := network(near)
 	if g.mutate != nil {
@@ -81,11 +96,15 @@ func run(g *ground, j job) []string {
 	e := &env{
 		near: top, far: far,
 		nearHost: g.nearHost[i], farHost: g.farHost[i], farHosts: g.farHost, hole: g.hole[i],
-		family: j.family, patience: g.patience, tell: g.tell,
+		half: g.half, nearLink: g.nearLink, farLink: g.farLink,
+		family: j.family, patience: g.patience, tell: g.tell, frames: g.frames,
 	}
 	e.ports = map[netip.AddrPort]string{e.hole: "hole", keyOf(netip.Addr{}, discardPort): "discard"}
 	e.hosts = []netip.Addr{e.hole.Addr(), netip.MustParseAddr("127.0.0.1"), netip.IPv6Loopback()}
-	for _, h := range append(g.nearHost[:], g.farHost[:]...) {
+	for _, h := range append(g.nearHost[:], g.farHost[0], g.farHost[1], g.nearLink.addr, g.farLink.addr) {
+		if !h.IsValid() {
+			continue // the ground has no link
+		}
 		e.hosts = append(e.hosts, h)
 		e.texts = append(e.texts, h.String(), "host"+map[bool]string{true: "4", false: "6"}[h.Is4()])
 	}

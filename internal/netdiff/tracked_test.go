@@ -94,6 +94,11 @@ func (t *tracked) ListenUDP(network string, laddr *net.UDPAddr) (udpConn, error)
 	return keep(t, c, err)
 }
 
+func (t *tracked) ListenMulticastUDP(network string, ifi *net.Interface, gaddr *net.UDPAddr) (udpConn, error) {
+	c, err := t.network.ListenMulticastUDP(network, ifi, gaddr)
+	return keep(t, c, err)
+}
+
 // A trackedListener has what it accepts remembered.
 type trackedListener struct {
 	tcpListener
