@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/afxnet/afxnet/internal/descriptors"
 	"github.com/afxnet/afxnet/internal/hostif"
 	"github.com/afxnet/afxnet/internal/lab"
 	"github.com/afxnet/afxnet/stack"
@@ -116,7 +117,7 @@ func TestLabBadInput(t *testing.T) {
 // wantRefused wants an error, and nothing else.
 func wantRefused(t *testing.T, l *lab.Lab, cfg stack.Config, want []error, text []string) {
 	t.Helper()
-	xdp, fds := attached(t, l), openFDs(t)
+	xdp, before := attached(t, l), descriptors.Open(t)
 	s, err := tryOpen(l, cfg)
 	if err == nil {
 		s.Close()
@@ -136,8 +137,8 @@ func wantRefused(t *testing.T, l *lab.Lab, cfg stack.Config, want []error, text 
 	if after := attached(t, l); after != xdp {
 		t.Errorf("XDP on the interface before %+v, after %+v", xdp, after)
 	}
-	if after := openFDs(t); after != fds {
-		t.Errorf("%d descriptors before, %d after", fds, after)
+	if left := before.New(descriptors.Open(t)); len(left) > 0 {
+		t.Errorf("descriptors that are left: %v", left)
 	}
 }
 
@@ -168,16 +169,6 @@ func attached(t *testing.T, l *lab.Lab) hostif.XDP {
 	ifc, err := l.Host.Interface()
 	check(t, err)
 	return ifc.XDP
-}
-
-// openFDs counts the descriptors of the process.
-func openFDs(t testing.TB) int {
-	t.Helper()
-	fds, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return len(fds)
 }
 
 // takeQueue has a socket on queue 0 that is not the stack's.
@@ -318,7 +309,7 @@ func TestLabChild(t *testing.T) {
 	default:
 		return // the tests above run it as a child
 	}
-	fds := openFDs(t)
+	before := descriptors.Open(t)
 	s, err := stack.Open(cfg)
 	if want == nil {
 		if err != nil {
@@ -339,7 +330,7 @@ func TestLabChild(t *testing.T) {
 			t.Errorf("%v: does not say %q", err, w)
 		}
 	}
-	if after := openFDs(t); after != fds {
-		t.Errorf("%d descriptors before, %d after", fds, after)
+	if left := before.New(descriptors.Open(t)); len(left) > 0 {
+		t.Errorf("descriptors that are left: %v", left)
 	}
 }

@@ -7,19 +7,20 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/afxnet/afxnet/internal/descriptors"
 	"github.com/afxnet/afxnet/internal/lab"
 	"github.com/afxnet/afxnet/internal/soak/traffic"
 	"github.com/afxnet/afxnet/stack"
 )
 
-// resources is what a process can leak.
+// resources is what a process can leak, beside descriptors.
 type resources struct {
-	fds, goroutines, threads, mappings, umem int
+	goroutines, threads, mappings, umem int
 }
 
 func measure(t *testing.T) resources {
 	t.Helper()
-	r := resources{fds: openFDs(t), goroutines: runtime.NumGoroutine()}
+	r := resources{goroutines: runtime.NumGoroutine()}
 	tasks, err := os.ReadDir("/proc/self/task")
 	check(t, err)
 	r.threads = len(tasks)
@@ -73,22 +74,25 @@ func TestLabOpenClose(t *testing.T) {
 	for i := range warm {
 		cycle(i)
 	}
-	was := measure(t)
+	was, before := measure(t), descriptors.Open(t)
 	n := longOr(1000, 50)
 	for i := range n {
 		cycle(warm + i)
 	}
 	// Goroutines of the test that end by themselves may still be on their way.
 	err := eventually(patience, func() error {
+		if left := before.New(descriptors.Open(t)); len(left) > 0 {
+			return fmt.Errorf("descriptors that are left: %v", left)
+		}
 		is := measure(t)
-		if is.fds > was.fds || is.goroutines > was.goroutines || is.umem > was.umem {
+		if is.goroutines > was.goroutines || is.umem > was.umem {
 			return fmt.Errorf("%+v", is)
 		}
 		return nil
 	})
 	is := measure(t)
 	if err != nil {
-		t.Errorf("after %d stacks %+v, before %+v", n, is, was)
+		t.Errorf("after %d stacks %v, before %+v", n, err, was)
 		buf := make([]byte, 1<<20)
 		t.Logf("%s", buf[:runtime.Stack(buf, true)])
 	}

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/afxnet/afxnet/internal/descriptors"
 	"github.com/afxnet/afxnet/internal/lab"
 )
 
@@ -18,7 +19,7 @@ import (
 func TestSteerFlowVeth(t *testing.T) {
 	lab.Require(t, lab.NetNS)
 	l := lab.New(t, lab.Config{Queues: 2})
-	fds := len(openFDs(t))
+	fds := descriptors.Open(t)
 	udp := FlowRule{Protocol: ProtocolUDP, Dst: netip.MustParsePrefix("0.0.0.0/0"), DstPort: 4242, Queue: 1}
 	far, bad := udp, udp
 	far.Queue, bad.Protocol = 2, 0
@@ -47,7 +48,7 @@ func TestSteerFlowVeth(t *testing.T) {
 			}
 		}
 	}
-	if after := len(openFDs(t)); after != fds {
-		t.Errorf("%d descriptors, %d before", after, fds)
+	if left := fds.New(descriptors.Open(t)); len(left) > 0 {
+		t.Errorf("descriptors that are left: %v", left)
 	}
 }

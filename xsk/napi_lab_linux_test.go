@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/afxnet/afxnet/internal/descriptors"
 	"github.com/afxnet/afxnet/internal/hostif"
 	"github.com/afxnet/afxnet/internal/lab"
 	"github.com/afxnet/afxnet/umem"
@@ -136,7 +137,7 @@ func TestNAPIErrors(t *testing.T) {
 	expect(l.Host.Do(open), errors.ErrUnsupported, "no NAPI", "leave Config.NAPI unset")
 
 	attachInLab(t, l, AttachAuto)
-	fds := len(openFDs(t))
+	fds := descriptors.Open(t)
 	before := napiNow(t, l)
 	expect(withCapabilities(l.Host, 1<<unix.CAP_NET_RAW|1<<unix.CAP_IPC_LOCK, open), os.ErrPermission)
 	if got := napiNow(t, l); got != before {
@@ -157,8 +158,8 @@ func TestNAPIErrors(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Error(err)
 	}
-	if after := len(openFDs(t)); after != fds {
-		t.Errorf("%d descriptors, %d before", after, fds)
+	if left := fds.New(descriptors.Open(t)); len(left) > 0 {
+		t.Errorf("descriptors that are left: %v", left)
 	}
 }
 

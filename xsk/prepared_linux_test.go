@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/afxnet/afxnet/internal/descriptors"
 	"github.com/afxnet/afxnet/internal/lab"
 	"github.com/afxnet/afxnet/umem"
 )
@@ -52,7 +53,7 @@ func TestPrepared(t *testing.T) {
 		if err := memory.File.Close(); err != nil {
 			t.Error(err)
 		}
-		before := openFDs(t)
+		before := descriptors.Open(t)
 		s, err := Open(cfg)
 		if err != nil {
 			return err
@@ -63,8 +64,12 @@ func TestPrepared(t *testing.T) {
 		if err := errors.Join(s.Close(), cfg.Region.Close()); err != nil {
 			t.Error(err)
 		}
-		if n := len(openFDs(t)); n != len(before)-1 {
-			t.Errorf("%d descriptors, before with the prepared one %d", n, len(before))
+		after := descriptors.Open(t)
+		if what, open := after[cfg.Prepared.FD]; open {
+			t.Errorf("the prepared descriptor %d is left: %s", cfg.Prepared.FD, what)
+		}
+		if left := before.New(after); len(left) > 0 {
+			t.Errorf("descriptors that are left: %v", left)
 		}
 		return nil
 	})

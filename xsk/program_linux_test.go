@@ -5,11 +5,11 @@ package xsk
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -17,6 +17,7 @@ import (
 	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 
+	"github.com/afxnet/afxnet/internal/descriptors"
 	"github.com/afxnet/afxnet/internal/lab"
 )
 
@@ -264,43 +265,30 @@ func TestProgramDescriptors(t *testing.T) {
 	l := lab.New(t, lab.Config{})
 	before := bpfDescriptors(t)
 	p := attachInLab(t, l, AttachAuto)
-	attached := bpfDescriptors(t)
-	if len(attached)-len(before) < 7 { // 2 programs, 5 maps; the link
-		t.Errorf("%d BPF descriptors while attached, want 7 or more: %v", len(attached)-len(before), attached)
+	attached := before.New(bpfDescriptors(t))
+	if len(attached) < 7 { // 2 programs, 5 maps; the link
+		t.Errorf("%d BPF descriptors while attached, want 7 or more: %v", len(attached), attached)
 	}
 	for fd, what := range attached {
 		flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
 		if err != nil || flags&unix.FD_CLOEXEC == 0 {
-			t.Errorf("%s is inherited: flags %#x, %v", what, flags, err)
+			t.Errorf("%d, %s, is inherited: flags %#x, %v", fd, what, flags, err)
 		}
 	}
 	if err := p.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if after := bpfDescriptors(t); len(after) != len(before) {
-		t.Errorf("%d BPF descriptors after Close, %d before: %v", len(after), len(before), after)
+	if left := before.New(bpfDescriptors(t)); len(left) > 0 {
+		t.Errorf("BPF descriptors that are left: %v", left)
 	}
 }
 
-func bpfDescriptors(t *testing.T) map[int]string {
+// bpfDescriptors returns those of BPF objects.
+func bpfDescriptors(t *testing.T) descriptors.Snapshot {
 	t.Helper()
-	entries, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
-		t.Fatal(err)
-	}
-	fds := make(map[int]string)
-	for _, e := range entries {
-		what, err := os.Readlink("/proc/self/fd/" + e.Name())
-		if err != nil || !strings.Contains(what, "bpf") {
-			continue
-		}
-		fd, err := strconv.Atoi(e.Name())
-		if err != nil {
-			t.Fatal(err)
-		}
-		fds[fd] = fmt.Sprintf("fd %d (%s)", fd, what)
-	}
-	return fds
+	all := descriptors.Open(t)
+	maps.DeleteFunc(all, func(_ int, what string) bool { return !strings.Contains(what, "bpf") })
+	return all
 }
 
 // TestProgramConcurrent is for the race detector, and for Close beside the

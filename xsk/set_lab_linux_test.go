@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/afxnet/afxnet/internal/descriptors"
 	"github.com/afxnet/afxnet/internal/lab"
 	"github.com/afxnet/afxnet/umem"
 )
@@ -147,7 +148,7 @@ func TestSetErrors(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer region.Close()
-	before := openFDs(t)
+	before := descriptors.Open(t)
 	for name, tc := range map[string]struct {
 		cfg  SetConfig
 		is   error
@@ -168,8 +169,8 @@ func TestSetErrors(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if after := openFDs(t); len(after) != len(before) {
-		t.Errorf("descriptors before %v, after %v", before, after)
+	if left := before.New(descriptors.Open(t)); len(left) > 0 {
+		t.Errorf("descriptors that are left: %v", left)
 	}
 	set, err := openSet(l, SetConfig{})
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/afxnet/afxnet/internal/descriptors"
 	"github.com/afxnet/afxnet/internal/lab"
 )
 
@@ -69,7 +70,7 @@ func childMemory(t *testing.T) {
 		t.Fatal(err)
 	}
 	lab.KeepCapabilities(t, unix.CAP_NET_RAW, unix.CAP_NET_ADMIN)
-	before := openFDs(t)
+	before := descriptors.Open(t)
 	_, err := Open(small(Config{}))
 	if !errors.Is(err, unix.ENOBUFS) {
 		t.Errorf("Open: %v, want ENOBUFS", err)
@@ -79,8 +80,8 @@ func childMemory(t *testing.T) {
 			t.Errorf("%v does not say %q", err, want)
 		}
 	}
-	if after := openFDs(t); len(after) != len(before) {
-		t.Errorf("descriptors before %v, after %v", before, after)
+	if left := before.New(descriptors.Open(t)); len(left) > 0 {
+		t.Errorf("descriptors that are left: %v", left)
 	}
 	t.Log(err)
 }
@@ -95,10 +96,8 @@ func childDescriptors(t *testing.T) {
 		t.Fatal(err)
 	}
 	highest := 0
-	for name := range openFDs(t) {
-		if fd, err := strconv.Atoi(name); err == nil {
-			highest = max(highest, fd)
-		}
+	for fd := range descriptors.Open(t) {
+		highest = max(highest, fd)
 	}
 	// A limit is one on numbers: leave no gaps below it.
 	for fd := 0; fd < highest; {
@@ -108,7 +107,7 @@ func childDescriptors(t *testing.T) {
 		}
 		highest = max(highest, fd)
 	}
-	before := openFDs(t)
+	before := descriptors.Open(t)
 	var old unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &old); err != nil {
 		t.Fatal(err)
@@ -139,8 +138,8 @@ func childDescriptors(t *testing.T) {
 		if errors.As(err, &op) {
 			failed[op.Op] = true
 		}
-		if after := openFDs(t); len(after) != len(before) {
-			t.Errorf("%d descriptors, %v: before %v, after %v", n, err, before, after)
+		if left := before.New(descriptors.Open(t)); len(left) > 0 {
+			t.Errorf("%d descriptors, %v: these are left: %v", n, err, left)
 		}
 		if m := mappings(t, "socket:"); m != 0 {
 			t.Errorf("%d descriptors, %v: %d mappings are left", n, err, m)

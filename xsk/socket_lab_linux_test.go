@@ -11,12 +11,12 @@ import (
 	"os"
 	"runtime"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/afxnet/afxnet/internal/descriptors"
 	"github.com/afxnet/afxnet/internal/lab"
 	"github.com/afxnet/afxnet/umem"
 )
@@ -54,34 +54,6 @@ func mustOpen(tb testing.TB, l *lab.Lab, cfg Config) *Socket {
 		}
 	})
 	return s
-}
-
-// startPoller makes the runtime open what its poller keeps open.
-var startPoller = sync.OnceValue(func() error {
-	r, w, err := os.Pipe()
-	if err != nil {
-		return err
-	}
-	return errors.Join(r.Close(), w.Close())
-})
-
-// openFDs lists what the process has open.
-func openFDs(tb testing.TB) (open map[string]string) {
-	tb.Helper()
-	if err := startPoller(); err != nil {
-		tb.Fatal(err)
-	}
-	entries, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
-		tb.Fatal(err)
-	}
-	open = make(map[string]string)
-	for _, e := range entries {
-		if target, err := os.Readlink("/proc/self/fd/" + e.Name()); err == nil && !strings.HasPrefix(target, "/proc/") {
-			open[e.Name()] = target
-		}
-	}
-	return open
 }
 
 // packetSocket opens an AF_PACKET socket on the peer's interface.
@@ -357,7 +329,7 @@ func TestOpenErrors(t *testing.T) {
 			if f.before != nil {
 				f.before(t, l)
 			}
-			before := openFDs(t)
+			before := descriptors.Open(t)
 			s, err := openIn(l, f.cfg)
 			if err == nil {
 				s.Close()
@@ -378,8 +350,8 @@ func TestOpenErrors(t *testing.T) {
 					t.Errorf("%q does not say %q", err, want)
 				}
 			}
-			if after := openFDs(t); len(after) != len(before) {
-				t.Errorf("descriptors before %v, after %v", before, after)
+			if left := before.New(descriptors.Open(t)); len(left) > 0 {
+				t.Errorf("descriptors that are left: %v", left)
 			}
 			t.Log(err)
 		})
@@ -389,7 +361,7 @@ func TestOpenErrors(t *testing.T) {
 func TestBusyQueue(t *testing.T) {
 	l := lab.New(t, lab.Config{})
 	mustOpen(t, l, small(Config{}))
-	before := openFDs(t)
+	before := descriptors.Open(t)
 	for _, timeout := range []time.Duration{-1, 50 * time.Millisecond} {
 		start := time.Now()
 		s, err := openIn(l, small(Config{BusyTimeout: timeout}))
@@ -405,8 +377,8 @@ func TestBusyQueue(t *testing.T) {
 			t.Errorf("BusyTimeout %v: it took %v", timeout, d)
 		}
 	}
-	if after := openFDs(t); len(after) != len(before) {
-		t.Errorf("descriptors before %v, after %v", before, after)
+	if left := before.New(descriptors.Open(t)); len(left) > 0 {
+		t.Errorf("descriptors that are left: %v", left)
 	}
 }
 
@@ -426,14 +398,14 @@ func TestReopen(t *testing.T) {
 		}
 	}
 	cycle() // the runtime's poller opens its own
-	fds, sockets, all := openFDs(t), mappings(t, "socket:"), mappings(t, "")
+	fds, sockets, all := descriptors.Open(t), mappings(t, "socket:"), mappings(t, "")
 	for range 100 {
 		cycle()
 	}
-	if after := openFDs(t); len(after) != len(fds) {
-		t.Errorf("descriptors before %v, after %v", fds, after)
+	if left := fds.New(descriptors.Open(t)); len(left) > 0 {
+		t.Errorf("descriptors that are left: %v", left)
 	}
-	if n := mappings(t, "socket:"); n != sockets {
+	if n := mappings(t, "socket:"); n > sockets {
 		t.Errorf("%d ring mappings before, %d after", sockets, n)
 	}
 	if n := mappings(t, ""); n > all+50 { // the heap may grow, by less than one per cycle
@@ -458,24 +430,16 @@ func mappings(t *testing.T, of string) int {
 
 func TestCloseOnExec(t *testing.T) {
 	l := lab.New(t, lab.Config{})
-	before := openFDs(t)
+	before := descriptors.Open(t)
 	mustOpen(t, l, small(Config{}))
-	made := 0
-	for name, target := range openFDs(t) {
-		if _, old := before[name]; old {
-			continue
-		}
-		made++
-		var fd int
-		if _, err := fmt.Sscan(name, &fd); err != nil {
-			t.Fatal(err)
-		}
+	made := before.New(descriptors.Open(t))
+	for fd, target := range made {
 		flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
 		if err != nil || flags&unix.FD_CLOEXEC == 0 {
 			t.Errorf("descriptor %d, %s: flags %#x, %v", fd, target, flags, err)
 		}
 	}
-	if made < 3 {
-		t.Errorf("%d new descriptors: want socket, eventfd and epoll", made)
+	if len(made) < 3 {
+		t.Errorf("new descriptors %v: want socket, eventfd and epoll", made)
 	}
 }

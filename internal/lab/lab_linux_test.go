@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/afxnet/afxnet/internal/descriptors"
 	"github.com/afxnet/afxnet/internal/hostif"
 )
 
@@ -164,10 +165,10 @@ func TestLeaks(t *testing.T) {
 		}
 	}
 	run() // the runtime keeps threads it once needed; let it have them
-	fds, threads := len(descriptors()), count(t, "/proc/self/task")
+	before, threads := descriptors.Open(t), count(t, "/proc/self/task")
 	run()
-	if got := descriptors(); len(got) > fds {
-		t.Errorf("%d descriptors before, after %d labs %d: %v", fds, labs, len(got), got)
+	if left := before.New(descriptors.Open(t)); len(left) > 0 {
+		t.Errorf("descriptors that are left after %d labs: %v", labs, left)
 	}
 	if got := count(t, "/proc/self/task"); got > threads+labs/10 {
 		t.Errorf("%d threads before, after %d labs %d", threads, labs, got)
@@ -187,12 +188,11 @@ func count(t *testing.T, dir string) int {
 func TestCloseOnExec(t *testing.T) {
 	l := New(t, Config{})
 	_ = l
-	for _, open := range descriptors() {
-		name, target, _ := strings.Cut(open, " ")
+	for fd, target := range descriptors.Open(t) {
 		if !strings.HasPrefix(target, "net:") && !strings.HasPrefix(target, "socket:") {
 			continue
 		}
-		info, err := os.ReadFile("/proc/self/fdinfo/" + name)
+		info, err := os.ReadFile(fmt.Sprintf("/proc/self/fdinfo/%d", fd))
 		if err != nil {
 			continue // closed meanwhile
 		}
@@ -201,7 +201,7 @@ func TestCloseOnExec(t *testing.T) {
 			fmt.Sscanf(line, "flags:\t%o", &flags)
 		}
 		if flags&unix.O_CLOEXEC == 0 {
-			t.Errorf("descriptor %s is not close-on-exec", open)
+			t.Errorf("descriptor %d, %s, is not close-on-exec", fd, target)
 		}
 	}
 }

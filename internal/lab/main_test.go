@@ -1,46 +1,38 @@
 package lab
 
 import (
+	"errors"
 	"fmt"
 	"os"
-	"strings"
 	"testing"
 	"time"
+
+	"github.com/afxnet/afxnet/internal/descriptors"
 )
 
 // TestMain checks that the tests together leak no descriptor.
 func TestMain(m *testing.M) {
-	warmUp()
-	before := descriptors()
+	before := opened()
 	code := m.Run()
-	if after := descriptors(); code == 0 && len(after) > len(before) {
-		fmt.Fprintf(os.Stderr, "leaked descriptors:\nbefore %v\nafter  %v\n", before, after)
+	if left := before.New(opened()); code == 0 && len(left) > 0 {
+		fmt.Fprintf(os.Stderr, "descriptors that are left: %v\n", left)
 		code = 1
 	}
 	os.Exit(code)
 }
 
-// warmUp makes the runtime open what it keeps open: its network poller.
-func warmUp() {
-	if l, err := Open(Config{}); err == nil {
-		l.Close()
-	}
-}
-
-// descriptors returns what the process has open, nil where there is no proc.
-func descriptors() (open []string) {
-	entries, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
-		return nil
-	}
-	for _, entry := range entries {
-		target, err := os.Readlink("/proc/self/fd/" + entry.Name())
-		if err != nil || strings.HasPrefix(target, "/proc/") {
-			continue // the directory itself
+// opened returns what the process has open, nil where there is no proc.
+func opened() descriptors.Snapshot {
+	err := descriptors.StartPoller()
+	if err == nil {
+		var open descriptors.Snapshot
+		if open, err = descriptors.Read(os.Getpid()); err == nil || errors.Is(err, os.ErrNotExist) {
+			return open
 		}
-		open = append(open, entry.Name()+" "+target)
 	}
-	return open
+	fmt.Fprintln(os.Stderr, err)
+	os.Exit(1)
+	return nil
 }
 
 // testTimeout bounds everything a test waits for.

@@ -4,12 +4,13 @@ import (
 	"errors"
 	"os"
 	"runtime"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/afxnet/afxnet/internal/descriptors"
 )
 
 // threadNetNS returns the namespace of the calling thread.
@@ -134,14 +135,13 @@ func replaceDescriptors(ns string) error {
 	}
 	defer null.Close()
 	found := false
-	for _, open := range descriptors() {
-		name, target, _ := strings.Cut(open, " ")
+	open, err := descriptors.Read(os.Getpid())
+	if err != nil {
+		return err
+	}
+	for fd, target := range open {
 		if target != ns {
 			continue
-		}
-		fd, err := strconv.Atoi(name)
-		if err != nil {
-			return err
 		}
 		if err := unix.Dup3(int(null.Fd()), fd, unix.O_CLOEXEC); err != nil {
 			return err

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/afxnet/afxnet/internal/descriptors"
 	"github.com/afxnet/afxnet/xsk"
 )
 
@@ -116,15 +117,6 @@ func busyPoll(fd int, timeout, budget string) error {
 		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_BUSY_POLL_BUDGET, packets))
 }
 
-func openFDs(t *testing.T) int {
-	t.Helper()
-	entries, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return len(entries)
-}
-
 // TestProtocol walks through the requests that need no privileges.
 func TestProtocol(t *testing.T) {
 	p := plugin{path: filepath.Join(t.TempDir(), "afxdp.sock"), pod: "pod-0"}
@@ -142,13 +134,13 @@ func TestProtocol(t *testing.T) {
 	if v, err := c.Version(); v != Version || err != nil {
 		t.Errorf("version %q, %v", v, err)
 	}
-	before := openFDs(t)
+	before := descriptors.Open(t)
 	if m, err := c.Map("eth1"); err == nil { // /dev/null is no map
 		m.Close()
 		t.Error("/dev/null is taken for a map")
 	}
-	if n := openFDs(t); n != before {
-		t.Errorf("%d descriptors, before %d", n, before)
+	if left := before.New(descriptors.Open(t)); len(left) > 0 {
+		t.Errorf("descriptors that are left: %v", left)
 	}
 	if _, err := c.Map("eth2"); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("another's device: %v", err)
@@ -231,12 +223,16 @@ func TestHostilePlugin(t *testing.T) {
 		{"error", "/error", 0, unix.EPROTO},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			before := openFDs(t)
+			before := descriptors.Open(t)
 			p := plugin{path: filepath.Join(t.TempDir(), "afxdp.sock")}
 			l := p.listen(t)
 			done := make(chan error, 1)
 			go func() { done <- beHostile(l, tc.answer, tc.fds) }()
-			c, err := Dial(Config{Path: p.path, Pod: "p", Timeout: time.Second})
+			timeout := patience
+			if tc.is == os.ErrDeadlineExceeded {
+				timeout = time.Second
+			}
+			c, err := Dial(Config{Path: p.path, Pod: "p", Timeout: timeout})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -248,8 +244,8 @@ func TestHostilePlugin(t *testing.T) {
 				t.Error(err)
 			}
 			l.Close()
-			if n := openFDs(t); n > before {
-				t.Errorf("%d descriptors, before %d", n, before)
+			if left := before.New(descriptors.Open(t)); len(left) > 0 {
+				t.Errorf("descriptors that are left: %v", left)
 			}
 		})
 	}

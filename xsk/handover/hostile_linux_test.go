@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/afxnet/afxnet/internal/descriptors"
 	"github.com/afxnet/afxnet/xsk"
 	"github.com/afxnet/afxnet/xsk/internal/seqpacket"
 )
@@ -72,22 +73,12 @@ func dial(t *testing.T, path string) *seqpacket.Conn {
 	return c
 }
 
-// openFDs counts the descriptors of this process.
-func openFDs(t *testing.T) int {
-	t.Helper()
-	entries, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return len(entries)
-}
-
 // TestHostileProcess sends a helper what no process should: the connection ends,
 // after an error that says why where the message was one, and the helper goes on,
 // with no descriptor more than before.
 func TestHostileProcess(t *testing.T) {
 	path := serveHere(t, nil)
-	before := openFDs(t)
+	before := descriptors.Open(t)
 	pipe := func() []int {
 		var p [2]int
 		if err := unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
@@ -175,15 +166,20 @@ func TestHostileProcess(t *testing.T) {
 		t.Error(err)
 	}
 	c.Close()
-	eventuallyFDs(t, before)
+	eventuallyClosed(t, before)
 }
 
-func eventuallyFDs(t *testing.T, want int) {
+// eventuallyClosed waits until no descriptor is open that was not before.
+func eventuallyClosed(t *testing.T, before descriptors.Snapshot) {
 	t.Helper()
 	deadline := time.Now().Add(patience)
-	for openFDs(t) > want {
+	for {
+		left := before.New(descriptors.Open(t))
+		if len(left) == 0 {
+			return
+		}
 		if time.Now().After(deadline) {
-			t.Fatalf("%d descriptors, before %d", openFDs(t), want)
+			t.Fatalf("descriptors that are left: %v", left)
 		}
 		<-time.After(time.Millisecond)
 	}
@@ -239,7 +235,7 @@ func TestHostileHelper(t *testing.T) {
 		{"two answers", []string{good + "\n" + good}, 0, errUnknown, "behind its end"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			before := openFDs(t)
+			before := descriptors.Open(t)
 			path := filepath.Join(t.TempDir(), "s")
 			l, err := Listen(path, 0o600)
 			if err != nil {
@@ -247,7 +243,11 @@ func TestHostileHelper(t *testing.T) {
 			}
 			done := make(chan error, 1)
 			go func() { done <- beHostile(l, tc.answers, tc.fds) }()
-			set, err := Open(Config{Path: path, Timeout: time.Second, Socket: xsk.Config{BusyTimeout: -1}})
+			timeout := patience
+			if tc.is == os.ErrDeadlineExceeded {
+				timeout = time.Second
+			}
+			set, err := Open(Config{Path: path, Timeout: timeout, Socket: xsk.Config{BusyTimeout: -1}})
 			if err == nil {
 				set.Close()
 			}
@@ -258,7 +258,7 @@ func TestHostileHelper(t *testing.T) {
 			if err := <-done; err != nil {
 				t.Error(err)
 			}
-			eventuallyFDs(t, before)
+			eventuallyClosed(t, before)
 		})
 	}
 }
@@ -329,7 +329,7 @@ func beHostile(l *net.UnixListener, answers []string, fds int) error {
 			return err
 		}
 	}
-	c.Receive(time.Second) //nolint:errcheck // the next request, that it was not cut off by the end
+	c.Receive(patience) //nolint:errcheck // the next request, that it was not cut off by the end
 	return nil
 }
 

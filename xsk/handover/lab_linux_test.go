@@ -20,6 +20,7 @@ import (
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 
+	"github.com/afxnet/afxnet/internal/descriptors"
 	"github.com/afxnet/afxnet/internal/hostif"
 	"github.com/afxnet/afxnet/internal/lab"
 	"github.com/afxnet/afxnet/umem"
@@ -101,14 +102,12 @@ func maps(t *testing.T, pid int) (ids []ebpf.MapID) {
 	return ids
 }
 
-// descriptors counts those of a process.
-func descriptors(t *testing.T, pid int) int {
+// closed waits until a process has nothing open that it had not before.
+func closed(t *testing.T, pid int, before descriptors.Snapshot) {
 	t.Helper()
-	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return len(entries)
+	lab.Eventually(t, patience, "the helper closes what it had", func() bool {
+		return len(before.New(descriptors.OpenIn(t, pid))) == 0
+	})
 }
 
 // left are the program and the maps of a helper, to see them go.
@@ -168,7 +167,7 @@ func TestUnprivileged(t *testing.T) {
 			l := newLab(t, lab.Config{Queues: queues})
 			// Huge pages if there are any.
 			helper, o := startHelper(t, l, order{HugeOK: true, Huge: umem.HugePagesTry})
-			before := descriptors(t, helper.Process.Pid)
+			before := descriptors.OpenIn(t, helper.Process.Pid)
 			for range 2 {
 				c := start(t, l, "nobody", o)
 				c.expect(fmt.Sprintf("open %d native", queues))
@@ -180,7 +179,7 @@ func TestUnprivileged(t *testing.T) {
 				}
 				c.stop()
 				is.gone(t, l)
-				lab.Eventually(t, patience, "the helper closes what it had", func() bool { return descriptors(t, helper.Process.Pid) == before })
+				closed(t, helper.Process.Pid, before)
 			}
 			helper.stop()
 			if _, err := os.Stat(o.Path); !errors.Is(err, os.ErrNotExist) {
@@ -195,7 +194,7 @@ func TestUnprivileged(t *testing.T) {
 func TestKillProcess(t *testing.T) {
 	l := newLab(t, lab.Config{})
 	helper, o := startHelper(t, l, order{})
-	before := descriptors(t, helper.Process.Pid)
+	before := descriptors.OpenIn(t, helper.Process.Pid)
 	for range 3 {
 		c := start(t, l, "nobody", o)
 		c.expect("open")
@@ -207,7 +206,7 @@ func TestKillProcess(t *testing.T) {
 		exchange(t, l, 10)
 		next.kill()
 		is.gone(t, l)
-		lab.Eventually(t, patience, "the helper closes what it had", func() bool { return descriptors(t, helper.Process.Pid) == before })
+		closed(t, helper.Process.Pid, before)
 	}
 	helper.stop()
 }
