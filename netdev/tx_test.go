@@ -124,7 +124,7 @@ func TestNetstackFrames(t *testing.T) {
 			buf := make([]byte, 1<<16)
 			for _, n := range []int{0, 1, mtu - 28, mtu - 27, 9000, 65507} {
 				data := pattern(uint32(n), n)
-				b.SetReadDeadline(time.Now().Add(2 * time.Second))
+				b.SetReadDeadline(time.Now().Add(10 * time.Second))
 				if _, err := a.Write(data); err != nil {
 					t.Fatal(err)
 				}

@@ -64,6 +64,18 @@ func memberships(t *testing.T, n *lab.Namespace) string {
 	return strings.Join(all, "\n")
 }
 
+// ownMemberships is memberships once the namespace is in the group of its own
+// address, which comes a moment after the address.
+func ownMemberships(t *testing.T, n *lab.Namespace) (own string) {
+	t.Helper()
+	a := n.V6.Addr().As16()
+	lab.Eventually(t, patience, "the group of the namespace's address", func() bool {
+		own = memberships(t, n)
+		return strings.Contains(own, fmt.Sprintf("3333ff%x", a[13:])) && strings.Contains(own, fmt.Sprintf("1ff%x", a[13:]))
+	})
+	return own
+}
+
 // kernelMember returns a kernel socket that is in a group on the lab's interface.
 func kernelMember(t *testing.T, n *lab.Namespace, group string) *net.UDPConn {
 	t.Helper()
@@ -250,7 +262,7 @@ func TestLabMulticastLimit(t *testing.T) {
 			t.Fatalf("group %d: %v", n+1, err)
 		}
 	}
-	full := memberships(t, s.lab.Host)
+	full := ownMemberships(t, s.lab.Host)
 	if err := u.JoinGroup(nil, group(20)); !errors.Is(err, syscall.ENOBUFS) || !strings.Contains(err.Error(), "igmp_max_memberships") {
 		t.Errorf("group 21: %v, want ENOBUFS and the remedy", err)
 	}
@@ -276,13 +288,7 @@ func TestLabMulticastLimit(t *testing.T) {
 func TestLabMulticastClose(t *testing.T) {
 	lab.Require(t, lab.NetNS, lab.XDP)
 	l := lab.New(t, lab.Config{})
-	// The group of the host's own address comes a moment after the address.
-	var before string
-	a := l.Host.V6.Addr().As16()
-	lab.Eventually(t, patience, "the host in the group of its address", func() bool {
-		before = memberships(t, l.Host)
-		return strings.Contains(before, fmt.Sprintf("3333ff%x", a[13:])) && strings.Contains(before, fmt.Sprintf("1ff%x", a[13:]))
-	})
+	before := ownMemberships(t, l.Host)
 	joined := func(now string) bool {
 		return strings.Contains(now, "02014DEF") && strings.Contains(now, "ff050000000000000000000000770102")
 	}

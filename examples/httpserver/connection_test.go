@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptrace"
+	"sync"
 	"testing"
 	"time"
 
@@ -252,7 +253,16 @@ func TestShutdown(t *testing.T) {
 // TestReadTimeout has a client that says half a request and no more.
 func TestReadTimeout(t *testing.T) {
 	demotest.Each(t, func(ctx context.Context, t *testing.T, pair demo.Pair) {
-		s := startServer(t, pair, &http.Server{Handler: http.HandlerFunc(echo), ReadHeaderTimeout: 50 * time.Millisecond}, false)
+		// The server's time begins when the client has said its half: what comes after
+		// the end would be answered by a reset.
+		said := make(chan struct{})
+		saidHalf := sync.OnceFunc(func() { close(said) })
+		defer saidHalf()
+		s := startServer(t, pair, &http.Server{
+			Handler:           http.HandlerFunc(echo),
+			ReadHeaderTimeout: 50 * time.Millisecond,
+			ConnContext:       func(ctx context.Context, _ net.Conn) context.Context { <-said; return ctx },
+		}, false)
 		conn, err := s.dial(ctx)
 		if err != nil {
 			t.Fatal(err)
@@ -261,6 +271,7 @@ func TestReadTimeout(t *testing.T) {
 		if _, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: "); err != nil {
 			t.Fatal(err)
 		}
+		saidHalf()
 		if text, err := io.ReadAll(conn); err != nil || len(text) != 0 {
 			t.Errorf("%q, %v", text, err)
 		}

@@ -30,7 +30,11 @@ type wide struct {
 
 // EmptyCall never answers.
 func (w wide) EmptyCall(ctx context.Context, _ *pb.Empty) (*pb.Empty, error) {
-	w.arrived <- struct{}{}
+	select {
+	case w.arrived <- struct{}{}:
+	case <-ctx.Done(): // the caller does not wait for it any more
+		return nil, ctx.Err()
+	}
 	<-ctx.Done()
 	w.gone <- struct{}{}
 	return nil, ctx.Err()

@@ -215,7 +215,7 @@ func TestErrors(t *testing.T) {
 // peers.
 func TestSilence(t *testing.T) {
 	demotest.Each(t, func(ctx context.Context, t *testing.T, pair demo.Pair) {
-		_, client, at := join(ctx, t, pair, &quic.Config{MaxIdleTimeout: 300 * time.Millisecond, KeepAlivePeriod: 50 * time.Millisecond})
+		_, client, at := join(ctx, t, pair, &quic.Config{MaxIdleTimeout: 2 * time.Second, KeepAlivePeriod: 50 * time.Millisecond})
 		if err := at.socket.Close(); err != nil {
 			t.Fatal(err)
 		}
