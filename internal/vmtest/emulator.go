@@ -10,9 +10,11 @@ import (
 	"strings"
 )
 
-// emulator is how to call qemu-system-x86_64: a program and its first
-// arguments.
-type emulator []string
+// emulator is how to call qemu-system-x86_64.
+type emulator struct {
+	args []string // a program and its first arguments
+	env  []string // besides this process's
+}
 
 // emulatorName is the emulator's directory in the store.
 const emulatorName = "qemu-" + emulatorSuite
@@ -21,13 +23,13 @@ const emulatorName = "qemu-" + emulatorSuite
 // which runs out of the store.
 func (s *store) Emulator(ctx context.Context) (emulator, error) {
 	if path, err := exec.LookPath("qemu-system-x86_64"); err == nil {
-		if e := (emulator{path}); e.check(ctx) == nil {
+		if e := (emulator{args: []string{path}}); e.check(ctx) == nil {
 			return e, nil
 		}
 	}
 	dir, ok, err := s.get(emulatorName)
 	if err != nil {
-		return nil, err
+		return emulator{}, err
 	}
 	if !ok {
 		var errs []error
@@ -38,40 +40,48 @@ func (s *store) Emulator(ctx context.Context) (emulator, error) {
 			errs = append(errs, err)
 		}
 		if err != nil {
-			return nil, errors.Join(errs...)
+			return emulator{}, errors.Join(errs...)
 		}
 	}
 	e := packaged(dir)
 	return e, e.check(ctx)
 }
 
-// packaged calls QEMU with the libraries, firmware and loader of its packages,
-// which are unpacked in root.
+// packaged calls QEMU with the libraries, modules, firmware and loader of its
+// packages, which are unpacked in root. Modules of another version, which the system
+// may have, would end it.
 func packaged(root string) emulator {
 	lib := filepath.Join(root, "usr/lib/x86_64-linux-gnu")
 	return emulator{
-		filepath.Join(root, "usr/lib64/ld-linux-x86-64.so.2"), "--library-path", lib,
-		filepath.Join(root, "usr/bin/qemu-system-x86_64"),
-		"-L", filepath.Join(root, "usr/share/qemu"), "-L", filepath.Join(root, "usr/share/seabios"),
+		args: []string{
+			filepath.Join(root, "usr/lib64/ld-linux-x86-64.so.2"), "--library-path", lib,
+			filepath.Join(root, "usr/bin/qemu-system-x86_64"),
+			"-L", filepath.Join(root, "usr/share/qemu"), "-L", filepath.Join(root, "usr/share/seabios"),
+		},
+		env: []string{"QEMU_MODULE_DIR=" + filepath.Join(lib, "qemu")},
 	}
 }
 
-// check tells whether it runs and has the devices.
+// check tells whether it runs and has the devices. It asks for each by itself: a list
+// of all would have QEMU load all modules that it finds, also where packages that are
+// not needed here would have put them.
 func (e emulator) check(ctx context.Context) error {
-	out, err := e.command(ctx, "-device", "help").Output()
-	if err != nil {
-		return fmt.Errorf("vmtest: run %s: %w", strings.Join(e, " "), err)
-	}
-	for _, device := range []string{`"igb"`, `"virtio-net-pci"`} {
-		if !strings.Contains(string(out), device) {
-			return fmt.Errorf("vmtest: %s has no device %s: QEMU 8.0 or later is needed", e[0], device)
+	for _, device := range []string{"igb", "virtio-net-pci"} {
+		out, err := e.command(ctx, "-device", device+",help").Output()
+		if err != nil {
+			return fmt.Errorf("vmtest: run %s: %w", strings.Join(e.args, " "), err)
+		}
+		if !strings.Contains(string(out), device+" options:") {
+			return fmt.Errorf("vmtest: %s has no device %s: QEMU 8.0 or later is needed", e.args[0], device)
 		}
 	}
 	return nil
 }
 
 func (e emulator) command(ctx context.Context, args ...string) *exec.Cmd {
-	return exec.CommandContext(ctx, e[0], append(e[1:len(e):len(e)], args...)...)
+	cmd := exec.CommandContext(ctx, e.args[0], append(e.args[1:len(e.args):len(e.args)], args...)...)
+	cmd.Env = append(cmd.Environ(), e.env...)
+	return cmd
 }
 
 // unneeded is what packages have and QEMU does not need to run.
