@@ -40,7 +40,14 @@ const (
 	// netstack shrinks a window of less than one unit of its scale to 0 (receiver.
 	// acceptable in pkg/tcpip/transport/tcp/rcv.go), data under way or not.
 	early
+
+	// astray: it answers a SYN-ACK, and netstack may take its sequence number for
+	// the first. With it comes the one that is.
+	astray
 )
+
+// cookieSizes is how many sizes of segments a SYN cookie of netstack tells apart.
+const cookieSizes = 4
 
 // States of an account.
 const (
@@ -166,10 +173,10 @@ func (t *ledgerTable) incoming(hash uint64, h header.TCP, n int) (seq uint32, v 
 		if ack == a.iss.Load()+1 && tag.Load() == tagOf(hash) {
 			a.confirm(seen, ack, flags, h)
 		}
-		return 0, taken // netstack takes no other number now
+		return a.answer(sent, h, n) // netstack takes no other acknowledgement now
 	case stateOpen:
 	default:
-		return 0, taken
+		return a.answer(sent, h, n)
 	}
 	if flags&header.TCPFlagSyn != 0 {
 		return 0, taken // netstack answers all of them the same way
@@ -191,12 +198,41 @@ func (t *ledgerTable) incoming(hash uint64, h header.TCP, n int) (seq uint32, v 
 		a.seen.CompareAndSwap(seen, next)
 	}
 	if a.used.Load()&usedShut == 0 || n != 0 || flags&header.TCPFlagFin != 0 {
-		return 0, taken
+		return a.answer(sent, h, n)
 	}
 	if rcv := uint32(sent); h.SequenceNumber()-rcv-1 < 1<<header.MaxWndScale-1 && tag.Load() == tagOf(hash) {
 		return rcv, early
 	}
 	return 0, taken
+}
+
+// answer judges a segment with n bytes of data that has come for a handshake, if it
+// has: one that acknowledges a SYN-ACK of which netstack keeps nothing but a cookie,
+// or did when it sent another before. Netstack takes the sequence number for the first
+// after the SYN. The cookie is over that number, too, but as a sum, and the size of
+// the peer's segments is added last: a number that is off by a few is one with another
+// size (listenContext.isCookieValid in pkg/tcpip/transport/tcp/accept.go), and bytes
+// of the stream would be passed over, or waited for that nobody sends. One that is
+// off by more has the peer reset. Where the first segments are lost, be it because
+// nobody accepts, the peer is heard with a later one: it answers each further SYN-ACK
+// with the number behind what it has sent.
+func (a *account) answer(sent uint64, h header.TCP, n int) (seq uint32, v verdict) {
+	if uint32(sent>>32) != a.iss.Load()+1 || h.Flags().Contains(header.TCPFlagSyn) {
+		return 0, taken // the first only where nothing but a SYN-ACK was sent
+	}
+	seq = uint32(sent)
+	off := h.SequenceNumber() - seq
+	if off == 0 || (n != 0 || h.Flags().Contains(header.TCPFlagFin)) && off+cookieSizes-1 > 2*(cookieSizes-1) {
+		return 0, taken
+	}
+	return seq, astray
+}
+
+// repeated tells whether a SYN that has come for a listener was answered before. The
+// answer was a cookie, then: a peer with a handshake under way has an endpoint.
+func (t *ledgerTable) repeated(hash uint64, h header.TCP) bool {
+	a, tag := t.find(hash)
+	return a != nil && a.sent.Load() == uint64(a.iss.Load()+1)<<32|uint64(h.SequenceNumber()+1) && tag.Load() == tagOf(hash)
 }
 
 // confirm opens the account to judge: its SYN was acknowledged.

@@ -7,6 +7,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 )
 
 // sending notes a TCP segment that netstack hands to its IP layer. It must come
@@ -74,9 +75,12 @@ func (t *ledgerTable) hashOfReceived(p tcpip.NetworkProtocolNumber, ip []byte, h
 // screen looks at a TCP segment that has come. One with an acknowledgement that
 // the peer cannot have sent it makes into one that netstack answers with an
 // acknowledgement, no more often than is good, and takes nothing from. One with an
-// acknowledgement that netstack would pass over it makes into one that counts. Netstack
+// acknowledgement that netstack would pass over it makes into one that counts, and so
+// it does with the answer to a SYN cookie that netstack would misread. Netstack
 // parses the header before and refuses segments without.
-func (g *guard) screen(pkt *gstack.PacketBuffer) {
+//
+// to is who gets the segment, or nil if that has not been looked up.
+func (g *guard) screen(pkt *gstack.PacketBuffer, to gstack.TransportEndpoint) {
 	h := header.TCP(pkt.TransportHeader().Slice())
 	if len(h) < header.TCPMinimumSize {
 		return
@@ -89,13 +93,22 @@ func (g *guard) screen(pkt *gstack.PacketBuffer) {
 	if !ok {
 		return
 	}
+	if opens(h) && t.repeated(hash, h) && g.shaking(pkt, to) && sound(h, pkt) {
+		strip(h)
+		pkt.RXChecksumValidated = true // it was right before
+	}
 	seq, v := t.incoming(hash, h, pkt.Data().Size())
-	if v == taken || !sound(h, pkt) {
+	if v == taken || v == astray && !g.shaking(pkt, to) || !sound(h, pkt) {
 		return
 	}
 	h.SetSequenceNumber(seq)
 	pkt.RXChecksumValidated = true // it was right before
-	if v == early {
+	switch v {
+	case early:
+		return
+	case astray:
+		h.SetFlags(uint8(header.TCPFlagAck))
+		pkt.Data().CapLength(0) // the peer sends it again
 		return
 	}
 	g.forged.Add(1)
@@ -104,6 +117,45 @@ func (g *guard) screen(pkt *gstack.PacketBuffer) {
 	h.SetFlags(uint8(header.TCPFlagAck))
 	clear(h[header.TCPMinimumSize:])
 	pkt.Data().CapLength(0)
+}
+
+// shaking tells whether a TCP packet is for a listener, or a handshake of one.
+func (g *guard) shaking(pkt *gstack.PacketBuffer, to gstack.TransportEndpoint) bool {
+	if to == nil {
+		to = g.ns.FindTransportEndpoint(pkt.NetworkProtocolNumber, tcp.ProtocolNumber, idOf(pkt), nicID)
+	}
+	ep, ok := to.(*tcp.Endpoint)
+	if !ok {
+		return false
+	}
+	state := ep.EndpointState()
+	return state == tcp.StateListen || state == tcp.StateSynRecv
+}
+
+// strip takes from a SYN what the answer to a cookie does not tell: that the peer
+// scales windows and takes SACK. Netstack may answer one copy of a SYN with a cookie,
+// and the next by itself. It lets the peer take either answer, but believes that it
+// took the last (handshake.synRcvdState in pkg/tcpip/transport/tcp/connect.go). So both
+// have to say the same: a peer that does not scale windows would be told of none that
+// has room for a segment.
+func strip(h header.TCP) {
+	o := h.Options()
+	for len(o) > 0 {
+		n := 1
+		if kind := o[0]; kind == header.TCPOptionEOL {
+			return
+		} else if kind != header.TCPOptionNOP {
+			if len(o) < 2 || o[1] < 2 || int(o[1]) > len(o) {
+				return
+			}
+			if n = int(o[1]); kind == header.TCPOptionWS || kind == header.TCPOptionSACKPermitted {
+				for i := range n {
+					o[i] = header.TCPOptionNOP
+				}
+			}
+		}
+		o = o[n:]
+	}
 }
 
 // sound tells whether the checksum is right. Only a packet that came in

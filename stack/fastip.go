@@ -253,7 +253,7 @@ func (f *fastIP) deliver(net tcpip.NetworkProtocolNumber, proto tcpip.TransportP
 		ep.HandlePacket(id, pkt)
 		return true
 	}
-	f.guard.screen(pkt)
+	f.guard.screen(pkt, ep)
 	if !f.inline.queue(f.ns, ep, id, pkt) {
 		f.tcp.QueuePacket(ep, id, pkt)
 	}

@@ -25,7 +25,8 @@ const (
 //   - ICMP messages that would make a path's MTU smaller than any is, and those
 //     about TCP segments that are not under way;
 //   - TCP segments that acknowledge what was never sent, or what was
-//     acknowledged long ago: the peer does not send them.
+//     acknowledged long ago: the peer does not send them;
+//   - the sequence numbers of answers to SYN cookies that are not of the first byte.
 //
 // And it lets in what the latter does not take and should: SYNs of peers that
 // come back while the earlier connection is in TIME-WAIT.
@@ -56,7 +57,7 @@ func (g *guard) protect(d gstack.TransportDispatcher) gstack.TransportDispatcher
 func (d *guardedDispatcher) DeliverTransportPacket(p tcpip.TransportProtocolNumber, pkt *gstack.PacketBuffer) gstack.TransportPacketDisposition {
 	if p == header.TCPProtocolNumber {
 		d.g.reopen(pkt)
-		d.g.screen(pkt)
+		d.g.screen(pkt, nil)
 	}
 	return d.TransportDispatcherWithDefaultHandlerResult.DeliverTransportPacket(p, pkt)
 }

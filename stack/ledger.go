@@ -183,6 +183,7 @@ func (l *ledger) open(t *ledgerTable, hash uint64, h header.TCP) {
 		if reply && stateOf(seen) == statePending {
 			// Both ends have called each other: now the peer's SYN is known.
 			a.seen.CompareAndSwap(seen, pack(iss, 0, scale, statePending))
+			a.sent.CompareAndSwap(uint64(iss+1)<<32, uint64(iss+1)<<32|uint64(h.AckNumber()))
 		}
 		if stateOf(seen) != stateVoid {
 			return

@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"bytes"
 	"math/rand/v2"
 	"sync"
 	"testing"
@@ -281,6 +282,74 @@ func TestLedgerBoth(t *testing.T) {
 	b.want(t, "SYN-ACK", 7001, 1<<17, 7001)
 }
 
+// TestLedgerAnswer has segments answer a SYN-ACK with numbers around the first.
+func TestLedgerAnswer(t *testing.T) {
+	for _, first := range []uint32{1000, 0, 1, 0xffffffff} {
+		b := newBooks()
+		segment := func(seq uint32, flags header.TCPFlags, n int) (uint32, verdict) {
+			return b.t.incoming(b.hash, tcpHeaderOf(flags, seq, iss+1, 100, -1), n)
+		}
+		check := func(what string, astrays bool) {
+			t.Helper()
+			for _, n := range []int{0, 100} {
+				for off := int32(-10); off <= 10; off++ {
+					want := taken
+					if astrays && off != 0 && (n == 0 || off > -cookieSizes && off < cookieSizes) {
+						want = astray
+					}
+					if seq, v := segment(first+uint32(off), ack, n); v != want || v == astray && seq != first {
+						t.Errorf("%s: %d bytes, %d from %#x: %v, %#x", what, n, off, first, v, seq)
+					}
+				}
+			}
+		}
+		b.in(syn, 0, 65535, 9)
+		b.out(syn|ack, iss, first, 0, -1)
+		check("the SYN-ACK", true)
+		if _, v := segment(first+10, ack|fin, 0); v != taken {
+			t.Errorf("a FIN that netstack does not mistake: %v", v)
+		}
+		if _, v := segment(first+1, ack|fin, 0); v != astray {
+			t.Errorf("a FIN that netstack mistakes: %v", v)
+		}
+		again := tcpHeaderOf(syn, first-1, 0, 100, 9)
+		if other := tcpHeaderOf(syn, first, 0, 100, 9); !b.t.repeated(b.hash, again) || b.t.repeated(b.hash, other) {
+			t.Error("not the repetition, or another SYN, was answered before")
+		}
+		b.out(ack, iss+1, first, 10, -1)
+		check("data", false)
+		if b.t.repeated(b.hash, again) {
+			t.Error("a SYN of a connection with data was answered before")
+		}
+
+		b = newBooks() // both ends call at once
+		b.out(syn, iss, 0, 0, 9)
+		b.in(syn, 0, 65535, 9)
+		b.out(syn|ack, iss, first, 0, 9)
+		check("the SYN and the SYN-ACK", true)
+	}
+}
+
+// TestStrip takes window scales and SACK out of options, whole and not.
+func TestStrip(t *testing.T) {
+	for _, tc := range [][2][]byte{
+		{{}, {}},
+		{{2, 4, 5, 160, 4, 2, 8, 10, 3, 3, 4, 2, 3, 3, 4, 2, 1, 3, 3, 9}, {2, 4, 5, 160, 1, 1, 8, 10, 3, 3, 4, 2, 3, 3, 4, 2, 1, 1, 1, 1}},
+		{{3, 3, 7, 0, 4, 2, 0, 0}, {1, 1, 1, 0, 4, 2, 0, 0}},
+		{{1, 1, 1, 3}, {1, 1, 1, 3}},
+		{{4, 2, 3, 3}, {1, 1, 3, 3}},
+		{{9, 0, 4, 2}, {9, 0, 4, 2}},
+		{{9, 1, 4, 2}, {9, 1, 4, 2}},
+	} {
+		h := make(header.TCP, header.TCPMinimumSize+len(tc[0]))
+		h.Encode(&header.TCPFields{DataOffset: uint8(len(h)), Flags: syn})
+		copy(h[header.TCPMinimumSize:], tc[0])
+		if strip(h); !bytes.Equal(h[header.TCPMinimumSize:], tc[1]) {
+			t.Errorf("%v: %v, want %v", tc[0], h[header.TCPMinimumSize:], tc[1])
+		}
+	}
+}
+
 // TestLedgerFull fills one bucket.
 func TestLedgerFull(t *testing.T) {
 	b := newBooks()
@@ -443,7 +512,7 @@ func BenchmarkScreen(b *testing.B) {
 			for b.Loop() {
 				n = 1000 + (n-999)&(1<<30-1)
 				h.SetAckNumber(n)
-				g.screen(pkt)
+				g.screen(pkt, nil)
 			}
 			if g.forged.Load() != 0 {
 				b.Fatal("refused")

@@ -20,12 +20,17 @@ func (g *guard) reopen(pkt *gstack.PacketBuffer) {
 	if len(h) < header.TCPMinimumSize || !opens(h) || !sound(h, pkt) {
 		return
 	}
-	ip, net := pkt.Network(), pkt.NetworkProtocolNumber
-	id := gstack.TransportEndpointID{
+	net, id := pkt.NetworkProtocolNumber, idOf(pkt)
+	g.makeWay(net, id, g.ns.FindTransportEndpoint(net, tcp.ProtocolNumber, id, nicID), h)
+}
+
+// idOf returns who a TCP packet is for.
+func idOf(pkt *gstack.PacketBuffer) gstack.TransportEndpointID {
+	ip, h := pkt.Network(), header.TCP(pkt.TransportHeader().Slice())
+	return gstack.TransportEndpointID{
 		LocalAddress: ip.DestinationAddress(), LocalPort: h.DestinationPort(),
 		RemoteAddress: ip.SourceAddress(), RemotePort: h.SourcePort(),
 	}
-	g.makeWay(net, id, g.ns.FindTransportEndpoint(net, tcp.ProtocolNumber, id, nicID), h)
 }
 
 // makeWay lets a SYN, which has come for id and so for held, begin a connection between the ends

@@ -320,6 +320,20 @@ func (e *env) blocked(f func() string) *call {
 // result waits for the end of the call.
 func (c *call) result() string { return <-c.done }
 
+// soFar returns the result if the call has ended, and what is known otherwise.
+func (c *call) soFar() string {
+	if c == nil {
+		return "nobody that is known"
+	}
+	select {
+	case s := <-c.done:
+		c.done <- s
+		return s
+	default:
+		return "a call that has not ended"
+	}
+}
+
 // io returns what a call that moves bytes has returned.
 func (e *env) io(n int, err error) string { return fmt.Sprintf("%d bytes, %s", n, e.err(err)) }
 

@@ -29,26 +29,32 @@ func queueBehaviours() (all []behaviour) {
 	add("handshakes that nobody ends, then all do", behaviour{inside: true, filter: true, slow: true, run: func(e *env) {
 		const backlog, dials = 8, 20
 		l := e.listenerWith(backlog)
-		var calls []*call
+		calls := make(map[int]*call) // by port
 		var hear []func() error
 		for range dials {
-			d := &net.Dialer{LocalAddr: e.farTCP(e.spare(e.far))}
+			port := e.spare(e.far)
+			d := &net.Dialer{LocalAddr: e.farTCP(port)}
 			hear = append(hear, e.frames.deafen(d))
-			calls = append(calls, e.blocked(func() string {
+			calls[port] = e.blocked(func() string {
 				c, err := e.far.DialBy(context.Background(), d, e.tcp(), hostPort(e.nearHost, portOf(l.Addr())))
 				e.must(err)
 				e.must(c.SetDeadline(e.late()))
 				_, err = c.Write([]byte{byte('a' + portOf(c.LocalAddr())%26)})
 				e.must(err)
 				return e.read(c, 8)
-			}))
+			})
 		}
 		for _, h := range hear {
 			e.must(h())
 		}
 		for range dials {
 			s := e.accept(l)
-			e.saw("%v", e.exactly(s, 1)[0] == byte('a'+portOf(s.RemoteAddr())%26))
+			port, b := portOf(s.RemoteAddr()), make([]byte, 1)
+			e.must(s.SetReadDeadline(e.late()))
+			if _, err := s.Read(b); err != nil {
+				panic(stopped(fmt.Sprintf("reading what port %d sent: %s; there: %s", port, e.err(err), calls[port].soFar())))
+			}
+			e.saw("%v", b[0] == byte('a'+port%26))
 			e.send(s, "back")
 		}
 		for _, c := range calls {
