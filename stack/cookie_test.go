@@ -79,14 +79,14 @@ func eachAhead() func(yield func(mss uint16, ahead int) bool) {
 // wantData accepts a connection, reads data from it and closes it.
 func wantData(t *testing.T, what string, ln net.Listener, data string) {
 	t.Helper()
-	ln.(*TCPListener).SetDeadline(time.Now().Add(time.Second)) //nolint:errcheck // it is open
+	ln.(*TCPListener).SetDeadline(time.Now().Add(10 * time.Second)) //nolint:errcheck // it is open
 	s, err := ln.Accept()
 	if err != nil {
 		t.Fatalf("%s: %v", what, err)
 	}
 	s.(*TCPConn).SetLinger(0) //nolint:errcheck // it is open
 	defer s.Close()
-	s.SetReadDeadline(time.Now().Add(time.Second)) //nolint:errcheck // it is open
+	s.SetReadDeadline(time.Now().Add(10 * time.Second)) //nolint:errcheck // it is open
 	b := make([]byte, len(data))
 	if n, err := io.ReadFull(s, b); err != nil || string(b) != data {
 		t.Errorf("%s: read %q, %v; want %q", what, b[:n], err, data)
