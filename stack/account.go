@@ -173,10 +173,10 @@ func (t *ledgerTable) incoming(hash uint64, h header.TCP, n int) (seq uint32, v 
 		if ack == a.iss.Load()+1 && tag.Load() == tagOf(hash) {
 			a.confirm(seen, ack, flags, h)
 		}
-		return a.answer(sent, h, n) // netstack takes no other acknowledgement now
+		return a.answer(sent, h, n, tag, hash) // netstack takes no other acknowledgement now
 	case stateOpen:
 	default:
-		return a.answer(sent, h, n)
+		return a.answer(sent, h, n, tag, hash)
 	}
 	if flags&header.TCPFlagSyn != 0 {
 		return 0, taken // netstack answers all of them the same way
@@ -198,7 +198,7 @@ func (t *ledgerTable) incoming(hash uint64, h header.TCP, n int) (seq uint32, v 
 		a.seen.CompareAndSwap(seen, next)
 	}
 	if a.used.Load()&usedShut == 0 || n != 0 || flags&header.TCPFlagFin != 0 {
-		return a.answer(sent, h, n)
+		return a.answer(sent, h, n, tag, hash)
 	}
 	if rcv := uint32(sent); h.SequenceNumber()-rcv-1 < 1<<header.MaxWndScale-1 && tag.Load() == tagOf(hash) {
 		return rcv, early
@@ -216,7 +216,7 @@ func (t *ledgerTable) incoming(hash uint64, h header.TCP, n int) (seq uint32, v 
 // off by more has the peer reset. Where the first segments are lost, be it because
 // nobody accepts, the peer is heard with a later one: it answers each further SYN-ACK
 // with the number behind what it has sent.
-func (a *account) answer(sent uint64, h header.TCP, n int) (seq uint32, v verdict) {
+func (a *account) answer(sent uint64, h header.TCP, n int, tag *atomic.Uint64, hash uint64) (seq uint32, v verdict) {
 	if uint32(sent>>32) != a.iss.Load()+1 || h.Flags().Contains(header.TCPFlagSyn) {
 		return 0, taken // the first only where nothing but a SYN-ACK was sent
 	}
@@ -224,6 +224,9 @@ func (a *account) answer(sent uint64, h header.TCP, n int) (seq uint32, v verdic
 	off := h.SequenceNumber() - seq
 	if off == 0 || (n != 0 || h.Flags().Contains(header.TCPFlagFin)) && off+cookieSizes-1 > 2*(cookieSizes-1) {
 		return 0, taken
+	}
+	if tag.Load() != tagOf(hash) {
+		return 0, taken // another flow has the account now
 	}
 	return seq, astray
 }
