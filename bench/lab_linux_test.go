@@ -6,11 +6,15 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/afxnet/afxnet/bench/internal/plan"
 	"github.com/afxnet/afxnet/bench/internal/summary"
 	"github.com/afxnet/afxnet/internal/lab"
 )
+
+// round is how long each round takes.
+const round = 100 * time.Millisecond
 
 // TestLab runs a tiny round of every workload with the kernel and this project,
 // and checks what can be counted.
@@ -21,7 +25,7 @@ func TestLab(t *testing.T) {
 	}
 	dir := t.TempDir()
 	o, err := parse([]string{
-		"-quick", "-rounds", "1", "-d", "100ms", "-idle", "100ms",
+		"-quick", "-rounds", "1", "-d", round.String(), "-idle", round.String(),
 		"-workloads", strings.Join(plan.Names(), ","), "-peers", "kernel,floor,raw,afxnet",
 		"-json", filepath.Join(dir, "out.json"), "-html", filepath.Join(dir, "out.html"),
 	}, io.Discard)
@@ -134,11 +138,15 @@ func checkRow(t *testing.T, name string, r summary.Row) {
 	t.Errorf("%s: no figure of what was done: %+v", name, r.Figures)
 }
 
-// near wants a count per operation to be within 2%.
+// near wants a count per operation to be within 2%, or more by what Linux sends when
+// an answer is not there after its least delay of acknowledgements, 40 ms (TCP_DELACK_MIN
+// in include/net/tcp.h): on a machine with other work the rounds have few operations.
 func near(t *testing.T, r summary.Row, metric string, want float64) {
 	t.Helper()
+	const delays = float64(round/(40*time.Millisecond) + 1)
+	rate, known := r.Figure("ops_s")
 	f, ok := r.Figure(metric)
-	if !ok || f.Value < want*0.98 || f.Value > want*1.02 {
+	if !ok || !known || f.Value < want*0.98 || f.Value > want*1.02 && (f.Value-want)*rate.Value*round.Seconds() > delays {
 		t.Errorf("%s %s %s: %s is %v (%v), want %v", r.Workload, r.Params, r.Peer, metric, f.Value, ok, want)
 	}
 }
