@@ -157,6 +157,17 @@ func TestHostileProcess(t *testing.T) {
 		t.Errorf("60000 bytes and 200 descriptors: %d, %v", n, err)
 	}
 	raw.Close()
+	// What ends the connection like its end does.
+	if raw, err = net.DialUnix("unixpacket", nil, &net.UnixAddr{Name: path, Net: "unixpacket"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := sendEmpty(raw, p...); err != nil {
+		t.Error(err)
+	}
+	if n, err := raw.Read(make([]byte, 16)); n != 0 {
+		t.Errorf("no bytes and 2 descriptors: %d, %v", n, err)
+	}
+	raw.Close()
 	seqpacket.CloseAll(p)
 	// It is still there for others.
 	if err := c.Send([]byte(`{"op":"counters"}`), patience); err != nil {

@@ -61,12 +61,12 @@ func (c *Conn) Receive(timeout time.Duration) (msg []byte, fds []int, err error)
 	}
 	msg, control := make([]byte, MaxMessage), make([]byte, unix.CmsgSpace(4*MaxFiles))
 	n, oobn, flags, _, err := c.c.ReadMsgUnix(msg, control) // with MSG_CMSG_CLOEXEC
-	if err != nil {
-		return nil, nil, err
-	}
-	fds, err = rights(control[:oobn])
+	// A message of no bytes is an error too, io.EOF, and can have descriptors.
+	fds, rightsErr := rights(control[:oobn])
 	switch {
 	case err != nil:
+	case rightsErr != nil:
+		err = rightsErr
 	case flags&unix.MSG_TRUNC != 0:
 		err = fmt.Errorf("a message of more than %d bytes: %w", MaxMessage, unix.EMSGSIZE)
 	case flags&unix.MSG_CTRUNC != 0:
