@@ -344,6 +344,38 @@ func beHostile(l *net.UnixListener, answers []string, fds int) error {
 	return nil
 }
 
+// TestListen replaces what a helper has left that was killed, and nothing else.
+func TestListen(t *testing.T) {
+	dir := t.TempDir()
+	stale := filepath.Join(dir, "stale")
+	l, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: stale, Net: "unixpacket"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if l2, err := Listen(stale, 0o600); !errors.Is(err, unix.EADDRINUSE) {
+		t.Errorf("a helper's that lives: %v, %v", l2, err)
+	}
+	l.SetUnlinkOnClose(false)
+	l.Close()
+	if l, err = Listen(stale, 0o600); err != nil {
+		t.Error(err)
+	} else {
+		l.Close()
+	}
+	file, empty, link := filepath.Join(dir, "file"), filepath.Join(dir, "empty"), filepath.Join(dir, "link")
+	if err := errors.Join(os.WriteFile(file, []byte("x"), 0o600), os.Mkdir(empty, 0o700), os.Symlink(file, link)); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{file, empty, link} {
+		if l, err := Listen(path, 0o600); !errors.Is(err, unix.EADDRINUSE) {
+			t.Errorf("%s: %v, %v", path, l, err)
+		}
+		if _, err := os.Lstat(path); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // FuzzDecode reads messages of both kinds, and writes what it has read.
 func FuzzDecode(f *testing.F) {
 	f.Add([]byte(`{"op":"open","protocol":1,"queues":[0,1],"memory":{"chunks":64}}`))

@@ -25,8 +25,9 @@ const (
 )
 
 // Listen makes the helper's Unix socket, with these permissions: who may write to it
-// may connect. A socket that is there and that nobody listens on is replaced. The
-// listener's Close removes it.
+// may connect. A socket that is there and that nobody listens on is replaced; with
+// anything else that is there, the error wraps unix.EADDRINUSE. The listener's Close
+// removes it.
 func Listen(path string, mode os.FileMode) (*net.UnixListener, error) {
 	l, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: path, Net: "unixpacket"})
 	if errors.Is(err, unix.EADDRINUSE) {
@@ -34,7 +35,8 @@ func Listen(path string, mode os.FileMode) (*net.UnixListener, error) {
 		if dialErr == nil {
 			c.Close()
 		}
-		if errors.Is(dialErr, unix.ECONNREFUSED) && os.Remove(path) == nil {
+		// Files of other kinds refuse connections, too.
+		if errors.Is(dialErr, unix.ECONNREFUSED) && isSocket(path) && os.Remove(path) == nil {
 			l, err = net.ListenUnix("unixpacket", &net.UnixAddr{Name: path, Net: "unixpacket"})
 		}
 	}
@@ -45,6 +47,11 @@ func Listen(path string, mode os.FileMode) (*net.UnixListener, error) {
 		return nil, fmt.Errorf("handover: %w", errors.Join(err, l.Close()))
 	}
 	return l, nil
+}
+
+func isSocket(path string) bool {
+	info, err := os.Lstat(path)
+	return err == nil && info.Mode().Type() == os.ModeSocket
 }
 
 // server is Serve's: one goroutine, that of Serve itself, does everything that takes
