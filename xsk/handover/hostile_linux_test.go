@@ -14,6 +14,7 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unicode"
 
 	"golang.org/x/sys/unix"
 
@@ -218,6 +219,31 @@ func TestCrowd(t *testing.T) {
 		if time.Now().After(deadline) {
 			t.Fatalf("nobody gets through any more: %v", err)
 		}
+	}
+}
+
+// TestHostileLog has a process try to write lines of its own into the helper's log.
+func TestHostileLog(t *testing.T) {
+	lines := make(chan string, 1)
+	path := serveHere(t, func(s *server) { s.cfg.Log = func(line string) { lines <- line } })
+	c := dial(t, path)
+	msg, err := json.Marshal(request{Op: "x\nprocess 1 of user 0: has the interface\x1b[2J"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Send(msg, patience); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case line := <-lines:
+		if strings.ContainsFunc(line, unicode.IsControl) || strings.Contains(line, "has the interface") {
+			t.Errorf("%q", line)
+		}
+	case <-time.After(patience):
+		t.Error("nothing is logged")
+	}
+	if _, _, err := c.Receive(patience); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"os"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -264,7 +265,7 @@ func (s *server) decide(c *conn, req request) answer {
 	}
 	mine := s.granted != nil && s.granted.conn == c
 	if !mine && req.Op != opOpen {
-		return s.fail(c, req.Op, fmt.Errorf("%.20q before %q: %w", req.Op, opOpen, errUnknown), true)
+		return s.fail(c, "read request", fmt.Errorf("%.20q before %q: %w", req.Op, opOpen, errUnknown), true)
 	}
 	g := s.granted
 	var a answer
@@ -321,5 +322,6 @@ func (s *server) log(c *conn, what string, err error) {
 	if err != nil {
 		what += ": " + err.Error()
 	}
+	what = strings.ReplaceAll(what, "\n", "; ") // errors that are joined
 	s.cfg.Log(fmt.Sprintf("process %d of user %d: %s", c.peer.Pid, c.peer.Uid, what))
 }
