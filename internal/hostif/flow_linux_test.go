@@ -210,6 +210,44 @@ func TestFlowTakenMeanwhile(t *testing.T) {
 	leftRecords(t, k, 0)
 }
 
+// TestRecordRewritten is a process that ends while it adds a rule's location to the
+// record of a rule that is inserted: the record tells of it at every step.
+func TestRecordRewritten(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "record")
+	write := func(index, mode int) error {
+		t.Helper()
+		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|mode, 0o600)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		return (&record{f}).write(flowRecord{Boot: bootID(), Index: index})
+	}
+	tells := func(want int) {
+		t.Helper()
+		f, err := os.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		var about flowRecord
+		if err := (&record{f}).read(&about); err != nil || about.Index != want {
+			t.Errorf("the record tells of %+v, %v, want index %d", about, err, want)
+		}
+	}
+	for _, index := range []int{7, 1234567, 8} { // longer, shorter
+		if err := write(index, 0); err != nil {
+			t.Fatal(err)
+		}
+		tells(index)
+	}
+	// Where nothing can be written over, it is stopped before it has.
+	if err := write(9, os.O_APPEND); err == nil {
+		t.Fatal("written over")
+	}
+	tells(8)
+}
+
 // TestFlowRestoredLater is a process that ended without removing its rules.
 func TestFlowRestoredLater(t *testing.T) {
 	nic := newFakeNIC()

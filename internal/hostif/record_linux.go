@@ -119,14 +119,20 @@ func (r *record) read(about any) error {
 }
 
 // write makes about what the file has, before what it tells of is done. It has a
-// field Boot, by which a later boot tells that it is no business of its own.
+// field Boot, by which a later boot tells that it is no business of its own. What was
+// there is replaced in one step: the process may be killed after any, and what it had
+// told of may be done.
 func (r *record) write(about any) error {
 	text, err := json.Marshal(about)
 	if err != nil {
 		return err
 	}
-	if err := r.file.Truncate(0); err != nil {
+	at, err := r.file.Stat()
+	if err != nil {
 		return err
+	}
+	for len(text) < int(at.Size()) {
+		text = append(text, ' ')
 	}
 	_, err = r.file.WriteAt(text, 0)
 	return err
