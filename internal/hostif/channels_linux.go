@@ -113,22 +113,30 @@ func ask(name, what string, f func(*ethtool) error) error {
 // up to a second. A number that the driver does not have is an error for which
 // errors.Is(err, unix.EINVAL) holds.
 //
-// undo restores the former number, in the namespace SetCombined was called in; it
-// does nothing if that was the same, or the interface is gone. It is idempotent
-// and holds a file descriptor until it is called.
+// undo restores the former number, in the namespace SetCombined was called in,
+// whatever the interface is called then; it does nothing if that was the same, or
+// the interface is gone. It is idempotent and holds a file descriptor until it is
+// called.
 func SetCombined(name string, n int) (undo func() error, err error) {
 	tool, err := openEthtool()
 	if err != nil {
 		return nil, channelsError(name, n, err)
 	}
-	before, err := tool.setCombined(name, n)
+	index, err := tool.index(name)
+	var before int
+	if err == nil {
+		before, err = tool.setCombined(name, n)
+	}
 	if err != nil || before == n {
 		tool.close()
 		return func() error { return nil }, channelsError(name, n, err)
 	}
 	return sync.OnceValue(func() error {
 		defer tool.close()
-		_, err := tool.setCombined(name, before)
+		name, err := tool.name(index)
+		if err == nil {
+			_, err = tool.setCombined(name, before)
+		}
 		if errors.Is(err, unix.ENODEV) {
 			return nil
 		}

@@ -43,6 +43,34 @@ func openEthtool() (*ethtool, error) {
 
 func (e *ethtool) close() { unix.Close(e.fd) }
 
+// index returns the index of the interface that has a name now. It keeps that, as
+// long as it is in the namespace; the name can be changed, and given to another.
+func (e *ethtool) index(name string) (int, error) {
+	if len(name) >= unix.IFNAMSIZ {
+		return 0, os.NewSyscallError("ioctl", unix.ENODEV)
+	}
+	ifr, err := unix.NewIfreq(name)
+	if err != nil {
+		return 0, err
+	}
+	if err := unix.IoctlIfreq(e.fd, unix.SIOCGIFINDEX, ifr); err != nil {
+		return 0, os.NewSyscallError("ioctl", err)
+	}
+	return int(ifr.Uint32()), nil
+}
+
+func (e *ethtool) name(index int) (string, error) {
+	ifr, err := unix.NewIfreq("")
+	if err != nil {
+		return "", err
+	}
+	ifr.SetUint32(uint32(index))
+	if err := unix.IoctlIfreq(e.fd, unix.SIOCGIFNAME, ifr); err != nil {
+		return "", os.NewSyscallError("ioctl", err)
+	}
+	return ifr.Name(), nil
+}
+
 // driver returns "" for a driver without ethtool support.
 func (e *ethtool) driver(name string) (string, error) {
 	info, err := unix.IoctlGetEthtoolDrvinfo(e.fd, name)

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 
 	"golang.org/x/sys/unix"
 )
@@ -123,18 +122,6 @@ type flowTool interface {
 }
 
 func openFlowTool() (flowTool, error) { return openEthtool() }
-
-func (e *ethtool) name(index int) (string, error) {
-	ifr, err := unix.NewIfreq("")
-	if err != nil {
-		return "", err
-	}
-	ifr.SetUint32(uint32(index))
-	if err := unix.IoctlIfreq(e.fd, unix.SIOCGIFNAME, ifr); err != nil {
-		return "", os.NewSyscallError("ioctl", err)
-	}
-	return ifr.Name(), nil
-}
 
 func (e *ethtool) filtering(name string) (on, available bool, err error) {
 	bit, blocks, err := e.feature(name, "rx-ntuple-filter")

@@ -23,7 +23,8 @@ const (
 // TCP segmentation as well, and gets it back with them.
 //
 // undo restores the former setting, in the namespace SetOffload was called
-// in; it does nothing if that was the same, or the interface is gone.
+// in, whatever the interface is called then; it does nothing if that was the
+// same, or the interface is gone.
 // It is idempotent, safe for concurrent use, and holds a file descriptor
 // until it is called.
 func SetOffload(name, feature string, on bool) (undo func() error, err error) {
@@ -31,7 +32,11 @@ func SetOffload(name, feature string, on bool) (undo func() error, err error) {
 	if err != nil {
 		return nil, offloadError(name, feature, err)
 	}
-	before, err := tool.setFeature(name, feature, on)
+	index, err := tool.index(name)
+	var before bool
+	if err == nil {
+		before, err = tool.setFeature(name, feature, on)
+	}
 	if err != nil {
 		tool.close()
 		return nil, offloadError(name, feature, err)
@@ -42,7 +47,10 @@ func SetOffload(name, feature string, on bool) (undo func() error, err error) {
 	}
 	return sync.OnceValue(func() error {
 		defer tool.close()
-		_, err := tool.setFeature(name, feature, before)
+		name, err := tool.name(index)
+		if err == nil {
+			_, err = tool.setFeature(name, feature, before)
+		}
 		if err == nil || errors.Is(err, unix.ENODEV) {
 			return nil
 		}

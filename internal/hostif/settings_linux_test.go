@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/afxnet/afxnet/internal/hostif"
@@ -159,6 +160,50 @@ func TestSetOffload(t *testing.T) {
 	}
 	if _, err := set(feature, false); !errors.Is(err, unix.ENODEV) {
 		t.Errorf("no interface: got %v, want ENODEV", err)
+	}
+}
+
+// TestSetOffloadRenamed undoes on an interface that has another name by then, while
+// another one has the old name.
+func TestSetOffloadRenamed(t *testing.T) {
+	const feature = "tx-checksum-ip-generic"
+	l := lab.New(t, lab.Config{Offloads: true})
+	on := func(name string, want bool) {
+		t.Helper()
+		if got, err := hostif.FeatureOn(name, feature); err != nil || got != want {
+			t.Errorf("%s: on is %v, %v, want %v", name, got, err, want)
+		}
+	}
+	err := l.Peer.Do(func() error {
+		undo, err := hostif.SetOffload(lab.PeerDevice, feature, false)
+		if err != nil {
+			return err
+		}
+		link, err := netlink.LinkByName(lab.PeerDevice)
+		if err != nil {
+			return err
+		}
+		other := netlink.NewVeth(netlink.NewLinkAttrs())
+		other.Name, other.PeerName = lab.PeerDevice, "other0"
+		if err := errors.Join(
+			netlink.LinkSetDown(link), netlink.LinkSetName(link, "renamed0"), netlink.LinkAdd(other),
+		); err != nil {
+			return err
+		}
+		same, err := hostif.SetOffload(lab.PeerDevice, feature, false)
+		if err != nil {
+			return err
+		}
+		on("renamed0", false)
+		if err := undo(); err != nil {
+			return err
+		}
+		on("renamed0", true)
+		on(lab.PeerDevice, false)
+		return same()
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 
