@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -40,7 +41,9 @@ type Waiter struct {
 	count   [8]byte     // what look reads from it
 	scan    func(fd uintptr) bool
 	scanErr error
-	closed  atomic.Bool
+
+	arming sync.RWMutex // held shared by ask: Close waits until nobody uses the descriptors
+	closed atomic.Bool
 }
 
 // NewWaiter makes a waiter for the socket's input.
@@ -117,6 +120,8 @@ func (w *Waiter) Disarm() error {
 
 // ask sets the events that wake Park once.
 func (w *Waiter) ask(events uint32) error {
+	w.arming.RLock()
+	defer w.arming.RUnlock()
 	if w.closed.Load() {
 		return os.ErrClosed
 	}
@@ -171,9 +176,11 @@ func (w *Waiter) Interrupt() {
 	}
 }
 
-// Close ends a Park with os.ErrClosed. No Interrupt, Arm or Disarm may be
-// running.
+// Close ends a Park with os.ErrClosed. No Interrupt may be running. The socket is to
+// be closed after it.
 func (w *Waiter) Close() error {
+	w.arming.Lock()
 	w.closed.Store(true)
+	w.arming.Unlock()
 	return errors.Join(w.ep.Close(), closeFD(w.event))
 }

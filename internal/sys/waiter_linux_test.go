@@ -3,6 +3,7 @@ package sys
 import (
 	"errors"
 	"os"
+	"runtime"
 	"testing"
 	"time"
 
@@ -100,6 +101,36 @@ func TestWaiterClosed(t *testing.T) {
 			if err := waitFor(w, tx, d); !errors.Is(err, os.ErrClosed) {
 				t.Errorf("Wait(%v, %v): %v, want os.ErrClosed", tx, d, err)
 			}
+		}
+	}
+}
+
+// TestWaiterClosedMeanwhile closes while others arm: they find it closed, and never
+// use a descriptor that is, which may be somebody else's by then.
+func TestWaiterClosedMeanwhile(t *testing.T) {
+	first, _ := newWaiter(t)
+	defer first.Close()
+	for range 1000 {
+		w, err := NewWaiter(&Socket{fd: first.sock})
+		if err != nil {
+			t.Fatal(err)
+		}
+		started, done := make(chan struct{}), make(chan error, 1)
+		go func() {
+			close(started)
+			err := w.Arm(true)
+			for err == nil {
+				err = w.Arm(true)
+			}
+			done <- err
+		}()
+		<-started
+		runtime.Gosched()
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if err := result(t, done); !errors.Is(err, os.ErrClosed) {
+			t.Fatalf("Arm: %v, want os.ErrClosed", err)
 		}
 	}
 }
