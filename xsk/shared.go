@@ -189,7 +189,9 @@ func (sr *share) refill(r *RX) int {
 		p.lent.Add(int64(n)) // before anybody can receive them
 		p.fill.Submit()
 	}
-	wake := p.fill.NeedsWakeup() && p.fill.Pending() != 0
+	// In this order: of a corrupt ring, which nothing is pending in, the mapping may
+	// have gone with its socket.
+	wake := p.fill.Pending() != 0 && p.fill.NeedsWakeup()
 	p.fillMu.Unlock()
 	if wake {
 		r.wakeRX()

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/afxnet/afxnet/internal/lab"
+	"github.com/afxnet/afxnet/internal/ring"
 	"github.com/afxnet/afxnet/umem"
 )
 
@@ -281,6 +282,26 @@ func TestSharedCloseOrder(t *testing.T) {
 				t.Errorf("%+v, %d lost", au, sh.sh.Lost())
 			}
 		})
+	}
+}
+
+// TestSharedCorruptClosed closes the socket whose mapping of a corrupt fill ring is
+// in use: the other one on the queue does not look at it any more.
+func TestSharedCorruptClosed(t *testing.T) {
+	sh := newSharing(t)
+	first := sh.open(sh.Host, 0)
+	second := sh.open(sh.Host, 0)
+	defer second.Close()
+	fill := first.kernel.Rings().Fill
+	fill.Cons.Store(fill.Prod.Load() + 1)
+	if n := second.RX().Refill(); n != 0 || !errors.Is(second.RX().Err(), ring.ErrCorrupt) {
+		t.Fatalf("%d frames lent, %v", n, second.RX().Err())
+	}
+	if err := first.Close(); err != nil {
+		t.Error(err)
+	}
+	if n := second.RX().Refill(); n != 0 || !errors.Is(second.RX().Err(), ring.ErrCorrupt) {
+		t.Errorf("then: %d frames lent, %v", n, second.RX().Err())
 	}
 }
 
