@@ -40,6 +40,17 @@ func (p *Program) Attach() error {
 	if err != nil {
 		return p.opError("find interface", err)
 	}
+	// Before anybody can find it there. If the name is taken, it is by somebody who has
+	// nothing to do with the program, and keeps others away as well.
+	lock, lockErr := lockProgram(p.id)
+	if lockErr != nil && !errors.Is(lockErr, unix.EBUSY) {
+		return p.opError("lock program", lockErr)
+	}
+	defer func() {
+		if p.link == nil && lock != nil {
+			lock.Close()
+		}
+	}()
 	var l link.Link
 	var nativeErr error
 	switch {
@@ -76,9 +87,6 @@ func (p *Program) Attach() error {
 	if err != nil {
 		return p.opError("read attach mode", errors.Join(err, l.Close()))
 	}
-	if p.lock, err = lockProgram(p.id); err != nil {
-		return p.opError("lock program", errors.Join(err, l.Close()))
-	}
 	switch p.id {
 	case state.native:
 		p.mode = AttachNative
@@ -87,7 +95,7 @@ func (p *Program) Attach() error {
 	case state.offload:
 		p.mode = AttachOffload
 	}
-	p.link, p.nativeErr = l, nativeErr
+	p.link, p.lock, p.nativeErr = l, lock, nativeErr
 	return nil
 }
 

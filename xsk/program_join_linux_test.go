@@ -5,6 +5,7 @@ package xsk
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"net/netip"
 	"os"
 	"strings"
@@ -109,6 +110,35 @@ func TestJoin(t *testing.T) {
 	}
 	if err := p.Close(); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestLockTaken attaches where somebody, who needs no privilege for that, has taken the
+// name by which others see that the program is in use.
+func TestLockTaken(t *testing.T) {
+	l := lab.New(t, lab.Config{})
+	lab.Require(t, lab.XDP)
+	p, err := loadInLab(l, AttachNative)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	err = l.Host.Do(func() error {
+		fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		if err := unix.Bind(fd, &unix.SockaddrUnix{Name: fmt.Sprintf("@%s-%d", steerName, p.ID())}); err != nil {
+			return err
+		}
+		return p.Attach()
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := labState(t, l); got.native != p.ID() {
+		t.Errorf("attached: %+v, want program %d", got, p.ID())
 	}
 }
 
