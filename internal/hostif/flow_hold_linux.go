@@ -78,15 +78,16 @@ func (k keeper) addFlow(index int, f Flow, queue uint32) (_ *HeldFlow, err error
 	if on, available, err := tool.filtering(name); err == nil && !on && available {
 		return fail(fmt.Errorf("they are switched off (ethtool -K %s ntuple on): %w", name, errors.ErrUnsupported))
 	}
-	end, err := k.begin()
+	rule := newFlowRule(f, queue)
+	hash := fnv.New64a()
+	hash.Write(rule.match())
+	recordName := fmt.Sprintf("%s%d-%d-%x", flowPrefix, namespace, index, hash.Sum64())
+	end, err := k.begin(recordName)
 	if err != nil {
 		return fail(err)
 	}
 	defer end()
-	rule := newFlowRule(f, queue)
-	hash := fnv.New64a()
-	hash.Write(rule.match())
-	rec, err := k.dir.lock(fmt.Sprintf("%s%d-%d-%x", flowPrefix, namespace, index, hash.Sum64()))
+	rec, err := k.dir.lock(recordName)
 	if err != nil {
 		return fail(err)
 	}

@@ -330,6 +330,41 @@ func TestFlowRestoredLater(t *testing.T) {
 	}
 }
 
+// TestRecordNotRestored has a dead process's rule on a device that does not answer any
+// more: that is no reason against settings of others, and it is removed once it does.
+func TestRecordNotRestored(t *testing.T) {
+	nic, kernel := newFakeNIC(), newFakeNetdev()
+	k := nic.keeper(t.TempDir())
+	k.open = func() (netdev, error) { return kernel, nil }
+	dead, err := k.addFlow(7, askedFlow, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := dead.record.keep(); err != nil {
+		t.Fatal(err)
+	}
+	nic.lacks[unix.ETHTOOL_SRXCLSRLDEL] = unix.EOPNOTSUPP
+	if err := k.restoreAll(); !errors.Is(err, unix.EOPNOTSUPP) {
+		t.Errorf("restore: %v, want EOPNOTSUPP", err)
+	}
+	if _, err := k.addFlow(7, askedFlow, 2); !errors.Is(err, unix.EOPNOTSUPP) {
+		t.Errorf("the same rule: %v, want EOPNOTSUPP", err)
+	}
+	napi, err := k.set(7, 1, NAPIValues{NAPIDeferHardIRQs: 100})
+	if err != nil {
+		t.Fatal(err)
+	}
+	flow, err := k.addFlow(7, Flow{EtherType: 0x88f7}, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	clear(nic.lacks)
+	if err := errors.Join(k.restoreAll(), napi.Restore(), flow.Remove()); err != nil || len(nic.rules) != 0 {
+		t.Errorf("%x, %v", nic.rules, err)
+	}
+	leftRecords(t, k, 0)
+}
+
 // TestFlowBytes compares with struct ethtool_rx_flow_spec as a C compiler lays it out,
 // of what ethtool makes of its arguments: flow-type udp4 dst-ip 192.0.2.0 m 0.0.0.255
 // dst-port 4242 action 2, and so on.

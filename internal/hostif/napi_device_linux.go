@@ -89,7 +89,7 @@ func (k keeper) setDevice(index int, values NAPIValues) (*HeldNAPI, error) {
 
 // changeDevice makes the first holder, with what about lacks.
 func (k keeper) changeDevice(name string, about deviceRecord, values NAPIValues) (*deviceHolders, error) {
-	end, err := k.begin()
+	end, err := k.begin(name)
 	if err != nil {
 		return nil, err
 	}

@@ -72,13 +72,14 @@ func (k keeper) setNAPI(index int, queue uint32, values NAPIValues) (*HeldNAPI, 
 	if err != nil {
 		return fail(err)
 	}
-	end, err := k.begin()
+	name := napiRecordName(id)
+	end, err := k.begin(name)
 	if err != nil {
 		return fail(err)
 	}
 	defer end()
 	about := napiRecord{NAPI: id, Index: index, Queue: queue}
-	rec, after, err := k.change(napiRecordName(id), values, steps{
+	rec, after, err := k.change(name, values, steps{
 		read:  func() (NAPIValues, error) { return readNAPI(n, id) },
 		write: func(v NAPIValues) error { return writeNAPI(n, id, v) },
 		record: func(rec *record, before, set NAPIValues) error {

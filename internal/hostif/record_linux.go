@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -184,16 +186,25 @@ func (k keeper) restoreAll() error {
 		return fmt.Errorf("hostif: restore settings: %w", err)
 	}
 	defer end()
-	return k.restoreSerialized()
+	failed, err := k.restoreSerialized()
+	for _, name := range slices.Sorted(maps.Keys(failed)) {
+		err = errors.Join(err, failed[name])
+	}
+	return err
 }
 
 // begin comes before a change of settings: it undoes what dead processes left, and
-// until end nobody else looks for records.
-func (k keeper) begin() (end func(), err error) {
+// until end nobody else looks for records. It fails if the record with this name, of
+// the same settings, cannot be undone; others, of other devices say, stay for later.
+func (k keeper) begin(name string) (end func(), err error) {
 	if end, err = k.dir.serialize(); err != nil {
 		return nil, err
 	}
-	if err := k.restoreSerialized(); err != nil {
+	failed, err := k.restoreSerialized()
+	if err == nil {
+		err = failed[name]
+	}
+	if err != nil {
 		end()
 		return nil, err
 	}
@@ -209,15 +220,16 @@ func (k keeper) finish(rec *record, undo func() (done bool, err error)) error {
 	return rec.end(undo())
 }
 
-func (k keeper) restoreSerialized() error {
+// restoreSerialized returns the errors by the records' names.
+func (k keeper) restoreSerialized() (failed map[string]error, err error) {
 	entries, err := os.ReadDir(string(k.dir))
 	if err != nil {
-		return fmt.Errorf("hostif: restore settings: %w", err)
+		return nil, fmt.Errorf("hostif: restore settings: %w", err)
 	}
 	kinds := map[string]func(*record) (bool, error){
 		napiPrefix: k.restoreNAPI, devicePrefix: k.restoreDevice, flowPrefix: k.restoreFlow,
 	}
-	var errs []error
+	failed = make(map[string]error)
 	for _, e := range entries {
 		restore := kinds[e.Name()[:strings.Index(e.Name(), "-")+1]]
 		if restore == nil {
@@ -228,10 +240,10 @@ func (k keeper) restoreSerialized() error {
 			err = rec.end(restore(rec))
 		}
 		if err != nil && !errors.Is(err, unix.EBUSY) {
-			errs = append(errs, fmt.Errorf("hostif: restore %s: %w", e.Name(), err))
+			failed[e.Name()] = fmt.Errorf("hostif: restore %s: %w", e.Name(), err)
 		}
 	}
-	return errors.Join(errs...)
+	return failed, nil
 }
 
 // bootID tells this boot from others, for a directory that outlived one.
