@@ -136,7 +136,8 @@ type Config struct {
 	UMEM umem.Config
 
 	// Region is the packet memory to use; the caller closes it after the
-	// socket. Nil makes one that the socket owns.
+	// socket. Nil makes one that the socket owns. If Open fails after a bind in
+	// zero-copy mode, the frames that the device had are lost to the region.
 	Region *umem.Region
 
 	// Shared is packet memory that other sockets use too (XDP_SHARED_UMEM); the

@@ -95,8 +95,11 @@ func Open(cfg Config) (_ *Socket, err error) {
 		}
 	}
 	defer func() {
-		if err != nil {
-			s.rx.takeBack()
+		if err == nil {
+			return
+		}
+		if lost := s.rx.takeBack(); cfg.Shared != nil {
+			cfg.Shared.lost += lost // its lock is held
 		}
 	}()
 	k, key, err := s.openKernel(cfg, given, dev, several)
@@ -212,6 +215,7 @@ func (s *Socket) openKernel(cfg Config, given *taken, dev hostif.Interface, seve
 	if err := bind(sock, cfg, dev.Index, several, from.with); err != nil {
 		return k, key, err
 	}
+	s.rx.device = true // unless the mode is another
 	if !from.own {
 		if step, err = k.mapRings(cfg.Rings); errors.Is(err, unix.EBUSY) { // a bound socket's rings (xsk_mmap, net/xdp/xsk.c)
 			err = &UnsupportedError{Feature: severalSockets, MinKernel: "6.4"}
@@ -225,6 +229,7 @@ func (s *Socket) openKernel(cfg Config, given *taken, dev hostif.Interface, seve
 	if k.zerocopy, err = sock.ZeroCopy(); err != nil {
 		return k, key, err
 	}
+	s.rx.device = k.zerocopy
 	if cfg.Bind == BindZeroCopy && !k.zerocopy {
 		return k, key, fmt.Errorf("zero-copy was asked for, the kernel gave copy: %w", errors.ErrUnsupported)
 	}

@@ -29,6 +29,7 @@ type RX struct {
 	busy    bool // recvfrom brings packets; see busypoll.go
 	chain   chain
 	early   []umem.Addr // lent before the bind; nil once Open has succeeded
+	device  bool        // a device has some of those, by a bind in zero-copy mode
 	marker  uint64      // of packets with metadata, or 0; see metadata.go
 	st      rxCounters
 }
@@ -67,8 +68,14 @@ func (r *RX) lendEarly() {
 	r.early = slices.Clone(r.kernel.Rings().Fill.Slots[:r.lent])
 }
 
-// takeBack frees what lendEarly lent, after the kernel side has been closed.
-func (r *RX) takeBack() {
+// takeBack frees what lendEarly lent, after the kernel side has been closed, unless a
+// device has it: the kernel has that let go some time later (xp_release_deferred,
+// Linux net/xdp/xsk_buff_pool.c), and packets of others would be in the frames until
+// then. It returns how many frames are lost by that.
+func (r *RX) takeBack() (lost int) {
+	if r.device {
+		lost, r.early = len(r.early), nil
+	}
 	for _, a := range r.early {
 		r.cache.PutFrom(a, umem.Fill)
 	}
@@ -76,6 +83,7 @@ func (r *RX) takeBack() {
 		r.cache.Drain()
 	}
 	r.early, r.lent = nil, 0
+	return lost
 }
 
 // Receive takes up to len(dst) descriptors of received packets and returns how

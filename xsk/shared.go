@@ -117,7 +117,7 @@ func (sh *Shared) Sockets() (all []*Socket) {
 
 // Lost returns how many frames were out when the last socket of their queue was
 // closed, and could not be had back: in zero-copy mode all that the device had,
-// in copy mode those sent and not yet completed, and packets that were redirected
+// also if Open failed after the bind, in copy mode those sent and not yet completed, and packets that were redirected
 // to a socket while it was being closed (take it out of the program first). They
 // stay out of use, since the device may still read or write them.
 func (sh *Shared) Lost() int {

@@ -270,3 +270,24 @@ func TestSocketClose(t *testing.T) {
 		t.Errorf("after Close: %+v", st.Kernel)
 	}
 }
+
+// TestTakeBack is an Open that fails: the frames lent before the bind are free again,
+// but for those that a device may still write to.
+func TestTakeBack(t *testing.T) {
+	for _, device := range []bool{false, true} {
+		region, err := umem.New(umem.Config{ChunkSize: 2048, Chunks: 32, OnHeap: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, _ := newSimOn(t, region, 8, 0)
+		s.rx.lendEarly()
+		s.rx.device = device
+		want := umem.Audit{Free: 32, Pooled: 32}
+		if device {
+			want = umem.Audit{Free: 24, Fill: 8, Pooled: 24}
+		}
+		if lost, got := s.rx.takeBack(), region.Audit(); lost != want.Fill || got != want {
+			t.Errorf("with a device %v: %d lost, %+v, want %+v", device, lost, got, want)
+		}
+	}
+}
