@@ -94,7 +94,7 @@ func (s *SteeredFlow) opError(op string, err error) error {
 	case errors.Is(err, errors.ErrUnsupported):
 		remedy = "read all queues with OpenAll, or give the device one queue: ethtool -L " + s.device + " combined 1"
 	case errors.Is(err, os.ErrPermission):
-		remedy = "flow rules need CAP_NET_ADMIN and a /run/afxnet to write to"
+		remedy = "flow rules need CAP_NET_ADMIN and a /run/afxnet/settings to write to"
 	case errors.Is(err, syscall.EEXIST), errors.Is(err, syscall.EBUSY):
 		remedy = "one rule can be for these packets: remove the other one first"
 	}

@@ -52,7 +52,7 @@ func napiNow(t *testing.T, l *lab.Lab) (s NAPIState) {
 
 // recordOf tells whether a NAPI has a record for the next start.
 func recordOf(id uint32) bool {
-	_, err := os.Stat(filepath.Join("/run/afxnet", "napi-"+strconv.FormatUint(uint64(id), 10)))
+	_, err := os.Stat(filepath.Join("/run/afxnet/settings", "napi-"+strconv.FormatUint(uint64(id), 10)))
 	return err == nil
 }
 

@@ -199,6 +199,39 @@ func TestNAPIRecords(t *testing.T) {
 	}
 }
 
+// TestRecordDirectory makes the directory of the records one that only its owner can
+// open, and so lock, and leaves others a way through those above it, where a helper's
+// socket may be.
+func TestRecordDirectory(t *testing.T) {
+	mode := func(path string) os.FileMode {
+		t.Helper()
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return info.Mode().Perm()
+	}
+	plain := filepath.Join(t.TempDir(), "plain")
+	if err := os.Mkdir(plain, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	run := filepath.Join(t.TempDir(), "run")
+	end, err := recordDir(filepath.Join(run, "settings")).serialize()
+	if err != nil {
+		t.Fatal(err)
+	}
+	end()
+	if got := mode(filepath.Join(run, "settings")); got != 0o700 {
+		t.Errorf("the records' directory has mode %v", got)
+	}
+	if got, want := mode(run), mode(plain); got != want {
+		t.Errorf("the one above has mode %v, want %v", got, want)
+	}
+	if above := filepath.Dir(settingsRecords); above != "/run/afxnet" {
+		t.Errorf("the one above is %s", above)
+	}
+}
+
 // TestNAPIRecordNotWritable sets nothing that it could not restore after a crash.
 func TestNAPIRecordNotWritable(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")

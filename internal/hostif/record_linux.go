@@ -28,8 +28,9 @@ import (
 // what still has the value the record's owner gave it: somebody else's later change
 // stays.
 
-// settingsRecords is a directory that is empty after a boot.
-const settingsRecords = "/run/afxnet"
+// settingsRecords is a directory that is empty after a boot. In the one above it may
+// lie what is for others, such as the socket of a helper (xsk/handover).
+const settingsRecords = "/run/afxnet/settings"
 
 // keeper changes settings and restores them. Package tests have one with a
 // directory and a kernel of their own.
@@ -55,8 +56,13 @@ const (
 // serialize makes this the only one that looks for records that nobody has locked:
 // in between, a record is locked by those that hold it, and by nobody who only looks.
 func (d recordDir) serialize() (end func(), err error) {
-	// Others must not open the directory, nor a record: who can could lock it.
-	if err := os.MkdirAll(string(d), 0o700); err != nil {
+	// Others must not open the directory, nor a record: who can could lock it. Those
+	// above it are anybody's to pass through.
+	err = os.MkdirAll(filepath.Dir(string(d)), 0o755)
+	if err == nil {
+		err = os.MkdirAll(string(d), 0o700)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("the record of the former settings: %w (needs a %s that the process may write to)", err, d)
 	}
 	dir, err := os.Open(string(d))

@@ -59,7 +59,7 @@ func (g *ground) napis(t *testing.T) (all []hostif.NAPIValues) {
 // records counts those that NAPIs have for the next start.
 func records(t *testing.T) int {
 	t.Helper()
-	entries, err := os.ReadDir("/run/afxnet")
+	entries, err := os.ReadDir("/run/afxnet/settings")
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		t.Fatal(err)
 	}
