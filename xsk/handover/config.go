@@ -81,8 +81,11 @@ type ServerConfig struct {
 	// Queues are the hardware queues to give. Nil means all receive queues.
 	Queues []uint32
 
-	// MaxMemory bounds the packet memory of all sockets together, in bytes. Zero
-	// means 256 MiB. It is locked, and counts against the helper's memory cgroup.
+	// MaxMemory bounds the packet memory of all sockets of one connection, in bytes.
+	// Zero means 256 MiB. It is locked, and counts against the helper's memory cgroup.
+	// The helper does not learn when a process lets go of it: one that ends its
+	// connection, keeps the memory and connects again has more. What bounds that is
+	// RLIMIT_MEMLOCK, for a helper without CAP_IPC_LOCK, and the cgroup.
 	MaxMemory int64
 
 	// HugePages allows processes to ask for huge pages, of which the machine has so

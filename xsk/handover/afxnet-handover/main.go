@@ -47,7 +47,7 @@ func main() {
 		cfg.Queues, err = list(s, parseQueue)
 		return err
 	})
-	mib := flag.Int64("memory", 256, "MiB of packet memory that a process may have")
+	mib := flag.Int64("memory", 256, "MiB of packet memory that a process may have for a connection")
 	flag.BoolVar(&cfg.HugePages, "huge-pages", false, "allow huge pages")
 	flag.BoolVar(&cfg.BusyPoll, "busy-poll", false, "allow busy polling")
 	flag.Func("attach", "where the program runs: auto, native or generic (default auto)", func(s string) error {
