@@ -11,6 +11,8 @@ import (
 // Prepare makes a socket for a device, registers the region's memory with it, and sets
 // it to busy poll unless that is zero: what Open needs privileges for. The region may
 // be closed afterwards; the kernel keeps the memory. The caller closes the descriptor.
+// Whoever has that and no CAP_NET_RAW can bind the socket to no other device (Linux
+// 6.5, and stable kernels since), but to any of its queues.
 //
 // Call it in the network namespace of the device. The error is an *OpError; see
 // Open for what errors.Is finds in it.
@@ -34,6 +36,10 @@ func Prepare(device string, region *umem.Region, busy BusyPoll) (_ *Prepared, er
 		}
 	}()
 	if k.sock, err = sys.OpenSocket(); err != nil {
+		return nil, err
+	}
+	step = "keep to device"
+	if err := k.sock.KeepTo(dev.Index); err != nil {
 		return nil, err
 	}
 	step = "register umem"

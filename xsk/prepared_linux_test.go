@@ -78,6 +78,39 @@ func TestPrepared(t *testing.T) {
 	}
 }
 
+// TestPreparedOtherDevice binds a socket to another device than it was made for.
+func TestPreparedOtherDevice(t *testing.T) {
+	l := lab.New(t, lab.Config{})
+	lab.Require(t, lab.XDP)
+	if !releaseAtLeast(kernelRelease(), 6, 5) {
+		t.Skip("before Linux 6.5 that may be possible")
+	}
+	err := l.Host.Do(func() error {
+		region, err := umem.New(umem.Config{Chunks: 256})
+		if err != nil {
+			return err
+		}
+		defer region.Close()
+		p, err := Prepare(lab.HostDevice, region, BusyPoll{})
+		if err != nil {
+			return err
+		}
+		cfg := small(Config{Region: region, Prepared: p, Bind: BindCopy})
+		cfg.Interface = "lo"
+		s, err := Open(cfg)
+		if err == nil {
+			s.Close()
+		}
+		if !errors.Is(err, unix.EINVAL) {
+			t.Errorf("bound to lo: %v, want EINVAL", err)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestPreparedErrors wants the descriptor closed, whatever goes wrong.
 func TestPreparedErrors(t *testing.T) {
 	region, err := umem.New(umem.Config{Chunks: 64})

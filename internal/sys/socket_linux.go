@@ -41,6 +41,11 @@ func (s *Socket) FD() int { return s.fd }
 // Close closes the descriptor. The kernel unbinds asynchronously.
 func (s *Socket) Close() error { return os.NewSyscallError("close", unix.Close(s.fd)) }
 
+// KeepTo has Bind refuse every device but one, for whoever has the descriptor and not
+// CAP_NET_RAW (SO_BINDTOIFINDEX; AF_XDP sockets heed it since 6.5, and where a stable
+// kernel has xsk_bind of that).
+func (s *Socket) KeepTo(ifindex int) error { return s.setOption(unix.SO_BINDTOIFINDEX, ifindex) }
+
 // SetRingSize sets the number of descriptors of the ring that opt names:
 // XDP_UMEM_FILL_RING, XDP_UMEM_COMPLETION_RING, XDP_RX_RING or XDP_TX_RING.
 func (s *Socket) SetRingSize(opt int, n uint32) error {

@@ -21,8 +21,10 @@
 // at a time has the interface, since there is one program on it.
 //
 // What it cannot decide is what is sent: who has an AF_XDP socket can send any frame
-// on its device, under any source address, as with a packet socket. Nor can it take
-// a socket back while the process lives: only the packets, with the program.
+// on its device, under any source address, as with a packet socket; before Linux 6.5
+// (and stable kernels since) it can bind the socket to other devices, too, and always
+// to any queue. Nor can the helper take a socket back while the process lives: only the
+// packets, with the program.
 //
 // # Lifetime
 //
