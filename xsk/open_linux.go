@@ -333,6 +333,8 @@ func (s *Socket) explain(step string, err error, asked BindMode, dev hostif.Inte
 		remedy = fmt.Sprintf("%d KiB of packet memory must fit into RLIMIT_MEMLOCK: %s", s.region.ChunkSize()*s.region.Chunks()>>10, fixMemlock)
 	case step == "register umem" && errors.Is(err, unix.EINVAL):
 		remedy = "the region must be one of umem.New's, and not closed"
+	case step != "bind" && errors.Is(err, unix.EBUSY):
+		remedy = "the socket of Config.Prepared has packet memory already, as Prepared.Registered says then, or is bound"
 	case errors.Is(err, unix.EBUSY):
 		remedy = "another AF_XDP socket has this queue, or a closed one has not let go yet: find it with ss --xdp"
 		if who := hostif.SocketHolder(dev.Index, s.queue); who != "" {

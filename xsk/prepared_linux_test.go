@@ -111,6 +111,36 @@ func TestPreparedOtherDevice(t *testing.T) {
 	}
 }
 
+// TestPreparedTwice registers memory with a socket that has some: nobody else has its
+// queue.
+func TestPreparedTwice(t *testing.T) {
+	l := lab.New(t, lab.Config{})
+	lab.Require(t, lab.XDP)
+	region, err := umem.New(umem.Config{Chunks: 256})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer region.Close()
+	err = l.Host.Do(func() error {
+		p, err := Prepare(lab.HostDevice, region, BusyPoll{})
+		if err != nil {
+			return err
+		}
+		p.Registered = false
+		s, err := Open(small(Config{Region: region, Prepared: p}))
+		if err == nil {
+			s.Close()
+		}
+		if !errors.Is(err, unix.EBUSY) || !strings.Contains(err.Error(), "Prepared.Registered") {
+			t.Errorf("%v, want EBUSY and its cause", err)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestPreparedErrors wants the descriptor closed, whatever goes wrong.
 func TestPreparedErrors(t *testing.T) {
 	region, err := umem.New(umem.Config{Chunks: 64})
