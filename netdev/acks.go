@@ -29,7 +29,8 @@ const ackSlots = 1 << 14
 // are exactly ACK, it has no data and no SACK block, its number advances by less
 // than two full segments, and the window does not grow. So a duplicate ACK, a
 // keepalive, a window probe and a challenge ACK are never held: none of them
-// advances the number.
+// advances the number. Nor is one held behind a segment of its flow that waits for
+// room: that has yet to say what the ACK is compared with.
 type ackTable struct {
 	t     *txQueue
 	off   bool
@@ -88,6 +89,9 @@ func (a *ackTable) hold(pkt *gstack.PacketBuffer) bool {
 		// one before it.
 		a.release(s)
 		return false
+	}
+	if a.t.waits(pkt.Hash) {
+		return false // s is not what the peer will know when this one reaches it
 	}
 	if adv := ack - s.ack; adv == 0 || adv >= uint32(a.t.d.ACKHold()) || h.WindowSize() > s.wnd || !packet.PlainOptions(h[header.TCPMinimumSize:]) {
 		return false

@@ -258,6 +258,67 @@ func TestACKSparedInRing(t *testing.T) {
 	})
 }
 
+// TestACKBehindSegment has an ACK come while a segment of its flow waits for room
+// in the ring. What the peer is going to learn from that one it has not learnt yet:
+// compared with what has been sent, the ACK seems to say something new and to be
+// needless as soon as the segment is out.
+func TestACKBehindSegment(t *testing.T) {
+	window := func(n uint32, wnd uint16) segment {
+		s := ack(n)
+		s.window = wnd
+		return s
+	}
+	for _, c := range []struct {
+		name   string
+		behind []segment // of data that acknowledges 1100 and closes the window
+	}{
+		{"window opens", []segment{window(1100, 50)}},
+		{"duplicates", []segment{window(1100, 0), window(1100, 0), window(1100, 0)}},
+		{"advances", []segment{window(1200, 0)}},
+	} {
+		for _, cut := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s/cut=%v", c.name, cut), func(t *testing.T) {
+				raced.Bubble(t, func(t *testing.T) {
+					r := newRig(t, rigConfig{chosen: true, idle: true, rings: 2})
+					r.write(ack(1000).packet())
+					wantACKs(t, r, "the first", 1000)
+					r.queue().HoldCompletions(true)
+					// Two frames; the ring has room for a datagram and, if that is
+					// to be cut, the first of them.
+					data := window(1100, 0)
+					data.payload, data.mss = pattern(0, 10), 5
+					r.write(datagram(7, 10, nil))
+					if !cut {
+						r.write(datagram(7, 10, nil), datagram(7, 10, nil))
+					}
+					r.write(data.packet())
+					for _, s := range c.behind {
+						r.write(s.packet())
+					}
+					r.queue().HoldCompletions(false)
+					r.d.queues[0].tx.resume()
+					advance(time.Second)
+					want := append([]segment{data, data}, c.behind...)
+					var got []packet.Info
+					for _, f := range r.out() {
+						if info := checkFrame(t, f, 1500); info.Kind.IsTCP() {
+							got = append(got, info)
+						}
+					}
+					if len(got) != len(want) {
+						t.Fatalf("%d segments are out, want %d", len(got), len(want))
+					}
+					for i, info := range got {
+						if info.Ack != want[i].ack || info.Window != want[i].window {
+							t.Errorf("segment %d: ACK %d, window %d; want %d, %d", i, info.Ack, info.Window, want[i].ack, want[i].window)
+						}
+					}
+				})
+			})
+		}
+	}
+}
+
 // TestACKReplaced holds ACKs one after the other: the newest is sent, and not
 // later than the oldest was due.
 func TestACKReplaced(t *testing.T) {

@@ -46,6 +46,9 @@ func (t *flowTable) init(limit int) {
 
 func (t *flowTable) empty() bool { return t.n == 0 }
 
+// waits tells whether there are packets in the queue of a flow.
+func (t *flowTable) waits(hash uint32) bool { return t.buckets[hash%flowBuckets].head != nil }
+
 // push queues a packet.
 func (t *flowTable) push(pkt *gstack.PacketBuffer) {
 	it := t.spare

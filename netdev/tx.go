@@ -201,6 +201,12 @@ func (t *txQueue) enqueue(pkt *gstack.PacketBuffer) {
 	}
 }
 
+// waits tells whether packets of a flow wait for room in the TX ring. It may be
+// those of another flow.
+func (t *txQueue) waits(hash uint32) bool {
+	return t.current.pkt != nil && t.current.pkt.Hash == hash || t.flows.waits(hash)
+}
+
 // fill moves packets from the flow queues into the TX ring until there is none
 // left (true) or no room.
 func (t *txQueue) fill() bool {
