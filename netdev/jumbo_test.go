@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -293,6 +294,30 @@ func TestJumboStuckRing(t *testing.T) {
 		advance(time.Second)
 		if n := r.stats().Sleeps - before.Sleeps; n != 0 {
 			t.Errorf("the poller woke %d times with nothing to do", n)
+		}
+	})
+}
+
+// TestJumboHalfRing has the device refuse what is in a ring of 16, of which half is
+// in use, which the kernel calls writable; the frames of another packet are not back
+// yet, so there is no room for the next one. The poller does not spin.
+func TestJumboHalfRing(t *testing.T) {
+	raced.Bubble(t, func(t *testing.T) {
+		r := newRig(t, rigConfig{rings: 16, mtu: 9000})
+		r.queue().HoldCompletions(true)
+		r.write(datagram(1, 7000, nil)) // four chunks
+		r.queue().FailTX(10000, syscall.EAGAIN)
+		before := r.stats()
+		r.write(datagram(1, 7000, nil), datagram(1, 7000, nil), datagram(1, 8900, nil))
+		advance(100 * time.Millisecond)
+		if n := r.stats().Sleeps - before.Sleeps; n > uint64(100*time.Millisecond/txRetry)+2 {
+			t.Errorf("the poller woke %d times in 100 ms", n)
+		}
+		r.queue().FailTX(0, 0)
+		r.queue().HoldCompletions(false)
+		advance(4 * txRetry)
+		if n := len(r.out()); n != 4 {
+			t.Errorf("%d frames out, want 4", n)
 		}
 	})
 }

@@ -229,9 +229,10 @@ func (t *txQueue) park(full bool, left int) {
 	switch room := t.tx.Free(need) >= need; {
 	case left != 0 && (room || !full):
 		w = waitDevice // a full ring with nothing beside it has to be tried again, too
-	case full && !room && left <= t.tx.Lent()/2:
-		// The frames are with the device, the ring itself has room: its event
-		// would come at once, again and again.
+	case full && !room && t.tx.Writable():
+		// The frames are with the device, the ring itself has room, or has not
+		// enough for a packet over several: its event would come at once, again
+		// and again.
 		w = waitDevice
 	case full:
 		w = waitRing

@@ -195,6 +195,11 @@ func (t *TX) Lent() int { return int(t.lent) }
 // out of the TX ring yet.
 func (t *TX) Pending() int { return int(t.tx.Pending()) }
 
+// Writable tells whether a Wait for room to send would end at once: no more than
+// half of the TX ring is in use (xsk_tx_writeable in Linux net/xdp/xsk.c). That may
+// be less than a packet over several frames needs, and frames may be short.
+func (t *TX) Writable() bool { return t.tx.Pending() <= t.tx.Len()/2 }
+
 // Err returns an error once the kernel's side of a ring is impossible, or the
 // errno with which the last wakeup failed for good (ENETDOWN, ENXIO); nil again
 // when a later one succeeds.
