@@ -12,8 +12,10 @@ import (
 
 // DeliverRawPacket implements gstack.TransportDispatcher. It is called for each
 // whole packet before netstack looks at it, and is where those ICMP errors are
-// found of which netstack tells nobody: see isUndelivered.
+// found of which netstack tells nobody: see isUndelivered. Packets that were put
+// together of fragments come by here too: see emptyOversized.
 func (d *guardedDispatcher) DeliverRawPacket(p tcpip.TransportProtocolNumber, pkt *gstack.PacketBuffer) {
+	emptyOversized(pkt)
 	d.TransportDispatcherWithDefaultHandlerResult.DeliverRawPacket(p, pkt)
 	v6 := p == header.ICMPv6ProtocolNumber
 	if !v6 && p != header.ICMPv4ProtocolNumber || v6 != (pkt.NetworkProtocolNumber == ipv6.ProtocolNumber) {

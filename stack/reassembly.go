@@ -2,6 +2,7 @@ package stack
 
 import (
 	"encoding/binary"
+	"math"
 	"math/rand/v2"
 	"sync/atomic"
 	"time"
@@ -103,6 +104,21 @@ func packetOf(b []byte, proto tcpip.NetworkProtocolNumber) *gstack.PacketBuffer 
 	pkt := gstack.NewPacketBuffer(gstack.PacketBufferOptions{Payload: buffer.MakeWithData(b)})
 	pkt.NetworkProtocolNumber = proto
 	return pkt
+}
+
+// emptyOversized takes the data off a packet of fragments that is longer than an
+// IPv4 packet can be; Linux drops those. Netstack does not look, has 16 bits for the
+// length, and panics when the copy that it makes of such an echo request does not
+// parse. What is left is dropped for its checksum, or for the length that a datagram
+// says it has.
+func emptyOversized(pkt *gstack.PacketBuffer) {
+	if pkt.NetworkProtocolNumber != ipv4.ProtocolNumber {
+		return
+	}
+	headers := len(pkt.NetworkHeader().Slice()) + len(pkt.TransportHeader().Slice())
+	if headers+pkt.Data().Size() > math.MaxUint16 {
+		pkt.Data().CapLength(0)
+	}
 }
 
 // keepUnfinished is called before netstack gets a fragment.
