@@ -8,6 +8,7 @@ import (
 
 	"gvisor.dev/gvisor/pkg/log"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
 )
 
 // A logRecord keeps what netstack logs.
@@ -51,5 +52,33 @@ func TestMartians(t *testing.T) {
 	defer r.mu.Unlock()
 	if len(r.lines) != 0 {
 		t.Errorf("logged: %q", r.lines)
+	}
+}
+
+// TestUnspecifiedSources has datagrams come from nowhere: a server that answers
+// everybody would send to the stack itself, and hear itself from then on. What is for
+// many may have no source yet.
+func TestUnspecifiedSources(t *testing.T) {
+	for _, off := range []bool{false, true} {
+		a := testConfig(addrA, addrA6)
+		a.NoFastIP = off
+		p := newPairWith(t, pairOptions{verified: true, a: a, b: testConfig(addrB, addrB6)})
+		u := listenUDP(t, p.a, "udp", ":8")
+		for _, forged := range []string{"0.0.0.0", "0.1.2.3"} {
+			p.wa.inject(ipv4.ProtocolNumber, udpPacket(forged, addrA, 8, "forged"))
+			p.wa.inject(ipv4.ProtocolNumber, udpPacket(forged, "10.0.0.255", 8, "forged"))
+		}
+		p.wa.inject(ipv6.ProtocolNumber, udpPacket("::", addrA6, 8, "forged"))
+		p.wa.inject(ipv4.ProtocolNumber, udpPacket("0.0.0.0", "255.255.255.255", 8, "to all"))
+		p.wa.inject(ipv6.ProtocolNumber, udpPacket(addrB6, addrA6, 8, "honest"))
+		for _, want := range []string{"to all", "honest"} {
+			b := make([]byte, 10)
+			if n, from, err := u.ReadFrom(b); string(b[:n]) != want || err != nil {
+				t.Errorf("%q from %v, %v, want %q", b[:n], from, err, want)
+			}
+		}
+		if from := p.a.ns.Stats().IP.InvalidSourceAddressesReceived.Value(); from != 4 {
+			t.Errorf("%d packets from 0.0.0.0/8, want 4", from)
+		}
 	}
 }

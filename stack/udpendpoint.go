@@ -141,6 +141,9 @@ func (e *udpEndpoint) HandlePacket(id gstack.TransportEndpointID, pkt *gstack.Pa
 		s.udp.ChecksumErrors.Increment()
 		return
 	}
+	if id.RemoteAddress == header.IPv6Any {
+		return // nobody's datagram (RFC 4291, 2.5.2), and the answer would be for the stack
+	}
 	if !e.groups.admits(id.LocalAddress, id.RemoteAddress) {
 		return // as if it had not come, as with Linux
 	}
