@@ -114,17 +114,23 @@ func (f *fastIP) retire() {
 	for _, net := range []tcpip.NetworkProtocolNumber{ipv4.ProtocolNumber, ipv6.ProtocolNumber} {
 		c := f.counts(net)
 		in, out := c.received.Load(), c.sent.Load()
-		all := []tcpip.IPStats{f.ns.Stats().IP}
-		if ip := f.interfaceStats(net); ip != nil {
-			all = append(all, *ip)
-		}
-		for _, ip := range all {
+		for _, ip := range f.netstackCounts(net) {
 			ip.PacketsReceived.IncrementBy(in)
 			ip.ValidPacketsReceived.IncrementBy(in)
 			ip.PacketsDelivered.IncrementBy(in)
 			ip.PacketsSent.IncrementBy(out)
 		}
 	}
+}
+
+// netstackCounts returns netstack's own counters of an IP protocol: those of the stack
+// and those of the interface.
+func (f *fastIP) netstackCounts(net tcpip.NetworkProtocolNumber) []tcpip.IPStats {
+	all := []tcpip.IPStats{f.ns.Stats().IP}
+	if ip := f.interfaceStats(net); ip != nil {
+		all = append(all, *ip)
+	}
+	return all
 }
 
 // interfaceStats returns the counters of an IP protocol on the interface, or nil.

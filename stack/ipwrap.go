@@ -1,6 +1,8 @@
 package stack
 
 import (
+	"math"
+
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
@@ -201,6 +203,9 @@ func (e *ipv6Endpoint) WritePacket(r *gstack.Route, params gstack.NetworkHeaderP
 	}
 	if done, err := e.fast.write6(e.nic, r, &params, pkt); done {
 		return err
+	}
+	if size := pkt.Size(); params.Protocol == header.UDPProtocolNumber && size > int(e.MTU()) && size <= math.MaxUint16 && e.fast.cuts(r, &params) {
+		return e.writeLong(r, &params, pkt)
 	}
 	return e.ipv6Inner.WritePacket(r, params, pkt)
 }

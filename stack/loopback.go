@@ -107,11 +107,7 @@ func (e *ipv4Endpoint) dropMartian(pkt *gstack.PacketBuffer) bool {
 	if !from && !header.IsV4LoopbackAddress(dst) {
 		return false
 	}
-	all := []tcpip.IPStats{e.fast.ns.Stats().IP}
-	if ip := e.fast.interfaceStats(header.IPv4ProtocolNumber); ip != nil {
-		all = append(all, *ip)
-	}
-	for _, ip := range all {
+	for _, ip := range e.fast.netstackCounts(header.IPv4ProtocolNumber) {
 		ip.PacketsReceived.Increment()
 		if from {
 			ip.InvalidSourceAddressesReceived.Increment()

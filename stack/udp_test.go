@@ -4,9 +4,12 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
 )
 
 func listenUDP(t testing.TB, s *Stack, network, address string) *UDPConn {
@@ -218,6 +221,47 @@ func TestUDPWriteWaits(t *testing.T) {
 	p.wa.release()
 	if err := <-done; err != nil {
 		t.Errorf("Write after the wire has taken all: %v", err)
+	}
+}
+
+// TestUDPLongWriteWaits does the same with datagrams in fragments, which have to be
+// of the socket's flow: what is of none shares a queue with ARP.
+func TestUDPLongWriteWaits(t *testing.T) {
+	for _, off := range []bool{false, true} {
+		for _, host := range []string{addrB, addrB6} {
+			a := testConfig(addrA, addrA6)
+			a.NoFastIP = off
+			p := newPairWith(t, pairOptions{verified: true, a: a, b: testConfig(addrB, addrB6)})
+			u := listenUDP(t, p.a, "udp", ":0")
+			u.SetWriteBuffer(4 << 10)
+			p.wa.hold.Store(true)
+			to := netip.AddrPortFrom(netip.MustParseAddr(host), 9)
+			var flows sync.Map
+			saw := func(pkt *gstack.PacketBuffer) { flows.Store(pkt.Hash, true) }
+			p.wa.saw.Store(&saw)
+			done := make(chan error, 1)
+			p.parkA.drain()
+			go func() {
+				for range 10 {
+					if _, err := u.WriteToUDPAddrPort(make([]byte, 4000), to); err != nil {
+						done <- err
+						return
+					}
+				}
+				done <- nil
+			}()
+			p.parkA.wait(t)
+			p.wa.release()
+			if err := <-done; err != nil {
+				t.Errorf("Write after the wire has taken all: %v", err)
+			}
+			flows.Range(func(hash, _ any) bool {
+				if hash != u.udp.hash {
+					t.Errorf("%s: a fragment of flow %v, want %v", host, hash, u.udp.hash)
+				}
+				return true
+			})
+		}
 	}
 }
 
