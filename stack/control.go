@@ -108,8 +108,11 @@ func (s *Stack) writeControl(oob []byte, flags ControlFlags, pkt *gstack.PacketB
 			if m := w.add(levelIP, typeInfo, sizeInfo); m != nil {
 				to := h.DestinationAddress()
 				local := to
-				if header.IsV4MulticastAddress(to) || to == header.IPv4Broadcast {
-					local = tcpipAddr(s.own4)
+				if header.IsV4MulticastAddress(to) || pkt.NetworkPacketInfo.LocalAddressBroadcast {
+					local = tcpipAddr(s.own4) // to answer from
+					if pkt.NICID == loopbackID {
+						local = tcpipAddr(loopback4.Addr())
+					}
 				}
 				binary.NativeEndian.PutUint32(m, uint32(index))
 				spec, dst := local.As4(), to.As4()

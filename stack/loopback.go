@@ -152,6 +152,15 @@ func (s *Stack) findRoute(nic tcpip.NICID, source tcpip.Address, to netip.Addr, 
 	if a := sourceTo(to); source.BitLen() == 0 && a.IsValid() {
 		source = tcpipAddr(a)
 	}
+	if to.Is4() && source.BitLen() != 0 {
+		// Netstack takes addresses of many for its own.
+		switch {
+		case source == header.IPv4Broadcast: // with the errors of Linux
+			return nil, &tcpip.ErrInvalidOptionValue{}
+		case s.ns.IsSubnetBroadcast(0, header.IPv4ProtocolNumber, source):
+			return nil, &tcpip.ErrNetworkUnreachable{}
+		}
+	}
 	return s.ns.FindRoute(full.NIC, source, full.Addr, familyOf(to), loop)
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/net/ipv4"
 	"golang.org/x/net/ipv6"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
 )
 
 // A msgConn is what package net's UDP connection and ours both do.
@@ -224,5 +225,40 @@ func TestControlMessages(t *testing.T) {
 			wantOp(t, c.SetMulticastTTL(v), "set", syscall.EINVAL)
 			wantOp(t, c.SetTOS(v+v/256-boolInt(v == 0)), "set", syscall.EINVAL)
 		}
+	}
+}
+
+// TestMsgBroadcast looks what a datagram for many tells as its local address, which is
+// one to answer from, and answers from it. From the others nobody sends.
+func TestMsgBroadcast(t *testing.T) {
+	p := guardedPair(t)
+	u, peer := listenUDP(t, p.a, "udp4", ":53"), listenUDP(t, p.b, "udp4", ":9")
+	if err := u.SetControlMessage(ControlPacketInfo, true); err != nil {
+		t.Fatal(err)
+	}
+	to := netip.MustParseAddrPort(addrB + ":9")
+	peer.SetReadDeadline(time.Now().Add(10 * time.Second)) // answers from nobody do not arrive
+	b, oob := make([]byte, 10), make([]byte, 64)
+	for _, host := range []string{addrA, "10.0.0.255", "255.255.255.255"} {
+		p.wa.inject(header.IPv4ProtocolNumber, udpPacket(addrB, host, 53, "question"))
+		_, oobn, _, _, err := u.ReadMsgUDPAddrPort(b, oob)
+		all, perr := syscall.ParseSocketControlMessage(oob[:oobn])
+		if err != nil || perr != nil || len(all) != 1 {
+			t.Fatalf("%s: %v, %v, %v", host, all, err, perr)
+		}
+		local, dst := net.IP(all[0].Data[4:8]), net.IP(all[0].Data[8:12])
+		if local.String() != addrA || dst.String() != host {
+			t.Errorf("%s: local address %v, destination %v", host, local, dst)
+		}
+		if _, _, err := u.WriteMsgUDPAddrPort([]byte("answer"), oob[:oobn], to); err != nil {
+			t.Errorf("%s: answer: %v", host, err)
+		} else if _, from, err := peer.ReadFromUDPAddrPort(b); from != netip.MustParseAddrPort(addrA+":53") || err != nil {
+			t.Errorf("%s: answer from %v, %v", host, from, err)
+		}
+	}
+	for host, want := range map[string]error{"10.0.0.255": syscall.ENETUNREACH, "255.255.255.255": syscall.EINVAL} {
+		from := (&ipv4.ControlMessage{Src: net.ParseIP(host)}).Marshal()
+		_, _, err := u.WriteMsgUDPAddrPort([]byte("x"), from, to)
+		wantOp(t, err, "write", want)
 	}
 }
