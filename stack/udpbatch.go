@@ -133,14 +133,14 @@ func (c *UDPConn) writeBatchLocked(ms []Message) (int, error) {
 // tryBatch sends what can be sent without waiting, up to the first error.
 func (c *UDPConn) tryBatch(ms []Message) (int, error) {
 	for i := range ms {
-		if err := c.tryMessage(&ms[i]); err != nil {
+		if err := c.tryMessage(&ms[i], i > 0); err != nil {
 			return i, err
 		}
 	}
 	return len(ms), nil
 }
 
-func (c *UDPConn) tryMessage(m *Message) error {
+func (c *UDPConn) tryMessage(m *Message, later bool) error {
 	to, err := c.messageTarget(m)
 	if err != nil {
 		return err
@@ -151,7 +151,7 @@ func (c *UDPConn) tryMessage(m *Message) error {
 		b, more = m.Buffers[0], m.Buffers[1:]
 	}
 	if len(m.OOB) == 0 {
-		m.N, err = c.trySend("sendmmsg", b, more, to, nil)
+		m.N, err = c.trySend("sendmmsg", b, more, to, nil, later)
 		m.NN = 0
 		return err
 	}
@@ -159,7 +159,7 @@ func (c *UDPConn) tryMessage(m *Message) error {
 	if err != nil {
 		return err
 	}
-	m.N, err = c.trySend("sendmmsg", b, more, to, &how)
+	m.N, err = c.trySend("sendmmsg", b, more, to, &how, later)
 	m.NN = len(m.OOB)
 	return err
 }

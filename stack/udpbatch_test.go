@@ -127,6 +127,40 @@ func TestBatchErrors(t *testing.T) {
 	wantOp(t, err, "write", net.ErrClosed)
 }
 
+// TestBatchRefused sends batches to a port where nobody listens, of the stack itself: it
+// refuses a datagram before the next is sent. The call after the batch tells.
+func TestBatchRefused(t *testing.T) {
+	s := guardedPair(t).a
+	for _, host := range []string{"127.0.0.1", "::1", addrA} {
+		conn, err := s.Dial("udp", net.JoinHostPort(host, "9"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		c := conn.(*UDPConn)
+		batch := func() []Message {
+			ms := messages(3, 10)
+			for i := range ms {
+				ms[i].OOB = nil
+			}
+			return ms
+		}
+		for range 2 {
+			if n, err := c.WriteBatch(batch(), 0); n == 0 || err != nil {
+				t.Fatalf("%s: WriteBatch = %d, %v", host, n, err)
+			}
+			_, err := c.WriteBatch(batch(), 0)
+			wantOp(t, err, "write", syscall.ECONNREFUSED)
+		}
+		if _, err := c.WriteBatch(batch(), 0); err != nil {
+			t.Fatalf("%s: %v", host, err)
+		}
+		c.SetReadDeadline(time.Now().Add(10 * time.Second))
+		_, err = c.Read(make([]byte, 1))
+		wantOp(t, err, "read", syscall.ECONNREFUSED)
+	}
+}
+
 // TestBatchWaits fills the send buffer: a batch ends there, and the next waits.
 func TestBatchWaits(t *testing.T) {
 	p := newPair(t)

@@ -135,7 +135,7 @@ func (c *UDPConn) sendLocked(call string, b []byte, more [][]byte, to netip.Addr
 				return 0, err
 			}
 		}
-		n, err := c.trySend(call, b, more, to, how)
+		n, err := c.trySend(call, b, more, to, how, false)
 		if err != syscall.EAGAIN {
 			return n, err
 		}
@@ -143,11 +143,17 @@ func (c *UDPConn) sendLocked(call string, b []byte, more [][]byte, to netip.Addr
 	}
 }
 
-// trySend is sendLocked but for the waiting: the error is EAGAIN then.
-func (c *UDPConn) trySend(call string, b []byte, more [][]byte, to netip.AddrPort, how *sendControl) (int, error) {
+// trySend is sendLocked but for the waiting: the error is EAGAIN then. A later datagram
+// of a batch leaves it to the next call to tell what ICMP has said.
+func (c *UDPConn) trySend(call string, b []byte, more [][]byte, to netip.AddrPort, how *sendControl, later bool) (int, error) {
 	n := sizeOf(b, more)
 	if n > c.longest(to) {
 		return 0, sysError(call, &tcpip.ErrMessageTooLong{})
+	}
+	if !later {
+		if terr := c.udp.failure(); terr != nil {
+			return 0, c.callErr(&c.wr.parker, call, terr)
+		}
 	}
 	switch terr := c.udp.write(b, more, to, how); {
 	case terr == nil:

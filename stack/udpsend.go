@@ -20,9 +20,6 @@ import (
 // buffer is full; room in it wakes the writer. Preconditions: sock.wr.mu is held,
 // the datagram is not too long.
 func (e *udpEndpoint) write(b []byte, more [][]byte, to netip.AddrPort, how *sendControl) tcpip.Error {
-	if terr := e.failure(); terr != nil {
-		return terr
-	}
 	r, port := e.peer, e.id.RemotePort
 	set := e.options()
 	switch {
