@@ -51,7 +51,7 @@ var _ gstack.TransportEndpoint = (*udpEndpoint)(nil)
 // init readies e for a socket that is about to start.
 func (e *udpEndpoint) init(s *Stack, k *socket) {
 	e.sock = k
-	e.hash = rand.Uint32() | 1 // 0 would mean none
+	e.hash = max(rand.Uint32(), 1) // 0 would mean none
 	e.in.limit = tcpip.GetStackReceiveBufferLimits(s.ns).Default
 	e.out.limit = tcpip.GetStackSendBufferLimits(s.ns).Default
 	e.out.writer = &k.wr.parker

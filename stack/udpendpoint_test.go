@@ -425,3 +425,17 @@ func TestUDPConcurrent(t *testing.T) {
 		c.Close()
 	}
 }
+
+// TestUDPFlows looks whether the flows of sockets are spread over all queues of a
+// device, which has an even number of them mostly, and takes the remainder.
+func TestUDPFlows(t *testing.T) {
+	p := newPair(t)
+	var seen [4]bool
+	for range 200 {
+		u := listenUDP(t, p.a, "udp", ":0")
+		seen[u.udp.hash%4] = true
+	}
+	if seen != [4]bool{true, true, true, true} {
+		t.Errorf("remainders seen: %v", seen)
+	}
+}
