@@ -36,6 +36,8 @@ type guard struct {
 	forged atomic.Uint64 // segments with others, which were not delivered
 
 	forgedErrors atomic.Uint64 // ICMP errors about segments that are not under way
+
+	paths pathMTUs // of datagrams
 }
 
 // A guardedDispatcher is the NIC as an IP endpoint sees it.

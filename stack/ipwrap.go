@@ -186,12 +186,13 @@ func (e *ipv4Endpoint) AcquireAssignedAddress(a tcpip.Address, allowTemp bool, p
 func (e *ipv4Endpoint) WritePacket(r *gstack.Route, params gstack.NetworkHeaderParams, pkt *gstack.PacketBuffer) tcpip.Error {
 	if params.Protocol == header.TCPProtocolNumber {
 		e.fast.guard.sending(r, pkt)
+	} else if params.Protocol == header.UDPProtocolNumber {
+		if most := e.fast.guard.paths.most(r.RemoteAddress(), e.MTU()); pkt.Size() > most {
+			return e.writeLong(r, &params, pkt, most)
+		}
 	}
 	if done, err := e.fast.write4(e.nic, r, &params, pkt); done {
 		return err
-	}
-	if params.Protocol == header.UDPProtocolNumber && pkt.Size() > int(e.MTU()) {
-		return e.writeLong(r, &params, pkt)
 	}
 	return e.ipv4Inner.WritePacket(r, params, pkt)
 }
@@ -200,12 +201,13 @@ func (e *ipv4Endpoint) WritePacket(r *gstack.Route, params gstack.NetworkHeaderP
 func (e *ipv6Endpoint) WritePacket(r *gstack.Route, params gstack.NetworkHeaderParams, pkt *gstack.PacketBuffer) tcpip.Error {
 	if params.Protocol == header.TCPProtocolNumber {
 		e.fast.guard.sending(r, pkt)
+	} else if size := pkt.Size(); params.Protocol == header.UDPProtocolNumber && size <= math.MaxUint16 {
+		if most := e.fast.guard.paths.most(r.RemoteAddress(), e.MTU()); size > most && e.fast.cuts(r, &params) {
+			return e.writeLong(r, &params, pkt, most)
+		}
 	}
 	if done, err := e.fast.write6(e.nic, r, &params, pkt); done {
 		return err
-	}
-	if size := pkt.Size(); params.Protocol == header.UDPProtocolNumber && size > int(e.MTU()) && size <= math.MaxUint16 && e.fast.cuts(r, &params) {
-		return e.writeLong(r, &params, pkt)
 	}
 	return e.ipv6Inner.WritePacket(r, params, pkt)
 }

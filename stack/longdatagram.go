@@ -13,7 +13,7 @@ import (
 	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
 )
 
-// writeLong sends a UDP datagram that takes several fragments.
+// writeLong sends a UDP datagram that takes several fragments, with most bytes each.
 //
 // Netstack forbids fragmenting by default, gives such packets the ID 0, which is
 // right for what is never in fragments (RFC 6864, 4.1), and then cuts datagrams
@@ -22,7 +22,7 @@ import (
 // meets each datagram that the receiver still waits to complete, for 30 s if a
 // fragment was lost. So those that are too long get their header here, as Linux
 // would give it: fragments allowed, and an ID that counts.
-func (e *ipv4Endpoint) writeLong(r *gstack.Route, params *gstack.NetworkHeaderParams, pkt *gstack.PacketBuffer) tcpip.Error {
+func (e *ipv4Endpoint) writeLong(r *gstack.Route, params *gstack.NetworkHeaderParams, pkt *gstack.PacketBuffer, most int) tcpip.Error {
 	size := header.IPv4MinimumSize + pkt.Size()
 	if size > math.MaxUint16 {
 		return &tcpip.ErrMessageTooLong{}
@@ -37,7 +37,7 @@ func (e *ipv4Endpoint) writeLong(r *gstack.Route, params *gstack.NetworkHeaderPa
 		DstAddr:     r.RemoteAddress(),
 	}
 	if e.fast.cuts(r, params) {
-		return e.fast.writeFragments(e.nic, r, pkt, header.IPv4MinimumSize, 0, func(h []byte, offset, n int, more bool) {
+		return e.fast.writeFragments(e.nic, r, pkt, most, header.IPv4MinimumSize, func(h []byte, offset, n int, more bool) {
 			fields.TotalLength, fields.FragmentOffset = uint16(len(h)+n), uint16(offset)
 			if fields.Flags = 0; more {
 				fields.Flags = header.IPv4FlagMoreFragments
@@ -62,9 +62,9 @@ func (e *ipv4Endpoint) writeLong(r *gstack.Route, params *gstack.NetworkHeaderPa
 
 // writeLong does for IPv6 what that of IPv4 does, but for the IDs: they have 32 bits,
 // and netstack's are random too.
-func (e *ipv6Endpoint) writeLong(r *gstack.Route, params *gstack.NetworkHeaderParams, pkt *gstack.PacketBuffer) tcpip.Error {
+func (e *ipv6Endpoint) writeLong(r *gstack.Route, params *gstack.NetworkHeaderParams, pkt *gstack.PacketBuffer, most int) tcpip.Error {
 	id := rand.Uint32()
-	return e.fast.writeFragments(e.nic, r, pkt, header.IPv6MinimumSize, header.IPv6FragmentHeaderSize, func(h []byte, offset, n int, more bool) {
+	return e.fast.writeFragments(e.nic, r, pkt, most-header.IPv6FragmentHeaderSize, header.IPv6MinimumSize+header.IPv6FragmentHeaderSize, func(h []byte, offset, n int, more bool) {
 		header.IPv6(h).Encode(&header.IPv6Fields{
 			PayloadLength:     uint16(len(h) - header.IPv6MinimumSize + n),
 			TransportProtocol: header.IPv6FragmentHeader,
@@ -89,17 +89,16 @@ func (f *fastIP) cuts(r *gstack.Route, params *gstack.NetworkHeaderParams) bool 
 	return !f.retired.Load() && params.ExperimentOptionValue == 0 && r.Loop() == gstack.PacketOut && r.NICID() == nicID
 }
 
-// writeFragments sends a packet that has no IP header yet in fragments. head makes
-// the header of one: ip bytes and ext more, before n bytes of the packet from an offset
-// on.
+// writeFragments sends a packet that has no IP header yet in fragments, with most
+// bytes of it each. head makes the header of one, of room bytes, before n bytes of the
+// packet from an offset on.
 //
 // The fragments keep the packet, and with it the writer's charge (sendBuffer), until
 // the last of them is written or lost, and belong to its flow. Netstack's own would do
 // neither: writers would not wait for the link, and what they send would push out
 // all that has no flow, such as ARP.
-func (f *fastIP) writeFragments(nic gstack.NetworkInterface, r *gstack.Route, pkt *gstack.PacketBuffer, ip, ext int, head func(h []byte, offset, n int, more bool)) tcpip.Error {
-	most := (int(nic.MTU()) - ip - ext) &^ 7
-	if most <= 0 {
+func (f *fastIP) writeFragments(nic gstack.NetworkInterface, r *gstack.Route, pkt *gstack.PacketBuffer, most, room int, head func(h []byte, offset, n int, more bool)) tcpip.Error {
+	if most &^= 7; most <= 0 {
 		return &tcpip.ErrMessageTooLong{}
 	}
 	all := f.netstackCounts(r.NetProto())
@@ -112,11 +111,11 @@ func (f *fastIP) writeFragments(nic gstack.NetworkInterface, r *gstack.Route, pk
 		part.Truncate(int64(n))
 		pkt.IncRef()
 		frag := gstack.NewPacketBuffer(gstack.PacketBufferOptions{
-			ReserveHeaderBytes: int(nic.MaxHeaderLength()) + ip + ext,
+			ReserveHeaderBytes: int(nic.MaxHeaderLength()) + room,
 			Payload:            part,
 			OnRelease:          pkt.DecRef,
 		})
-		head(frag.NetworkHeader().Push(ip+ext), offset, n, offset+n < size)
+		head(frag.NetworkHeader().Push(room), offset, n, offset+n < size)
 		frag.NetworkProtocolNumber = r.NetProto()
 		frag.Hash = pkt.Hash
 		err := nic.WritePacket(r, frag)

@@ -126,6 +126,9 @@ func (d *guardedDispatcher) deliver(local, remote tcpip.Address, net tcpip.Netwo
 	if trans == header.TCPProtocolNumber && d.g.soften(local, remote, net, e, pkt) {
 		return
 	}
+	if trans == header.UDPProtocolNumber && e.kind == gstack.PacketTooBigTransportError {
+		d.g.tooLong(local, remote, net, e, pkt)
+	}
 	if trans != header.ICMPv4ProtocolNumber && trans != header.ICMPv6ProtocolNumber {
 		d.TransportDispatcherWithDefaultHandlerResult.DeliverTransportError(local, remote, net, trans, e, pkt)
 		return

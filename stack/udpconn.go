@@ -45,7 +45,8 @@ func (c *UDPConn) open(s *Stack, network string) error {
 
 // Read reads a datagram. On a connected socket the error is what an ICMP error
 // about an earlier datagram says, as with Linux: ECONNREFUSED if nobody listens,
-// EHOSTUNREACH or EACCES if it was filtered, EMSGSIZE if it was too long for the path.
+// EHOSTUNREACH or EACCES if it was filtered, EMSGSIZE if it was too long for the path:
+// later ones go there in fragments.
 func (c *UDPConn) Read(b []byte) (int, error) {
 	if len(b) == 0 && !c.closed() {
 		return 0, nil // as package net
