@@ -117,3 +117,27 @@ func TestDryParked(t *testing.T) {
 		}
 	})
 }
+
+// TestDryCloseRead ends reading behind data, with one wakeup for both: the end has to
+// be found although nothing else will come.
+func TestDryCloseRead(t *testing.T) {
+	p := newPair(t)
+	c, s := p.connect(t, "tcp", addrB)
+	if _, err := c.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	within(t, "the data", func() {
+		for s.unread() == 0 {
+			runtime.Gosched()
+		}
+	})
+	if err := s.CloseRead(); err != nil {
+		t.Fatal(err)
+	}
+	woken(t, s, func() bool { return true })
+	within(t, "the end", func() {
+		if got, err := io.ReadAll(s); string(got) != "x" || err != nil {
+			t.Errorf("%q, %v", got, err)
+		}
+	})
+}

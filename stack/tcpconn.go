@@ -26,6 +26,7 @@ type TCPConn struct {
 	tcpSocket
 
 	failure atomic.Uint32 // errno that ended the connection, once seen
+	shut    atomic.Uint32 // tcpip.ShutdownFlags of what was closed; set with control held
 
 	in          sink   // guarded by rd.mu, as is unmoderated
 	unmoderated int    // bytes read since the last look at the receive buffer
@@ -77,7 +78,7 @@ func (c *TCPConn) read(b []byte) (int, error) {
 		n := c.in.n
 		c.in.b = nil // b is the caller's
 		if terr == nil {
-			c.rd.dry = n < len(b) && tcp.EndpointState(c.ep.State()) == tcp.StateEstablished
+			c.rd.dry = n < len(b) && tcp.EndpointState(c.ep.State()) == tcp.StateEstablished && !c.shutRead()
 			c.moderate(n)
 			return n, nil
 		}
@@ -87,6 +88,10 @@ func (c *TCPConn) read(b []byte) (int, error) {
 		c.rd.park()
 	}
 }
+
+// shutRead tells whether readers are to wait no more. CloseRead wakes them after it
+// is so: whoever is told that it is not will find the wakeup.
+func (c *TCPConn) shutRead() bool { return c.shut.Load()&uint32(tcpip.ShutdownRead) != 0 }
 
 // moderate lets the receive buffer grow with the speed of the reader.
 func (c *TCPConn) moderate(n int) {
@@ -217,6 +222,7 @@ func (c *TCPConn) shutdown(how tcpip.ShutdownFlags) error {
 	if c.released || c.closed() {
 		return c.opErr("close", net.ErrClosed)
 	}
+	c.shut.Or(uint32(how))
 	var terr tcpip.Error
 	if tcp.EndpointState(c.ep.State()) == tcp.StateTimeWait {
 		terr = &tcpip.ErrNotConnected{} // both ends have closed; netstack would say nothing
