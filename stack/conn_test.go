@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"runtime"
 	"sync"
 	"syscall"
 	"testing"
@@ -250,5 +251,42 @@ func TestOptions(t *testing.T) {
 		if err := f(); !errors.Is(err, net.ErrClosed) {
 			t.Errorf("%s after Close: %v, want net.ErrClosed", name, err)
 		}
+	}
+}
+
+// TestCloseBothUnread shuts both directions while bytes wait to be read.
+func TestCloseBothUnread(t *testing.T) {
+	for _, order := range []string{"read first", "write first"} {
+		t.Run(order, func(t *testing.T) {
+			p := newPair(t)
+			c, s := p.connect(t, "tcp", addrB)
+			if _, err := s.Write([]byte("late")); err != nil {
+				t.Fatal(err)
+			}
+			within(t, "the data", func() {
+				for c.unread() == 0 {
+					runtime.Gosched()
+				}
+			})
+			if _, err := c.Write([]byte("answer")); err != nil {
+				t.Fatal(err)
+			}
+			first, second := c.CloseRead, c.CloseWrite
+			if order == "write first" {
+				first, second = second, first
+			}
+			if err := first(); err != nil {
+				t.Error(err)
+			}
+			if err := second(); err != nil {
+				t.Error(err)
+			}
+			if got, err := io.ReadAll(s); string(got) != "answer" || err != nil {
+				t.Errorf("peer: %q, %v", got, err)
+			}
+			if got, err := io.ReadAll(c); string(got) != "late" || err != nil {
+				t.Errorf("%q, %v", got, err)
+			}
+		})
 	}
 }

@@ -160,6 +160,9 @@ func (c *TCPConn) awaitReadable() error {
 		if !isWouldBlock(terr) {
 			return c.readError(terr)
 		}
+		if c.shutRead() {
+			return io.EOF
+		}
 		c.rd.park()
 	}
 }

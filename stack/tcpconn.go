@@ -85,6 +85,9 @@ func (c *TCPConn) read(b []byte) (int, error) {
 		if !isWouldBlock(terr) {
 			return 0, c.readError(terr)
 		}
+		if c.shutRead() {
+			return 0, io.EOF
+		}
 		c.rd.park()
 	}
 }
@@ -209,7 +212,7 @@ func (c *TCPConn) Close() error {
 	return nil
 }
 
-// CloseRead ends reading: Read returns io.EOF.
+// CloseRead ends waiting for data: Read returns what has arrived, and then io.EOF.
 func (c *TCPConn) CloseRead() error { return c.shutdown(tcpip.ShutdownRead) }
 
 // CloseWrite ends writing: the peer reads io.EOF after what was written.
@@ -222,15 +225,27 @@ func (c *TCPConn) shutdown(how tcpip.ShutdownFlags) error {
 	if c.released || c.closed() {
 		return c.opErr("close", net.ErrClosed)
 	}
-	c.shut.Or(uint32(how))
+	// Netstack resets a connection that is closed for both directions while bytes
+	// wait to be read. With Linux that is for Close alone: CloseWrite may not cost
+	// the peer what was written, nor the reader what has come. So netstack is not
+	// told that reading has ended before it can do no harm: from then on, as with
+	// Linux, more data is answered with a reset.
 	var terr tcpip.Error
 	if tcp.EndpointState(c.ep.State()) == tcp.StateTimeWait {
 		terr = &tcpip.ErrNotConnected{} // both ends have closed; netstack would say nothing
 	} else {
-		terr = c.ep.Shutdown(how)
+		terr = c.ep.Shutdown(how & tcpip.ShutdownWrite) // even for nothing it tells whether there is a connection
 	}
 	if terr != nil {
 		return c.opErr("close", sysError("shutdown", terr))
+	}
+	const both = uint32(tcpip.ShutdownRead | tcpip.ShutdownWrite)
+	shut := c.shut.Or(uint32(how)) | uint32(how)
+	if how == tcpip.ShutdownRead {
+		c.rd.wake()
+	}
+	if shut == both && c.unread() == 0 {
+		_ = c.ep.Shutdown(tcpip.ShutdownRead) // if the connection has ended since, so be it
 	}
 	return nil
 }

@@ -257,6 +257,23 @@ func streamBehaviours() (all []behaviour) {
 		b, err := io.ReadAll(c)
 		e.saw("%q %s", b, e.err(err))
 	})
+	for _, order := range []string{"CloseRead and CloseWrite", "CloseWrite and CloseRead"} {
+		add(order+" with bytes unread", func(e *env) {
+			c, far := e.dialed()
+			e.send(far, "late")
+			e.exactly(c, 1)
+			e.send(c, "answer")
+			first, second := c.CloseRead, c.CloseWrite
+			if order == "CloseWrite and CloseRead" {
+				first, second = second, first
+			}
+			e.saw("%s", e.err(first()))
+			e.saw("%s", e.err(second()))
+			e.saw("%q", e.exactly(far, 6))
+			e.saw("%s", e.readAll(far))
+			e.saw("%s", e.readAll(c))
+		})
+	}
 	add("CloseRead, and still a Write", func(e *env) {
 		c, far := e.dialed()
 		e.must(c.CloseRead())
