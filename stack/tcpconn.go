@@ -126,6 +126,9 @@ func (c *TCPConn) fail(call string, terr tcpip.Error) error {
 	if soft, ok := terr.(*softError); ok && c.stack.fast.guard.outlived(soft) {
 		terr = &tcpip.ErrTimeout{}
 	}
+	if _, ok := terr.(*tcpip.ErrConnectionAborted); ok { // data has come that nobody would read
+		terr = &tcpip.ErrConnectionReset{}
+	}
 	switch terr.(type) {
 	case *tcpip.ErrClosedForSend, *tcpip.ErrNotConnected:
 	default:

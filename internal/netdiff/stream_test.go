@@ -274,6 +274,14 @@ func streamBehaviours() (all []behaviour) {
 			e.saw("%s", e.readAll(c))
 		})
 	}
+	add("CloseRead and CloseWrite, and the peer still writes", func(e *env) {
+		c, far := e.dialed()
+		e.must(c.CloseRead())
+		e.must(c.CloseWrite())
+		e.saw("%s", e.readAll(far))
+		e.saw("%s", e.writeUntilError(far))
+		e.saw("%s", e.read(c, 8))
+	})
 	add("CloseRead, and still a Write", func(e *env) {
 		c, far := e.dialed()
 		e.must(c.CloseRead())
