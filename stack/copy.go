@@ -199,7 +199,11 @@ func (c *TCPConn) sendFrom(p tcpip.Payloader) (int, tcpip.Error) {
 	if bulk {
 		c.wr.idle.BeginBulk()
 	}
+	// Netstack drops what it has taken from p if there is less room for it then than
+	// there was: nobody may shrink the buffer meanwhile, or shut it.
+	c.control.Lock()
 	n, terr := c.ep.Write(p, tcpip.WriteOptions{})
+	c.control.Unlock()
 	if bulk {
 		c.wr.idle.EndBulk()
 	}

@@ -10,10 +10,13 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
 
 	"github.com/afxnet/afxnet/internal/raced"
 )
@@ -434,4 +437,54 @@ func BenchmarkCopy(b *testing.B) {
 			})
 		}
 	}
+}
+
+// A meddler is an endpoint that calls f after each Read that takes something.
+type meddler struct {
+	tcpip.Endpoint
+	f func()
+}
+
+func (m *meddler) Read(w io.Writer, o tcpip.ReadOptions) (tcpip.ReadResult, tcpip.Error) {
+	r, terr := m.Endpoint.Read(w, o)
+	if r.Count != 0 {
+		m.f()
+	}
+	return r, terr
+}
+
+// TestCopyWhileBufferShrinks sets the send buffer of what is copied to when bytes have
+// left where they come from, and have not arrived, if it can be set then.
+func TestCopyWhileBufferShrinks(t *testing.T) {
+	p := newPair(t)
+	src, in := p.connect(t, "tcp", addrB)
+	dst, out := p.connect(t, "tcp", addrB)
+	in.ep = &meddler{in.ep, func() {
+		if out.control.TryLock() {
+			out.control.Unlock()
+			out.SetWriteBuffer(4 << 10) //nolint:errcheck // it is open
+		}
+	}}
+	data := make([]byte, 32<<10)
+	rand.NewChaCha8([32]byte{1}).Read(data)
+	if _, err := src.Write(data); err != nil {
+		t.Fatal(err)
+	}
+	if err := src.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	within(t, "the bytes", func() {
+		for in.unread() != len(data) {
+			runtime.Gosched()
+		}
+	})
+	within(t, "the copy", func() {
+		if n, err := io.Copy(out, in); n != int64(len(data)) || err != nil {
+			t.Errorf("%d bytes, %v", n, err)
+		}
+		out.Close()
+		if got, err := io.ReadAll(dst); !bytes.Equal(got, data) || err != nil {
+			t.Errorf("%d bytes of %d, %v", len(got), len(data), err)
+		}
+	})
 }
