@@ -41,12 +41,12 @@ func TestDeadPeer(t *testing.T) {
 		{"probes", func(c *TCPConn) error { return c.SetKeepAliveConfig(probes) }, false, 16 * time.Second, 17 * time.Second},
 		{"probes as net sets them", func(*TCPConn) error { return nil }, false, 150 * time.Second, 152 * time.Second},
 		{"no probes", func(c *TCPConn) error { return c.SetKeepAlive(false) }, false, never, never},
-		{"data", func(*TCPConn) error { return nil }, true, 15 * time.Minute, 16 * time.Minute},
-		{"data, no probes", func(c *TCPConn) error { return c.SetKeepAlive(false) }, true, 15 * time.Minute, 16 * time.Minute},
+		{"data", func(*TCPConn) error { return nil }, true, 15 * time.Minute, 21 * time.Minute},
+		{"data, no probes", func(c *TCPConn) error { return c.SetKeepAlive(false) }, true, 15 * time.Minute, 21 * time.Minute},
 		{"data, user timeout", func(c *TCPConn) error { return c.SetUserTimeout(5 * time.Second) }, true, 5 * time.Second, 6 * time.Second},
 		{"data, user timeout taken back", func(c *TCPConn) error {
 			return errors.Join(c.SetUserTimeout(time.Second), c.SetUserTimeout(0))
-		}, true, 15 * time.Minute, 16 * time.Minute},
+		}, true, 15 * time.Minute, 21 * time.Minute},
 		{"probes, user timeout", func(c *TCPConn) error {
 			return errors.Join(c.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: 10 * time.Second, Interval: 2 * time.Second, Count: 100}),
 				c.SetUserTimeout(13*time.Second))

@@ -76,7 +76,6 @@ func (s *Stack) dialTCP(ctx context.Context, n network, from, to netip.AddrPort,
 		c.close()
 		return nil, err
 	}
-	boundRetries(c.ep)
 	p, _ := newProbing(probe) // as package net: what is out of bounds is left as it is
 	c.established(s.localAddr(c.ep, proto), to, p)
 	return c, nil

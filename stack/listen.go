@@ -109,7 +109,6 @@ func (s *Stack) bindListener(n network, at netip.AddrPort) (*TCPListener, error)
 	// Connections that were accepted on the port may be alive, or in
 	// TIME-WAIT.
 	l.ep.SocketOptions().SetReuseAddress(true)
-	boundRetries(l.ep)
 	if terr := l.bind(at); terr != nil {
 		err := l.callErr(&l.rd.parker, "bind", terr)
 		l.close()

@@ -33,9 +33,9 @@ type TCPConn struct {
 	out         source // guarded by wr.mu
 }
 
-// established completes a connection whose handshake is over, and whose endpoint
-// has its user timeout.
+// established completes a connection whose handshake is over.
 func (c *TCPConn) established(local, remote netip.AddrPort, p *probing) {
+	c.born = time.Now()
 	c.laddr, c.raddr = tcpAddrs(local, remote)
 	p.begin(c.ep)
 	c.fillFrames()

@@ -1,6 +1,8 @@
 package stack
 
 import (
+	"time"
+
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/waiter"
@@ -14,6 +16,8 @@ type tcpSocket struct {
 	ep    tcpip.Endpoint
 	wq    *waiter.Queue
 	queue waiter.Queue // what wq points to, unless netstack has made one
+
+	born time.Time // when the connection was made; zero for a listener
 }
 
 // open readies k for use with an endpoint that it makes.
@@ -61,10 +65,13 @@ func (k *tcpSocket) end(abort bool) {
 	if abort {
 		k.ep.Abort()
 	} else {
-		// What is still to be sent has a bound of its own, and netstack would
+		// What is still to be sent gets a bound of its own, and netstack would
 		// probe the peer in TIME-WAIT too.
 		if o := k.ep.SocketOptions(); o.GetKeepAlive() {
 			o.SetKeepAlive(false)
+		}
+		if !k.born.IsZero() {
+			boundRetries(k.ep, k.born)
 		}
 		k.ep.Close()
 	}
