@@ -147,6 +147,18 @@ func (t *ledgerTable) underWay(hash uint64, seq uint32) bool {
 	return stateOf(seen) == stateVoid || tag.Load() != tagOf(hash) || seq-una <= nxt-una
 }
 
+// progress returns the first byte of a flow that is not acknowledged, and the first
+// that is not sent. It reports false for a flow that is not judged.
+func (t *ledgerTable) progress(hash uint64) (una, nxt uint32, ok bool) {
+	a, tag := t.find(hash)
+	if a == nil {
+		return 0, 0, false
+	}
+	seen := a.seen.Load()
+	una, nxt = uint32(seen>>32), uint32(a.sent.Load()>>32)
+	return una, nxt, stateOf(seen) == stateOpen && tag.Load() == tagOf(hash)
+}
+
 // hear notes the window scale of a SYN that has come; scaleUnknown if it has
 // none.
 func (t *ledgerTable) hear(hash uint64, scale uint8) {

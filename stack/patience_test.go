@@ -1,10 +1,12 @@
 package stack
 
 import (
+	"errors"
 	"io"
 	"net"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -88,9 +90,15 @@ func TestRareProbes(t *testing.T) {
 }
 
 // TestTimeoutsFarApart loses all segments of a long transfer for a moment, twice,
-// with more time between than data may stay unacknowledged: it goes on.
+// with more time between than data may stay unacknowledged: it goes on. It ends when
+// all are lost for good, with the user timeout.
 func TestTimeoutsFarApart(t *testing.T) {
-	raced.Bubble(t, func(t *testing.T) { testTimeoutsFarApart(t, 0, giveUp+10*time.Second) })
+	t.Run("default", func(t *testing.T) {
+		raced.Bubble(t, func(t *testing.T) { testTimeoutsFarApart(t, 0, giveUp+10*time.Second) })
+	})
+	t.Run("user timeout", func(t *testing.T) {
+		raced.Bubble(t, func(t *testing.T) { testTimeoutsFarApart(t, 30*time.Second, 40*time.Second) })
+	})
 }
 
 func testTimeoutsFarApart(t *testing.T, timeout, apart time.Duration) {
@@ -124,18 +132,27 @@ func testTimeoutsFarApart(t *testing.T, timeout, apart time.Duration) {
 			deaf.Store(false)
 			time.Sleep(apart)
 		}
+		deaf.Store(true)
 		c.SetLinger(0) //nolint:errcheck // it is open
-		c.Close()
+		s.SetLinger(0) //nolint:errcheck // it is open
+		if timeout == 0 {
+			c.Close()
+		}
 	})
 	start := time.Now()
-	for {
-		if _, err := c.Write(make([]byte, 32<<10)); err != nil {
-			if d := time.Since(start); d < 2*apart {
-				t.Errorf("Write after %v: %v", d, err)
-			}
-			break
-		}
+	var err error
+	for b := make([]byte, 32<<10); err == nil; {
+		_, err = c.Write(b)
 	}
+	end := 2*apart + 22*time.Second
+	want := error(net.ErrClosed)
+	if timeout != 0 {
+		want = syscall.ETIMEDOUT
+	}
+	if d := time.Since(start); !errors.Is(err, want) || d < end+timeout || d > end+3*timeout {
+		t.Errorf("Write after %v: %v; want %v, %v to %v after %v", d, err, want, timeout, 3*timeout, end)
+	}
+	s.Close()
 	if n := ow.s[0].ns.Stats().TCP.Timeouts.Value(); n < 2 {
 		t.Errorf("%d timeouts; the test needs 2", n)
 	}

@@ -17,7 +17,8 @@ type tcpSocket struct {
 	wq    *waiter.Queue
 	queue waiter.Queue // what wq points to, unless netstack has made one
 
-	born time.Time // when the connection was made; zero for a listener
+	born       time.Time   // when the connection was made; zero for a listener
+	impatience *impatience // the user timeout; nil: none
 }
 
 // open readies k for use with an endpoint that it makes.
@@ -62,6 +63,7 @@ func (k *tcpSocket) fillFrames() {
 
 // end implements ender.
 func (k *tcpSocket) end(abort bool) {
+	timeout := k.impatience.end()
 	if abort {
 		k.ep.Abort()
 	} else {
@@ -71,7 +73,7 @@ func (k *tcpSocket) end(abort bool) {
 			o.SetKeepAlive(false)
 		}
 		if !k.born.IsZero() {
-			boundRetries(k.ep, k.born)
+			boundRetries(k.ep, k.born, timeout)
 		}
 		k.ep.Close()
 	}
