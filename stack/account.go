@@ -41,6 +41,12 @@ const (
 	// acceptable in pkg/tcpip/transport/tcp/rcv.go), data under way or not.
 	early
 
+	// narrow: the window that it offers shuts out bytes that the stack has sent,
+	// before the last of which netstack would not send any again: it would wait,
+	// with no timer, for another window. With it comes the window field to take it
+	// for. See widen.
+	narrow
+
 	// astray: it answers a SYN-ACK, and netstack may take its sequence number for
 	// the first. With it comes the one that is.
 	astray
@@ -197,13 +203,33 @@ func (t *ledgerTable) incoming(hash uint64, h header.TCP, n int) (seq uint32, v 
 		// If somebody else was faster, a later segment says the same.
 		a.seen.CompareAndSwap(seen, next)
 	}
-	if a.used.Load()&usedShut == 0 || n != 0 || flags&header.TCPFlagFin != 0 {
-		return a.answer(sent, h, n, tag, hash)
+	if a.used.Load()&usedShut != 0 && n == 0 && flags&header.TCPFlagFin == 0 {
+		if rcv := uint32(sent); h.SequenceNumber()-rcv-1 < 1<<header.MaxWndScale-1 && tag.Load() == tagOf(hash) {
+			return rcv, early
+		}
 	}
-	if rcv := uint32(sent); h.SequenceNumber()-rcv-1 < 1<<header.MaxWndScale-1 && tag.Load() == tagOf(hash) {
-		return rcv, early
+	if window := widen(next, uint32(sent>>32), h.WindowSize()); window != h.WindowSize() && tag.Load() == tagOf(hash) {
+		return uint32(window), narrow
 	}
-	return 0, taken
+	return a.answer(sent, h, n, tag, hash)
+}
+
+// widen returns the window field to take one for that has come with the highest
+// acknowledgement there was, as in seen, or a lower one. A receiver is not to take
+// back what it has offered, but those that round what is left to the unit of their
+// scale do (netstack, and BSD), and segments may overtake each other. What is under
+// way then may be sent again (RFC 9293, 3.8.6). Netstack sends a segment before the
+// last only if the window has room for all of it, or for a full one (sender.
+// maybeSendSegment in pkg/tcpip/transport/tcp/snd.go); if that was its timer's turn,
+// nothing sets it again. So a window that is not shut has room for what is under
+// way, as far as one segment may reach. The peer takes the part that it has room for.
+func widen(seen uint64, nxt uint32, window uint16) uint16 {
+	una, scale := uint32(seen>>32), uint8(seen>>8)
+	room := min(nxt-una, leastWindow-1)
+	if window == 0 || scale > header.MaxWndScale || uint32(window)<<scale >= room {
+		return window
+	}
+	return uint16((room-1)>>scale + 1)
 }
 
 // answer judges a segment with n bytes of data that has come for a handshake, if it

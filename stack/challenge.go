@@ -101,8 +101,12 @@ func (g *guard) screen(pkt *gstack.PacketBuffer, to gstack.TransportEndpoint) {
 	if v == taken || v == astray && !g.shaking(pkt, to) || !sound(h, pkt) {
 		return
 	}
-	h.SetSequenceNumber(seq)
 	pkt.RXChecksumValidated = true // it was right before
+	if v == narrow {
+		h.SetWindowSize(uint16(seq))
+		return
+	}
+	h.SetSequenceNumber(seq)
 	switch v {
 	case early:
 		return
