@@ -121,7 +121,7 @@ func wrapIPv6(factory gstack.NetworkProtocolFactory, verified bool, f *fastIP) g
 func (p *ipv4Protocol) NewEndpoint(nic gstack.NetworkInterface, d gstack.TransportDispatcher) gstack.NetworkEndpoint {
 	inner := p.ipv4InnerProtocol.NewEndpoint(nic, p.fast.guard.protect(d))
 	if e, ok := inner.(ipv4Inner); ok {
-		w := &ipv4Endpoint{e, nic, p.fast, newDatagramIDs(), newUnfinished()}
+		w := &ipv4Endpoint{e, nic, p.fast, newDatagramIDs(), newUnfinished(p.fast.ns.Clock())}
 		if nic.IsLoopback() {
 			return ipv4Loopback{w}
 		}
@@ -134,7 +134,7 @@ func (p *ipv4Protocol) NewEndpoint(nic gstack.NetworkInterface, d gstack.Transpo
 func (p *ipv6Protocol) NewEndpoint(nic gstack.NetworkInterface, d gstack.TransportDispatcher) gstack.NetworkEndpoint {
 	inner := p.ipv6InnerProtocol.NewEndpoint(nic, p.fast.guard.protect(d))
 	if e, ok := inner.(ipv6Inner); ok {
-		w := &ipv6Endpoint{e, nic, p.fast, newUnfinished()}
+		w := &ipv6Endpoint{e, nic, p.fast, newUnfinished(p.fast.ns.Clock())}
 		if nic.IsLoopback() {
 			return ipv6Loopback{w}
 		}

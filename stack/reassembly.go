@@ -27,13 +27,14 @@ import (
 //
 // Any goroutine may call its methods.
 type unfinished struct {
-	start  time.Time
+	clock  tcpip.Clock // netstack's, by which it gives datagrams up
+	start  tcpip.MonotonicTime
 	due    atomic.Int64 // when it is to be renewed, after start
 	source [8]byte      // of the fragment; nobody can guess it and send the rest
 }
 
-func newUnfinished() *unfinished {
-	u := &unfinished{start: time.Now()}
+func newUnfinished(clock tcpip.Clock) *unfinished {
+	u := &unfinished{clock: clock, start: clock.NowMonotonic()}
 	binary.NativeEndian.PutUint64(u.source[:], rand.Uint64())
 	return u
 }
@@ -41,7 +42,7 @@ func newUnfinished() *unfinished {
 // renew reports whether it is time for the next fragment; netstack keeps each for
 // as long as timeout.
 func (u *unfinished) renew(timeout time.Duration) bool {
-	now, due := time.Since(u.start), u.due.Load()
+	now, due := u.clock.NowMonotonic().Sub(u.start), u.due.Load()
 	return int64(now) >= due && u.due.CompareAndSwap(due, int64(now+timeout*2/3))
 }
 
