@@ -82,7 +82,7 @@ func (t *ledgerTable) hashOfReceived(p tcpip.NetworkProtocolNumber, ip []byte, h
 // to is who gets the segment, or nil if that has not been looked up.
 func (g *guard) screen(pkt *gstack.PacketBuffer, to gstack.TransportEndpoint) {
 	h := header.TCP(pkt.TransportHeader().Slice())
-	if len(h) < header.TCPMinimumSize {
+	if !complete(h) {
 		return
 	}
 	t := g.ledger.tableFor(h)
@@ -162,8 +162,15 @@ func strip(h header.TCP) {
 	}
 }
 
-// sound tells whether the checksum is right. Only a packet that came in
-// fragments has not been checked yet.
+// complete tells whether a TCP header is as long as it says; netstack drops others, but
+// later. They come in packets that the link has not checked, as those in fragments and
+// behind destination options.
+func complete(h header.TCP) bool {
+	return len(h) >= header.TCPMinimumSize && int(h.DataOffset()) == len(h)
+}
+
+// sound tells whether the checksum is right, of a packet whose header is complete. Few
+// have not been checked yet: see complete.
 func sound(h header.TCP, pkt *gstack.PacketBuffer) bool {
 	if pkt.RXChecksumValidated {
 		return true

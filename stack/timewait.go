@@ -17,7 +17,7 @@ func opens(h header.TCP) bool {
 // reopen makes way for a packet of TCP if it is a SYN.
 func (g *guard) reopen(pkt *gstack.PacketBuffer) {
 	h := header.TCP(pkt.TransportHeader().Slice())
-	if len(h) < header.TCPMinimumSize || !opens(h) || !sound(h, pkt) {
+	if !complete(h) || !opens(h) || !sound(h, pkt) {
 		return
 	}
 	net, id := pkt.NetworkProtocolNumber, idOf(pkt)
