@@ -31,6 +31,22 @@ type datagramQueue struct {
 	dropped uint64
 }
 
+// viewBytes is what netstack takes for each view of a packet besides its data:
+// measured with views of 8 bytes, the least that a fragment has. A datagram in many
+// fragments has one for each, and then its data is the smaller part of it.
+const viewBytes = 144
+
+// memoryOf returns what a packet is charged for, in bytes. The two views of one that
+// came whole are in netstack's number.
+func memoryOf(pkt *gstack.PacketBuffer) int {
+	views, _ := pkt.AsViewList()
+	more := -2
+	for v := views.Front(); v != nil; v = v.Next() {
+		more++
+	}
+	return pkt.MemSize() + max(more, 0)*viewBytes
+}
+
 // leastSlots is the length of a ring that has held anything. It doubles as it
 // has to, and stays.
 const leastSlots = 16
@@ -48,7 +64,7 @@ func (q *datagramQueue) push(pkt *gstack.PacketBuffer, from netip.AddrPort) (fir
 	if q.n == len(q.slots) {
 		q.grow()
 	}
-	size := pkt.MemSize()
+	size := memoryOf(pkt)
 	q.slots[(q.first+q.n)&(len(q.slots)-1)] = datagram{pkt.IncRef(), from, size}
 	q.n++
 	q.bytes += size

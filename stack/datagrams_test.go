@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"gvisor.dev/gvisor/pkg/buffer"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
 	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
 )
 
@@ -47,7 +48,7 @@ func TestDatagramQueue(t *testing.T) {
 				if ok {
 					model = append(model, i)
 					held = append(held, pkt)
-					bytesHeld += pkt.MemSize()
+					bytesHeld += memoryOf(pkt)
 				} else {
 					dropped++
 				}
@@ -61,7 +62,7 @@ func TestDatagramQueue(t *testing.T) {
 			if !ok {
 				continue
 			}
-			bytesHeld -= d.pkt.MemSize()
+			bytesHeld -= d.size
 			b := make([]byte, 3+rng.IntN(100))
 			want := binary.BigEndian.AppendUint32(nil, model[0])
 			want = append(want, bytes.Repeat([]byte{byte(model[0])}, d.pkt.Data().Size()-4)...)
@@ -141,5 +142,40 @@ func TestSendBuffer(t *testing.T) {
 	}
 	if spare != o.kept || spare > spareCharges {
 		t.Errorf("%d spare charges, counted %d", spare, o.kept)
+	}
+}
+
+// TestDatagramsOfTinyFragments has datagrams come that take some twenty times the
+// memory that their data does: they are charged for it.
+func TestDatagramsOfTinyFragments(t *testing.T) {
+	p := guardedPair(t)
+	u, next := listenUDP(t, p.a, "udp", ":53"), listenUDP(t, p.a, "udp", ":8")
+	if err := u.SetReadBuffer(128 << 10); err != nil { // 256 KiB
+		t.Fatal(err)
+	}
+	payload := make([]byte, 8000)
+	var cuts []int
+	for i := 8; i < len(payload)+8; i += 8 {
+		cuts = append(cuts, i)
+	}
+	for id := range uint16(20) {
+		for _, f := range datagram4(id+1, payload, false, cuts...) {
+			p.wa.inject(ipv4.ProtocolNumber, f)
+		}
+		p.wa.inject(ipv4.ProtocolNumber, udpPacket(addrB, addrA, 8, "next"))
+		if _, _, err := next.ReadFrom(make([]byte, 10)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := u.udp.in.n; n != 2 { // of more than 128 KiB each
+		t.Errorf("%d datagrams wait", n)
+	}
+	for range u.udp.in.n {
+		if n, _, err := u.ReadFrom(make([]byte, 9000)); n != len(payload) || err != nil {
+			t.Errorf("%d bytes, %v", n, err)
+		}
+	}
+	if u.udp.in.bytes != 0 {
+		t.Errorf("%d bytes are charged for nothing", u.udp.in.bytes)
 	}
 }
