@@ -19,6 +19,7 @@ type account struct {
 const (
 	usedEnded = 1 << iota // a FIN or a reset was sent
 	usedShut              // the last segment, not a reset, offered no window
+	usedGap               // the last segment told of data out of order
 	usedFlags = iota
 )
 
@@ -103,6 +104,14 @@ func scaleOption(h header.TCP) uint8 {
 	return uint8(ws)
 }
 
+// tellsGap tells whether a segment of netstack's, not a SYN, has SACK blocks: behind
+// padding of two bytes, like the timestamp before them.
+func tellsGap(h header.TCP) bool {
+	const stamped = header.TCPMinimumSize + 2 + header.TCPOptionTSLength
+	n := int(h.DataOffset())
+	return n > stamped || n > header.TCPMinimumSize && h[header.TCPMinimumSize+2] == header.TCPOptionSACK
+}
+
 // outgoing notes a segment with n bytes of data that is about to leave.
 func (l *ledger) outgoing(t *ledgerTable, hash uint64, h header.TCP, n int) {
 	flags := h.Flags()
@@ -121,6 +130,9 @@ func (l *ledger) outgoing(t *ledgerTable, hash uint64, h header.TCP, n int) {
 	}
 	if h.WindowSize() == 0 && flags&header.TCPFlagRst == 0 {
 		used |= usedShut
+	}
+	if tellsGap(h) {
+		used |= usedGap
 	}
 	if used != before {
 		a.used.Store(used)

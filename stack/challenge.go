@@ -38,6 +38,18 @@ func (t *ledgerTable) hashOfSent(local, remote tcpip.Address, h []byte) (hash ui
 	return 0, false
 }
 
+// flowOf returns the table, and the hash in it of an endpoint's flow.
+func (g *guard) flowOf(ep tcpip.Endpoint) (t *ledgerTable, hash uint64, ok bool) {
+	t = g.ledger.table.Load()
+	info, ok := ep.Info().(*gstack.TransportEndpointInfo)
+	if t == nil || !ok {
+		return nil, 0, false
+	}
+	ports := binary.BigEndian.AppendUint16(binary.BigEndian.AppendUint16(nil, info.ID.LocalPort), info.ID.RemotePort)
+	hash, ok = t.hashOfSent(info.ID.LocalAddress, info.ID.RemoteAddress, ports)
+	return t, hash, ok
+}
+
 // underWay tells whether the TCP header that an ICMP error quotes is of a segment
 // that the stack has sent and nobody has acknowledged. Whoever knows addresses and
 // ports of a connection could end a dial, or shrink its segments, with errors about

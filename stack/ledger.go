@@ -159,6 +159,12 @@ func (t *ledgerTable) progress(hash uint64) (una, nxt uint32, ok bool) {
 	return una, nxt, stateOf(seen) == stateOpen && tag.Load() == tagOf(hash)
 }
 
+// gap tells whether the stack has data of a flow out of order, as far as it is known.
+func (t *ledgerTable) gap(hash uint64) bool {
+	a, tag := t.find(hash)
+	return a != nil && a.used.Load()&usedGap != 0 && tag.Load() == tagOf(hash)
+}
+
 // hear notes the window scale of a SYN that has come; scaleUnknown if it has
 // none.
 func (t *ledgerTable) hear(hash uint64, scale uint8) {

@@ -114,8 +114,39 @@ func (c *TCPConn) setOption(f func() tcpip.Error) error {
 
 // SetReadBuffer fixes the size of the receive buffer in bytes; it no longer
 // follows the speed of the reader. As with Linux the stack doubles it for its
-// own overhead, and keeps it within its bounds.
-func (c *TCPConn) SetReadBuffer(bytes int) error { return c.setReadBuffer(bytes) }
+// own overhead, and keeps it within its bounds. While data has come out of order, the
+// buffer is not made smaller.
+func (c *TCPConn) SetReadBuffer(bytes int) error {
+	return c.set(func() tcpip.Error {
+		size := int64(bufferSize(bytes))
+		c.smaller.Store(0)
+		if o := c.ep.SocketOptions(); size >= o.GetReceiveBufferSize() {
+			o.SetReceiveBufferSize(size, true)
+		} else if !c.shrinkReadBuffer(size) {
+			c.smaller.Store(size)
+		}
+		return nil
+	})
+}
+
+// shrinkReadBuffer makes the receive buffer smaller, unless there is data out of
+// order. If that took all of the room, netstack would refuse the data before it, for
+// good (segmentQueue.enqueue in pkg/tcpip/transport/tcp/segment_queue.go).
+// Precondition: control is held.
+func (c *TCPConn) shrinkReadBuffer(size int64) bool {
+	t, flow, ok := c.stack.guard.flowOf(c.ep)
+	if ok && t.gap(flow) {
+		return false
+	}
+	o := c.ep.SocketOptions()
+	before := o.GetReceiveBufferSize()
+	o.SetReceiveBufferSize(size, true) // what comes after this is held to it
+	if ok && t.gap(flow) {
+		o.SetReceiveBufferSize(before, true)
+		return false
+	}
+	return true
+}
 
 // SetWriteBuffer fixes the size of the send buffer in bytes, as SetReadBuffer
 // does for the receive buffer.

@@ -27,6 +27,7 @@ type TCPConn struct {
 
 	failure atomic.Uint32 // errno that ended the connection, once seen
 	shut    atomic.Uint32 // tcpip.ShutdownFlags of what was closed; set with control held
+	smaller atomic.Int64  // the receive buffer that is to be, in bytes; 0 if it is. Set with control held
 
 	in          sink   // guarded by rd.mu, as is unmoderated
 	unmoderated int    // bytes read since the last look at the receive buffer
@@ -96,8 +97,16 @@ func (c *TCPConn) read(b []byte) (int, error) {
 // is so: whoever is told that it is not will find the wakeup.
 func (c *TCPConn) shutRead() bool { return c.shut.Load()&uint32(tcpip.ShutdownRead) != 0 }
 
-// moderate lets the receive buffer grow with the speed of the reader.
+// moderate lets the receive buffer grow with the speed of the reader, or makes it as
+// small as was asked for.
 func (c *TCPConn) moderate(n int) {
+	if c.smaller.Load() != 0 {
+		c.control.Lock()
+		if size := c.smaller.Load(); size != 0 && c.shrinkReadBuffer(size) {
+			c.smaller.Store(0)
+		}
+		c.control.Unlock()
+	}
 	c.unmoderated += n
 	if c.unmoderated >= moderateEvery {
 		c.ep.ModerateRecvBuf(c.unmoderated)

@@ -1,12 +1,10 @@
 package stack
 
 import (
-	"encoding/binary"
 	"sync"
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
-	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 )
 
@@ -114,13 +112,7 @@ func newImpatience(ep tcpip.Endpoint, g *guard, d time.Duration) *impatience {
 // progress returns the first byte that is not acknowledged, and the first that is
 // not sent. It reports false for a flow that the ledger knows nothing of.
 func (i *impatience) progress() (una, nxt uint32, ok bool) {
-	t := i.guard.ledger.table.Load()
-	info, ok := i.ep.Info().(*gstack.TransportEndpointInfo)
-	if t == nil || !ok {
-		return 0, 0, false
-	}
-	ports := binary.BigEndian.AppendUint16(binary.BigEndian.AppendUint16(nil, info.ID.LocalPort), info.ID.RemotePort)
-	flow, ok := t.hashOfSent(info.ID.LocalAddress, info.ID.RemoteAddress, ports)
+	t, flow, ok := i.guard.flowOf(i.ep)
 	if !ok {
 		return 0, 0, false
 	}
