@@ -48,6 +48,14 @@ const (
 	// for. See widen.
 	narrow
 
+	// late: another has overtaken it that acknowledges more, the stack's FIN too.
+	// With it comes what that has acknowledged. Netstack does not look for the
+	// acknowledgement of its FIN in a segment that is ahead of what it has received
+	// (receiver.consumeSegment in pkg/tcpip/transport/tcp/rcv.go), but takes note
+	// that nothing is left to be sent; and those it waits for do not tell. With the
+	// peer's FIN among them the connection stays in CLOSING, for good.
+	late
+
 	// astray: it answers a SYN-ACK, and netstack may take its sequence number for
 	// the first. With it comes the one that is.
 	astray
@@ -196,10 +204,13 @@ func (t *ledgerTable) incoming(hash uint64, h header.TCP, n int) (seq uint32, v 
 	default:
 		return a.answer(sent, h, n, tag, hash)
 	}
+	una, window := uint32(seen>>32), uint16(seen>>16)
 	if flags&header.TCPFlagSyn != 0 {
+		if uint8(seen>>8) == scaleUnknown && ack == una && ack == a.iss.Load()+1 && tag.Load() == tagOf(hash) {
+			a.confirm(seen, ack, flags, h) // another has overtaken the SYN-ACK
+		}
 		return 0, taken // netstack answers all of them the same way
 	}
-	una, window := uint32(seen>>32), uint16(seen>>16)
 	if !acceptable(ack, una, uint32(sent>>32), windowOf(seen)) {
 		// If another flow has the account now, it says nothing of this one.
 		if tag.Load() != tagOf(hash) || stateOf(a.seen.Load()) != stateOpen {
@@ -215,7 +226,11 @@ func (t *ledgerTable) incoming(hash uint64, h header.TCP, n int) (seq uint32, v 
 		// If somebody else was faster, a later segment says the same.
 		a.seen.CompareAndSwap(seen, next)
 	}
-	if a.used.Load()&usedShut != 0 && n == 0 && flags&header.TCPFlagFin == 0 {
+	used, bare := a.used.Load(), n == 0 && flags&header.TCPFlagFin == 0
+	if used&usedEnded != 0 && !bare && una == uint32(sent>>32) && ack != una && tag.Load() == tagOf(hash) {
+		return una, late
+	}
+	if used&usedShut != 0 && bare {
 		if rcv := uint32(sent); h.SequenceNumber()-rcv-1 < 1<<header.MaxWndScale-1 && tag.Load() == tagOf(hash) {
 			return rcv, early
 		}

@@ -114,8 +114,12 @@ func (g *guard) screen(pkt *gstack.PacketBuffer, to gstack.TransportEndpoint) {
 		return
 	}
 	pkt.RXChecksumValidated = true // it was right before
-	if v == narrow {
+	switch v {
+	case narrow:
 		h.SetWindowSize(uint16(seq))
+		return
+	case late:
+		h.SetAckNumber(seq)
 		return
 	}
 	h.SetSequenceNumber(seq)

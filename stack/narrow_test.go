@@ -39,6 +39,19 @@ func TestWiden(t *testing.T) {
 	}
 }
 
+// TestNarrowScale has a peer whose SYN-ACK is overtaken by another acknowledgement:
+// the unit of its windows is known from it nevertheless.
+func TestNarrowScale(t *testing.T) {
+	b := newBooks()
+	b.out(syn, 999, 0, 0, 9)
+	b.in(ack, 1000, 9, -1)
+	b.in(syn|ack, 1000, 9, 9)
+	b.out(ack, 1000, 1, 972, -1)
+	if window, v := b.t.incoming(b.hash, tcpHeaderOf(ack, 0, 1000, 1, -1), 0); v != narrow || window != 2 {
+		t.Errorf("%v, %d; want %v, 2", v, window, narrow)
+	}
+}
+
 // TestNarrow loses the last segment that a window has room for, and the window that
 // follows when the peer reads again. What is left of the first, rounded, has no room
 // for the segment.
