@@ -198,8 +198,9 @@ func (l *ledger) open(t *ledgerTable, hash uint64, h header.TCP) {
 	a, tag := t.find(hash)
 	if a != nil && a.iss.Load() == iss {
 		seen := a.seen.Load()
-		if reply && stateOf(seen) == statePending {
-			// Both ends have called each other: now the peer's SYN is known.
+		if reply && stateOf(seen) == statePending && uint8(seen>>8) == scaleUnknown {
+			// Both ends have called each other: now the peer's SYN is known. What
+			// is heard of one that has come again is of no use: see strip.
 			a.seen.CompareAndSwap(seen, pack(iss, 0, scale, statePending))
 			a.sent.CompareAndSwap(uint64(iss+1)<<32, uint64(iss+1)<<32|uint64(h.AckNumber()))
 		}

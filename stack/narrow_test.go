@@ -52,6 +52,21 @@ func TestNarrowScale(t *testing.T) {
 	}
 }
 
+// TestNarrowAgain has a peer's SYN come again, without its options, and the SYN-ACK
+// leave again: the unit of its windows stays known.
+func TestNarrowAgain(t *testing.T) {
+	b := newBooks()
+	for _, scale := range []int{9, -1} {
+		b.t.incoming(b.hash, tcpHeaderOf(syn, 0, 0, 9, scale), 0)
+		b.out(syn|ack, 999, 1, 0, 9)
+	}
+	b.in(ack, 1000, 9, -1)
+	b.out(ack, 1000, 1, 972, -1)
+	if window, v := b.t.incoming(b.hash, tcpHeaderOf(ack, 0, 1000, 1, -1), 0); v != narrow || window != 2 {
+		t.Errorf("%v, %d; want %v, 2", v, window, narrow)
+	}
+}
+
 // TestNarrow loses the last segment that a window has room for, and the window that
 // follows when the peer reads again. What is left of the first, rounded, has no room
 // for the segment.
