@@ -150,7 +150,12 @@ func (c *TCPConn) shrinkReadBuffer(size int64) bool {
 
 // SetWriteBuffer fixes the size of the send buffer in bytes, as SetReadBuffer
 // does for the receive buffer.
-func (c *TCPConn) SetWriteBuffer(bytes int) error { return c.setWriteBuffer(bytes) }
+func (c *TCPConn) SetWriteBuffer(bytes int) error {
+	return c.set(func() tcpip.Error {
+		c.ep.SocketOptions().SetSendBufferSize(int64(bufferSize(bytes)), true)
+		return nil
+	})
+}
 
 // SetReadBuffer sets the size of the receive buffer in bytes. As with Linux
 // the stack doubles it for its own overhead, and keeps it within its bounds.
@@ -167,20 +172,6 @@ func (c *UDPConn) SetWriteBuffer(bytes int) error {
 func (c *UDPConn) setBuffer(bytes int, setLimit func(int)) error {
 	return c.set(func() tcpip.Error {
 		setLimit(bufferSize(bytes))
-		return nil
-	})
-}
-
-func (k *tcpSocket) setReadBuffer(bytes int) error {
-	return k.set(func() tcpip.Error {
-		k.ep.SocketOptions().SetReceiveBufferSize(int64(bufferSize(bytes)), true)
-		return nil
-	})
-}
-
-func (k *tcpSocket) setWriteBuffer(bytes int) error {
-	return k.set(func() tcpip.Error {
-		k.ep.SocketOptions().SetSendBufferSize(int64(bufferSize(bytes)), true)
 		return nil
 	})
 }
