@@ -25,6 +25,9 @@ type bpfProgLoad struct {
 	progFlags   uint32
 }
 
+// loadAttempts is how often a program is loaded that a signal has come between.
+const loadAttempts = 30
+
 // loadProgram loads a BPF program that returns 0, and drops it.
 func loadProgram(progType uint32) error {
 	// struct bpf_insn is opcode, registers, a 16-bit offset and a 32-bit
@@ -38,7 +41,17 @@ func loadProgram(progType uint32) error {
 		insns:     unsafe.Pointer(&insns),
 		license:   unsafe.Pointer(&license),
 	}
-	fd, _, errno := unix.Syscall(unix.SYS_BPF, unix.BPF_PROG_LOAD, uintptr(unsafe.Pointer(&attr)), unsafe.Sizeof(attr))
+	var fd uintptr
+	errno := unix.EAGAIN
+	// A signal that comes while the program is verified, as those by which the runtime
+	// preempts goroutines, ends that with EAGAIN (bpf_check in kernel/bpf/verifier.c,
+	// Linux 5.0).
+	for range loadAttempts {
+		fd, _, errno = unix.Syscall(unix.SYS_BPF, unix.BPF_PROG_LOAD, uintptr(unsafe.Pointer(&attr)), unsafe.Sizeof(attr))
+		if errno != unix.EAGAIN {
+			break
+		}
+	}
 	switch errno {
 	case 0:
 		return os.NewSyscallError("close", unix.Close(int(fd)))

@@ -82,7 +82,9 @@ func bulk(s *session, r *Result, d time.Duration) error {
 	var readErr error
 	if wait(warmUp(d)) {
 		fromBytes = arrived.Load()
-		if from, readErr = s.read(); readErr == nil && wait(d) {
+		from, readErr = s.read()
+		// A stall may be longer than d, until a segment is sent again say.
+		for readErr == nil && toBytes <= fromBytes && wait(d) {
 			toBytes = arrived.Load()
 			to, readErr = s.read()
 		}
