@@ -152,6 +152,7 @@ func (e *ipv4Endpoint) HandlePacket(pkt *gstack.PacketBuffer) {
 		}
 	} else if fragment4(pkt) {
 		e.keepUnfinished()
+		keepHeader4(pkt)
 	}
 	if e.dropMartian(pkt) {
 		return

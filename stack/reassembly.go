@@ -65,6 +65,30 @@ func fragment6(pkt *gstack.PacketBuffer) bool {
 	return true
 }
 
+// keepHeader4 gives the IP header of a first fragment a view of its own. Netstack
+// holds on to the header of the whole datagram while it parses the transport header
+// behind it (pkg/tcpip/network/ipv4/ipv4.go, deliverPacketLocally). Where a fragment
+// ends within that one, the parser joins the views that have parts of it in new
+// memory, and what they were goes back to a pool: netstack would read the protocol
+// and the options from memory that any goroutine may have by then, and options from
+// a header that says it is shorter than 20 bytes end the process. The parser leaves
+// a view alone that has none of the transport header.
+func keepHeader4(pkt *gstack.PacketBuffer) {
+	b, ok := pkt.Data().PullUp(header.IPv4MinimumSize)
+	if !ok || header.IPv4(b).FragmentOffset() != 0 {
+		return
+	}
+	size := int(header.IPv4(b).HeaderLength())
+	if b, ok = pkt.Data().PullUp(size); !ok {
+		return
+	}
+	head, rest := buffer.NewViewWithData(b), pkt.Data().ToBuffer()
+	rest.TrimFront(int64(size))
+	pkt.Data().CapLength(0)
+	pkt.Data().AppendView(head)
+	pkt.Data().MergeBuffer(&rest)
+}
+
 // laterPart is the length of the fragment's payload in bytes, and its offset.
 const laterPart = 8
 

@@ -1,13 +1,16 @@
 package stack
 
 import (
+	"bytes"
 	"fmt"
 	"testing"
 
+	"gvisor.dev/gvisor/pkg/buffer"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/checksum"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
+	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
 )
 
 // longPing returns the fragments of an echo request from b to a, of so many bytes
@@ -73,5 +76,37 @@ func TestOversizedFragments(t *testing.T) {
 				t.Errorf("%d replies, want %d", got, want)
 			}
 		})
+	}
+}
+
+// TestHeaderStays has the transport header of a datagram in two fragments: where
+// netstack has the IP header from stays the packet's when the other is parsed.
+func TestHeaderStays(t *testing.T) {
+	src, dst := []byte{10, 0, 0, 2}, []byte{10, 0, 0, 1}
+	const link, first = 14, 16 // bytes of the link header, and of the segment in the first fragment
+	for _, options := range []int{0, 4, 40} {
+		ip := ip4(src, dst, 6, 1, 0, first, true)
+		ip = append(ip, bytes.Repeat([]byte{byte(header.IPv4OptionNOPType)}, options)...)
+		header.IPv4(ip).SetHeaderLength(uint8(len(ip)))
+		frame := append(make([]byte, link), ip...)
+		frame = append(frame, bytes.Repeat([]byte{1}, first)...)
+		pkt := gstack.NewPacketBuffer(gstack.PacketBufferOptions{Payload: buffer.MakeWithData(frame)})
+		pkt.LinkHeader().Consume(link)
+		keepHeader4(pkt)
+		pkt.NetworkHeader().Consume(len(ip))
+		h := pkt.NetworkHeader().Slice()
+		rest := buffer.MakeWithData(bytes.Repeat([]byte{2}, 8))
+		pkt.Data().MergeBuffer(&rest)
+		got, ok := pkt.TransportHeader().Consume(20)
+		if want := append(bytes.Repeat([]byte{1}, first), 2, 2, 2, 2); !ok || !bytes.Equal(got, want) {
+			t.Errorf("%d bytes of options: transport header %x, want %x", options, got, want)
+		}
+		if !bytes.Equal(h, ip) || &h[0] != &pkt.NetworkHeader().Slice()[0] {
+			t.Errorf("%d bytes of options: header %x has moved, or is not %x", options, h, ip)
+		}
+		if n := len(pkt.LinkHeader().Slice()); n != link || pkt.Data().Size() != 4 {
+			t.Errorf("%d bytes of options: link header of %d bytes, %d of data", options, n, pkt.Data().Size())
+		}
+		pkt.DecRef()
 	}
 }
