@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"time"
 )
 
 // keyring holds the keys that Debian signs its archive with.
@@ -28,9 +29,18 @@ const emulatorSuite = "trixie-backports"
 // apt is a view of an archive that shares nothing with the machine's own: apt
 // believes that no package is installed.
 type apt struct {
-	dir  string
-	args []string
+	dir   string
+	args  []string
+	pause time.Duration // firstPause
 }
+
+// attempts is how often apt-get is run that fails: an archive may be out of reach for
+// some seconds, or about to change. firstPause is the first pause between, and each
+// is twice the one before.
+const (
+	attempts   = 4
+	firstPause = 5 * time.Second
+)
 
 // newAPT reads the lists of an archive into dir, which it makes.
 func newAPT(ctx context.Context, dir, archive string) (*apt, error) {
@@ -55,7 +65,7 @@ func newAPT(ctx context.Context, dir, archive string) (*apt, error) {
 	if err := errors.Join(os.WriteFile(list, []byte(sources.String()), 0o644), os.WriteFile(status, nil, 0o644)); err != nil {
 		return nil, err
 	}
-	v := &apt{dir: dir, args: []string{
+	v := &apt{dir: dir, pause: firstPause, args: []string{
 		"-qq",
 		"-o", "Dir::Etc::sourcelist=" + list,
 		"-o", "Dir::Etc::sourceparts=/dev/null",
@@ -117,9 +127,23 @@ func (v *apt) unpackFrom(ctx context.Context, dir, root string) error {
 	return nil
 }
 
-// run runs a program of the apt family and returns what it prints; its
-// complaints become the error.
+// run runs a program of the apt family, apt-get several times if it has to, and
+// returns what it prints; its complaints become the error.
 func (v *apt) run(ctx context.Context, name string, args ...string) (string, error) {
+	for attempt, pause := 1, v.pause; ; attempt, pause = attempt+1, 2*pause {
+		out, err := v.runOnce(ctx, name, args...)
+		if err == nil || name != "apt-get" || attempt == attempts {
+			return out, err
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return "", err
+		}
+	}
+}
+
+func (v *apt) runOnce(ctx context.Context, name string, args ...string) (string, error) {
 	if name != "dpkg-deb" {
 		args = append(v.args[:len(v.args):len(v.args)], args...)
 	}
