@@ -21,8 +21,9 @@ const (
 )
 
 // runningTimeout bounds the wait for the interfaces. They take milliseconds,
-// but the kernel may put off link events by a second (linkwatch).
-const runningTimeout = 10 * time.Second
+// but the kernel may put off link events by a second (linkwatch), and emulated
+// NICs on a busy computer take seconds.
+const runningTimeout = 30 * time.Second
 
 // offloads are switched off unless Config.Offloads. The kernel takes TCP
 // segmentation away with the checksums; naming it keeps that from depending
