@@ -119,8 +119,13 @@ func (c *conductor) wire(ctx context.Context, cs plan.Case, kind string) (v map[
 	return v, nil
 }
 
-// rawLead is how much longer a raw transmitter sends than the receiver counts.
-const rawLead = 300 * time.Millisecond
+// rawLead is how much longer a raw transmitter sends than the receiver counts, and
+// rawLongest how much at most: one that is over before the receiver is ready is
+// started again, for longer.
+const (
+	rawLead    = 300 * time.Millisecond
+	rawLongest = 5 * time.Second
+)
 
 // raw runs a loop on the host's device. To receive and to forward, the other end
 // transmits.
@@ -144,8 +149,8 @@ func (c *conductor) raw(ctx context.Context, cs plan.Case, name string) (v map[s
 			return nil, err
 		}
 	}
-	var partner func() error
-	if cs.Solo == "tx" {
+	transmits := cs.Solo == "tx"
+	if transmits {
 		// The cheapest drop at the other end: a MAC address that it has not.
 		q := role.RawFrameRequest{From: mine.MAC, To: net.HardwareAddr{2, 0, 0, 0, 0, 1}, Size: cs.Frame}
 		q.Src, q.Dst = netip.AddrPortFrom(c.bed.v4.Addr(), 9), netip.AddrPortFrom(c.bed.clientNS.V4.Addr(), 9)
@@ -154,20 +159,21 @@ func (c *conductor) raw(ctx context.Context, cs plan.Case, name string) (v map[s
 		}
 	} else {
 		req.Config.Addr = c.bed.v4.Addr()
-		if partner, err = c.transmitter(ctx, cs, other.MAC, mine.MAC); err != nil {
-			return nil, err
-		}
 	}
 	var r raw.Result
-	err = p.Call(ctx, "run", req, &r)
-	if partner != nil {
-		err = errors.Join(err, partner())
-	}
-	if err != nil {
-		return nil, err
-	}
-	if r.Packets == 0 || r.Elapsed <= 0 {
-		return nil, errors.New("no packet was counted")
+	for lead := rawLead; r.Packets == 0 || r.Elapsed <= 0; lead *= 4 {
+		if lead > rawLongest {
+			return nil, errors.New("no packet was counted")
+		}
+		partner := func() error { return nil }
+		if !transmits {
+			if partner, err = c.transmitter(ctx, cs, lead, other.MAC, mine.MAC); err != nil {
+				return nil, err
+			}
+		}
+		if err := errors.Join(p.Call(ctx, "run", req, &r), partner()); err != nil {
+			return nil, err
+		}
 	}
 	n := float64(r.Packets)
 	return map[string]float64{
@@ -176,16 +182,16 @@ func (c *conductor) raw(ctx context.Context, cs plan.Case, name string) (v map[s
 	}, nil
 }
 
-// transmitter starts a raw transmitter at the client's end. The result waits for
-// its end.
-func (c *conductor) transmitter(ctx context.Context, cs plan.Case, from, to net.HardwareAddr) (wait func() error, err error) {
+// transmitter starts a raw transmitter at the client's end, for so much longer than
+// the case takes. The result waits for its end.
+func (c *conductor) transmitter(ctx context.Context, cs plan.Case, lead time.Duration, from, to net.HardwareAddr) (wait func() error, err error) {
 	p, err := role.Start(role.Raw, role.Options{Inside: c.bed.clientNS.Do, CPUs: c.o.pin[1]})
 	if err != nil {
 		return nil, err
 	}
 	q := role.RawFrameRequest{From: from, To: to, Size: cs.Frame}
 	q.Src, q.Dst = netip.AddrPortFrom(c.bed.clientNS.V4.Addr(), 9), netip.AddrPortFrom(c.bed.v4.Addr(), 9)
-	req := role.RawRequest{Loop: "tx", Job: raw.Job{Duration: cs.Spec.Duration + rawLead}, Config: raw.Config{Interface: c.bed.clientEnd}}
+	req := role.RawRequest{Loop: "tx", Job: raw.Job{Duration: cs.Spec.Duration + lead}, Config: raw.Config{Interface: c.bed.clientEnd}}
 	if err := p.Call(ctx, "frame", q, &req.Job.Frame); err != nil {
 		return nil, errors.Join(err, p.Stop())
 	}

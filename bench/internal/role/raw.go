@@ -108,5 +108,8 @@ func (l *rawLoops) compiled(ctx context.Context, q RawRequest) (any, error) {
 		return nil, err
 	}
 	res, err := run.Measure()
+	if err != nil && ctx.Err() != nil {
+		res, err = raw.Result{}, nil // as the loops have it: no packet came
+	}
 	return res, errors.Join(err, run.Close())
 }
