@@ -14,8 +14,8 @@ import (
 // bulkBuffer is what bulk workloads hand to Write and Read, in bytes.
 const bulkBuffer = 128 << 10
 
-// stream sends for as long as it is told to, and ends when the other side says
-// that it has read everything.
+// stream sends for as long as it is told to, something in any case, and ends when the
+// other side says that it has read everything.
 func stream(ctx context.Context, spec Spec) (Result, error) {
 	c, err := dial(ctx, spec)
 	if err != nil {
@@ -27,7 +27,7 @@ func stream(ctx context.Context, spec Spec) (Result, error) {
 	b := make([]byte, bulkBuffer)
 	var sent int64
 	start := time.Now()
-	for end := start.Add(spec.Duration); time.Now().Before(end); {
+	for end := start.Add(spec.Duration); sent == 0 || time.Now().Before(end); {
 		if err := c.SetDeadline(time.Now().Add(exchangeTimeout)); err != nil {
 			return Result{}, err
 		}
@@ -54,7 +54,8 @@ func stream(ctx context.Context, spec Spec) (Result, error) {
 	return bulk(sent, elapsed), nil
 }
 
-// source receives for as long as it is told to, then drops the connection.
+// source receives for as long as it is told to, something in any case, then drops the
+// connection.
 func source(ctx context.Context, spec Spec) (Result, error) {
 	c, err := dial(ctx, spec)
 	if err != nil {
@@ -70,7 +71,7 @@ func source(ctx context.Context, spec Spec) (Result, error) {
 	b := make([]byte, bulkBuffer)
 	var got int64
 	end := start.Add(spec.Duration)
-	for time.Now().Before(end) {
+	for got == 0 || time.Now().Before(end) {
 		if err := c.SetDeadline(time.Now().Add(exchangeTimeout)); err != nil {
 			return Result{}, err
 		}

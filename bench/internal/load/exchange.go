@@ -90,7 +90,10 @@ func withLatencies(r Result, h *hdr.Histogram) (Result, error) {
 	return r, err
 }
 
-// loop exchanges messages on one connection until end, at least one.
+// leastTries is how many exchanges there are at least where none is answered.
+const leastTries = 5
+
+// loop exchanges messages on one connection until end, and until one was answered.
 func loop(ctx context.Context, c net.Conn, spec Spec, end time.Time, record func(time.Duration)) (ops, lost int64, err error) {
 	// A datagram's answer may be missing, a stream's only if something is broken.
 	patience, every := exchangeTimeout, int64(renewals)
@@ -99,7 +102,7 @@ func loop(ctx context.Context, c net.Conn, spec Spec, end time.Time, record func
 	}
 	msg, back := make([]byte, spec.Size), make([]byte, max(spec.Size, 2048))
 	now := time.Now()
-	for n := int64(0); ops+lost == 0 || now.Before(end); n++ {
+	for n := int64(0); ops == 0 && lost < leastTries || now.Before(end); n++ {
 		if n%every == 0 {
 			if err := ctx.Err(); err != nil {
 				return ops, lost, err
