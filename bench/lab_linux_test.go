@@ -2,8 +2,11 @@ package main
 
 import (
 	"bytes"
+	"errors"
+	"fmt"
 	"io"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -16,6 +19,51 @@ import (
 // round is how long each round takes.
 const round = 100 * time.Millisecond
 
+// conduct makes one round of some workloads and peers, and returns the table, too.
+func conduct(t *testing.T, args ...string) (c *conductor, table string) {
+	t.Helper()
+	o, err := parse(append([]string{"-quick", "-rounds", "1", "-d", round.String(), "-idle", round.String()}, args...), io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var log, text bytes.Buffer
+	if c, err = newConductor(t.Context(), o, &log); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(c.run(t.Context()), c.close(), c.output(&text)); err != nil {
+		t.Fatalf("%v\n%s", err, &log)
+	}
+	return c, text.String()
+}
+
+// figures returns the rows of a conductor by what they are of.
+func figures(c *conductor) map[string]summary.Row {
+	found := make(map[string]summary.Row)
+	for _, r := range summary.Rows(c.samples) {
+		found[r.Workload+" "+r.Params.String()+" "+r.Peer] = r
+	}
+	return found
+}
+
+// steady wants a check of a row to pass that fails where the machine has stalled: what
+// it is about is measured once more, by itself, and at most twice. What is wrong fails
+// each time.
+func steady(t *testing.T, r summary.Row, check func(summary.Row) error) {
+	t.Helper()
+	err := check(r)
+	for range 2 {
+		if err == nil {
+			return
+		}
+		t.Log(err, "; once more")
+		c, _ := conduct(t, "-workloads", r.Workload, "-match", "^"+regexp.QuoteMeta(r.Params.String())+"$", "-peers", r.Peer)
+		err = check(figures(c)[r.Workload+" "+r.Params.String()+" "+r.Peer])
+	}
+	if err != nil {
+		t.Error(err)
+	}
+}
+
 // TestLab runs a tiny round of every workload with the kernel and this project,
 // and checks what can be counted.
 func TestLab(t *testing.T) {
@@ -24,41 +72,16 @@ func TestLab(t *testing.T) {
 		t.Skip("takes seconds")
 	}
 	dir := t.TempDir()
-	o, err := parse([]string{
-		"-quick", "-rounds", "1", "-d", round.String(), "-idle", round.String(),
-		"-workloads", strings.Join(plan.Names(), ","), "-peers", "kernel,floor,raw,afxnet",
-		"-json", filepath.Join(dir, "out.json"), "-html", filepath.Join(dir, "out.html"),
-	}, io.Discard)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var log bytes.Buffer
-	c, err := newConductor(t.Context(), o, &log)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := c.run(t.Context()); err != nil {
-		t.Error(err)
-	}
-	if err := c.close(); err != nil {
-		t.Error(err)
-	}
-	var table bytes.Buffer
-	if err := c.output(&table); err != nil {
-		t.Error(err)
-	}
-	if t.Failed() {
-		t.Fatalf("%s", &log)
-	}
+	c, table := conduct(t, "-workloads", strings.Join(plan.Names(), ","), "-peers", "kernel,floor,raw,afxnet",
+		"-json", filepath.Join(dir, "out.json"), "-html", filepath.Join(dir, "out.html"))
 
 	if c.env.Driver != "veth" || c.env.Bind != "copy" || c.env.Attach != "native" || c.env.MTU != 1500 {
 		t.Errorf("the environment is %+v", c.env)
 	}
-	found := make(map[string]summary.Row)
+	found := figures(c)
 	solo := make(map[string]int) // contestants by case
-	for _, r := range summary.Rows(c.samples) {
+	for _, r := range found {
 		solo[r.Workload+" "+r.Params.String()]++
-		found[r.Workload+" "+r.Params.String()+" "+r.Peer] = r
 	}
 	for _, cases := range c.plan {
 		for _, cs := range cases {
@@ -82,12 +105,13 @@ func TestLab(t *testing.T) {
 		}
 	}
 	for _, peer := range []string{"kernel", "afxnet"} {
-		r := found["rr tcp 64 B "+peer]
-		near(t, r, "rx_frames_per_op", 1)
-		near(t, r, "tx_frames_per_op", 1)
-		if !c.uncounted {
-			near(t, r, map[string]string{"kernel": "syscalls_write_per_op", "afxnet": "syscalls_sendto_per_op"}[peer], 1)
-		}
+		steady(t, found["rr tcp 64 B "+peer], func(r summary.Row) error {
+			err := errors.Join(near(r, "rx_frames_per_op", 1), near(r, "tx_frames_per_op", 1))
+			if !c.uncounted {
+				err = errors.Join(err, near(r, map[string]string{"kernel": "syscalls_write_per_op", "afxnet": "syscalls_sendto_per_op"}[peer], 1))
+			}
+			return err
+		})
 	}
 	for name, metric := range map[string]string{
 		"stream tcp 1 conns afxnet": summary.RatioToRaw, "source tcp 1 conns raw": summary.RatioToRaw, "crr tcp 64 B afxnet": "ops_s_gap_closed",
@@ -96,8 +120,8 @@ func TestLab(t *testing.T) {
 			t.Errorf("%s: no %s: %+v", name, metric, f)
 		}
 	}
-	if !strings.Contains(table.String(), "not for quoting") {
-		t.Errorf("a quick run does not say so:\n%s", &table)
+	if !strings.Contains(table, "not for quoting") {
+		t.Errorf("a quick run does not say so:\n%s", table)
 	}
 }
 
@@ -122,9 +146,12 @@ func checkSolo(t *testing.T, cs plan.Case, found map[string]summary.Row, contest
 // checkRow wants something to have happened, and nothing to be lost.
 func checkRow(t *testing.T, name string, r summary.Row) {
 	t.Helper()
-	if f, ok := r.Figure("lost"); ok && f.Value != 0 {
-		t.Errorf("%s: %v requests are lost", name, f.Value)
-	}
+	steady(t, r, func(r summary.Row) error {
+		if f, ok := r.Figure("lost"); ok && f.Value != 0 {
+			return fmt.Errorf("%s: %v requests are lost", name, f.Value)
+		}
+		return nil
+	})
 	for _, metric := range []string{"ops_s", "gbit_s", "voluntary_switches_s"} {
 		f, ok := r.Figure(metric)
 		if !ok {
@@ -141,12 +168,12 @@ func checkRow(t *testing.T, name string, r summary.Row) {
 // near wants a count per operation to be within 2%, or more by what Linux sends when
 // an answer is not there after its least delay of acknowledgements, 40 ms (TCP_DELACK_MIN
 // in include/net/tcp.h): on a machine with other work the rounds have few operations.
-func near(t *testing.T, r summary.Row, metric string, want float64) {
-	t.Helper()
+func near(r summary.Row, metric string, want float64) error {
 	const delays = float64(round/(40*time.Millisecond) + 1)
 	rate, known := r.Figure("ops_s")
 	f, ok := r.Figure(metric)
 	if !ok || !known || f.Value < want*0.98 || f.Value > want*1.02 && (f.Value-want)*rate.Value*round.Seconds() > delays {
-		t.Errorf("%s %s %s: %s is %v (%v), want %v", r.Workload, r.Params, r.Peer, metric, f.Value, ok, want)
+		return fmt.Errorf("%s %s %s: %s is %v (%v), want %v", r.Workload, r.Params, r.Peer, metric, f.Value, ok, want)
 	}
+	return nil
 }
