@@ -412,7 +412,7 @@ func listenBehaviours() (all []behaviour) {
 		e.saw("%s", e.readAll(s))
 	})
 	add("Close resets who waits to be accepted", func(e *env) {
-		l := e.nearListener()
+		l := e.nearListenerAt(e.spare(e.near))
 		c, err := e.far.DialTCP(e.tcp(), nil, e.nearTCP(portOf(l.Addr())))
 		e.must(err)
 		e.call(c.LocalAddr(), "far")

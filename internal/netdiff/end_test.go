@@ -215,7 +215,7 @@ func stageBehaviours() (all []behaviour) {
 		e.saw("%s", e.opened(c == nil, err))
 	})
 	add('6', "canceled after, by the function that made the context", func(e *env) {
-		l := e.farListener()
+		l := e.farListenerAt(e.spare(e.far))
 		ctx, cancel := context.WithCancel(context.Background())
 		c, err := e.near.DialBy(ctx, both(e, time.Hour), "tcp", hostPortOf("both.test.", portOf(l.Addr())))
 		e.must(err)

@@ -162,7 +162,8 @@ func init() { spares.Store(rand.Uint32()) }
 
 // spare returns a port of a network that nobody has, and that nobody gets who asks
 // for any: those are above 16000. Behaviours that take a port a second time need
-// one, since others run beside them.
+// one, or dial it where nobody is to answer, by another address say, since others
+// run beside them.
 func (e *env) spare(n network) int {
 	for until := e.late(); time.Now().Before(until); {
 		port := 10000 + int(spares.Add(1)%6000)
@@ -182,8 +183,10 @@ func (e *env) spare(n network) int {
 }
 
 // farListener returns a listener of the far end.
-func (e *env) farListener() tcpListener {
-	l, err := e.far.ListenTCP(e.tcp(), e.farTCP(0))
+func (e *env) farListener() tcpListener { return e.farListenerAt(0) }
+
+func (e *env) farListenerAt(port int) tcpListener {
+	l, err := e.far.ListenTCP(e.tcp(), e.farTCP(port))
 	e.must(err)
 	e.call(l.Addr(), "far")
 	return l

@@ -149,7 +149,7 @@ func nameBehaviours() (all []behaviour) {
 			inside := network == "tcp" && name == "both.test."
 			all = append(all, behaviour{name: "name/Dial " + network + " " + name, inside: inside, run: func(e *env) {
 				network := strings.ReplaceAll(network, "FAMILY", e.tcp())
-				l := e.farListener()
+				l := e.farListenerAt(e.spare(e.far)) // free by the other family, too
 				_, port, err := net.SplitHostPort(l.Addr().String())
 				e.must(err)
 				c, err := e.near.DialBy(context.Background(), &net.Dialer{Resolver: e.answers().resolver()}, network, name+":"+port)
@@ -178,14 +178,14 @@ func nameBehaviours() (all []behaviour) {
 		e.saw("%s", e.opened(c == nil, err))
 	})
 	add("Dial both.test. one family after the other", func(e *env) {
-		l := e.farListener()
+		l := e.farListenerAt(e.spare(e.far))
 		d := &net.Dialer{FallbackDelay: -1, Resolver: e.answers().resolver()}
 		c, err := e.near.DialBy(context.Background(), d, "tcp", hostPortOf("both.test.", portOf(l.Addr())))
 		e.must(err)
 		e.saw("%s", e.addr(c.RemoteAddr()))
 	})
 	add("Dial both.test. from an address", func(e *env) {
-		l := e.farListener()
+		l := e.farListenerAt(e.spare(e.far))
 		d := &net.Dialer{LocalAddr: e.nearTCP(0), Resolver: e.answers().resolver()}
 		c, err := e.near.DialBy(context.Background(), d, "tcp", hostPortOf("both.test.", portOf(l.Addr())))
 		e.must(err)
