@@ -10,11 +10,13 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/afxnet/afxnet/examples/internal/demo"
 	"github.com/afxnet/afxnet/examples/internal/demotest"
+	"github.com/afxnet/afxnet/internal/lab"
 	"github.com/afxnet/afxnet/internal/raced"
 )
 
@@ -31,6 +33,7 @@ func TestKeepAlive(t *testing.T) {
 			}
 			echo(w, r)
 		}), false)
+		givenUp := s.watchDials()
 		post := func(i int, path string) error {
 			resp, err := s.do(ctx, http.MethodPost, path, demo.Content(byte(i), 5000))
 			if err != nil {
@@ -44,9 +47,14 @@ func TestKeepAlive(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if n := s.connections.Load(); n != 1 {
-			t.Errorf("%d connections for one request after the other", n)
+		kept := func(least int32, what string) {
+			t.Helper()
+			lab.Eventually(t, patience, what, func() bool {
+				n := s.connections.Load()
+				return least <= n && n <= least+givenUp.Load()
+			})
 		}
+		kept(1, "one connection for one request after the other")
 		for range 3 {
 			go func() {
 				for range many {
@@ -60,9 +68,8 @@ func TestKeepAlive(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if n := s.connections.Load(); n != many {
-			t.Errorf("%d connections for %d requests at a time", n, many)
-		}
+		kept(many, "as many connections as requests at a time")
+		before := s.connections.Load()
 		// The server closes them all, and the client finds out by itself.
 		s.SetKeepAlivesEnabled(false)
 		err := together(many, func(int) error {
@@ -72,10 +79,55 @@ func TestKeepAlive(t *testing.T) {
 			}
 			return err
 		})
-		if n := s.connections.Load(); err != nil || n != 2*many {
-			t.Errorf("%d connections in the end, %v", n, err)
+		if n := s.connections.Load(); err != nil || n != before+many {
+			t.Errorf("%d connections in the end, %d before, %v", n, before, err)
 		}
 	})
+}
+
+// patience is for what takes milliseconds.
+const patience = 20 * time.Second
+
+// watchDials counts the client's connections that it closes of its own, without an
+// error: package net/http does so if 50 ms after an answer it has yet to hear that its
+// request was written (wroteRequest in net/http/transport.go, Go 1.26), as may be on a
+// busy machine.
+func (s *server) watchDials() (givenUp *atomic.Int32) {
+	givenUp = new(atomic.Int32)
+	transport := s.client.Transport.(*http.Transport)
+	dial := transport.DialContext
+	transport.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+		c, err := dial(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		return &watchedConn{Conn: c, givenUp: givenUp}, nil
+	}
+	return givenUp
+}
+
+type watchedConn struct {
+	net.Conn
+	ended   atomic.Bool // with an error, or by Close
+	givenUp *atomic.Int32
+}
+
+func (c *watchedConn) Read(b []byte) (int, error) { return c.note(c.Conn.Read(b)) }
+
+func (c *watchedConn) Write(b []byte) (int, error) { return c.note(c.Conn.Write(b)) }
+
+func (c *watchedConn) note(n int, err error) (int, error) {
+	if err != nil {
+		c.ended.Store(true)
+	}
+	return n, err
+}
+
+func (c *watchedConn) Close() error {
+	if !c.ended.Swap(true) {
+		c.givenUp.Add(1)
+	}
+	return c.Conn.Close()
 }
 
 // TestHTTP2 has many streams on one connection, with bodies in both directions
@@ -260,7 +312,7 @@ func TestReadTimeout(t *testing.T) {
 		defer saidHalf()
 		s := startServer(t, pair, &http.Server{
 			Handler:           http.HandlerFunc(echo),
-			ReadHeaderTimeout: 50 * time.Millisecond,
+			ReadHeaderTimeout: 250 * time.Millisecond, // on a busy machine the half takes a while, too
 			ConnContext:       func(ctx context.Context, _ net.Conn) context.Context { <-said; return ctx },
 		}, false)
 		conn, err := s.dial(ctx)
