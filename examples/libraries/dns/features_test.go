@@ -134,7 +134,7 @@ func TestTransfer(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer conn.Close()
-		parts, err := (&dns.Transfer{Conn: &dns.Conn{Conn: conn}}).In(new(dns.Msg).SetAxfr("example."), address)
+		parts, err := (&dns.Transfer{Conn: &dns.Conn{Conn: conn}, ReadTimeout: 30 * time.Second}).In(new(dns.Msg).SetAxfr("example."), address)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -94,11 +94,17 @@ func join(c net.Conn, unix string) {
 	wg.Wait()
 }
 
+// client is the example's, with more time than the library gives all commands of a
+// pipeline, 3 s: a slow machine may need it, and a pipeline that is sent once more
+// would do everything twice.
 func client(t *testing.T, h demo.Host, address string) *redis.Client {
 	t.Helper()
-	c := connect(h, address)
+	example := connect(h, address)
+	o := *example.Options()
+	o.ReadTimeout, o.WriteTimeout = time.Minute, time.Minute
+	c := redis.NewClient(&o)
 	t.Cleanup(func() {
-		if err := c.Close(); err != nil {
+		if err := errors.Join(c.Close(), example.Close()); err != nil {
 			t.Error(err)
 		}
 	})
