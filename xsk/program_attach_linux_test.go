@@ -341,7 +341,7 @@ func TestAttachEndsWithProcess(t *testing.T) {
 		t.Errorf("while the child runs: %+v", got)
 	}
 	kill()
-	lab.Eventually(t, time.Second, "no program after SIGKILL", func() bool { return labState(t, l) == (xdpState{}) })
+	lab.Eventually(t, limit, "no program after SIGKILL", func() bool { return labState(t, l) == (xdpState{}) })
 }
 
 // startAttached runs a test of this binary in a process of its own in the lab, with
