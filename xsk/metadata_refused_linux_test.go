@@ -75,8 +75,8 @@ func TestMetadataRefused(t *testing.T) {
 					t.Errorf("%q does not say %q", err, want)
 				}
 			}
-			if after := bpfDescriptors(t); len(after) != len(before) {
-				t.Errorf("BPF descriptors before %v, after %v", before, after)
+			if left := before.New(bpfDescriptors(t)); len(left) > 0 {
+				t.Errorf("BPF descriptors that are left: %v", left)
 			}
 			t.Log(err)
 		})

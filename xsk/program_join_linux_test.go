@@ -179,7 +179,7 @@ func TestJoinErrors(t *testing.T) {
 			if tc.prepare != nil {
 				tc.prepare(t, l)
 			}
-			before := len(bpfDescriptors(t))
+			before := bpfDescriptors(t)
 			load := func() error {
 				p, err := LoadProgram(ProgramConfig{Interface: lab.HostDevice, Mode: AttachJoin})
 				if err == nil {
@@ -200,8 +200,8 @@ func TestJoinErrors(t *testing.T) {
 					t.Errorf("%v does not say %q", err, want)
 				}
 			}
-			if after := len(bpfDescriptors(t)); after != before {
-				t.Errorf("%d BPF descriptors, %d before", after, before)
+			if left := before.New(bpfDescriptors(t)); len(left) > 0 {
+				t.Errorf("BPF descriptors that are left: %v", left)
 			}
 		})
 	}
