@@ -228,13 +228,12 @@ func TestHostilePlugin(t *testing.T) {
 			l := p.listen(t)
 			done := make(chan error, 1)
 			go func() { done <- beHostile(l, tc.answer, tc.fds) }()
-			timeout := patience
-			if tc.is == os.ErrDeadlineExceeded {
-				timeout = time.Second
-			}
-			c, err := Dial(Config{Path: p.path, Pod: "p", Timeout: timeout})
+			c, err := Dial(Config{Path: p.path, Pod: "p", Timeout: patience})
 			if err != nil {
 				t.Fatal(err)
+			}
+			if tc.is == os.ErrDeadlineExceeded {
+				c.cfg.Timeout = 100 * time.Millisecond // for the answer that does not come
 			}
 			if m, err := c.Map("eth1"); !errors.Is(err, tc.is) {
 				t.Errorf("%v, %v: not %v", m, err, tc.is)

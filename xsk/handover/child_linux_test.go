@@ -215,7 +215,7 @@ func checkUnprivileged() error {
 // the helper does.
 func beProcess(ctx context.Context, o order) (err error) {
 	set, err := Open(Config{Path: o.Path, Queues: o.Queues, Socket: xsk.Config{
-		Rings: xsk.RingSizes{RX: 256, TX: 256}, UMEM: umem.Config{HugePages: o.Huge},
+		Rings: xsk.RingSizes{RX: 256, TX: 256}, UMEM: umem.Config{HugePages: o.Huge}, BusyTimeout: patience,
 	}})
 	if err != nil {
 		return err
