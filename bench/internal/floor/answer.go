@@ -24,6 +24,8 @@ type answerer struct {
 	mss [2]uint16 // for IPv4 and IPv6, bytes
 
 	info    packet.Info // of the frame in hand
+	first   int         // bytes of the packet in hand that lie in its first frame
+	more    [][]byte    // the others
 	owed    [hints]bool // flows that have data here which was not acknowledged
 	later   bool        // the reply in hand is an ACK that one for the same flow may replace
 	patient bool        // it may also wait until the queue is idle
@@ -41,12 +43,13 @@ func newAnswerer(mac [6]byte, v4, v6 netip.Addr, mtu int) *answerer {
 }
 
 // answer makes the reply to a packet of total bytes, of which the first n are in
-// buf, in buf, and returns its length; 0 is none. A packet that lies in one frame
-// has n = total; of any other, all headers have to be in buf, and if its reply is
+// buf and the others in more, in buf, and returns its length; 0 is none. Of a packet
+// that lies in several frames all headers have to be in buf, and if its reply is
 // longer than n, then that has the packet's length and goes on as the packet does.
 // buf must have slack bytes or more, and at least n. Nothing in it is trusted.
-func (a *answerer) answer(buf []byte, n, total int) (reply int) {
+func (a *answerer) answer(buf []byte, n, total int, more ...[]byte) (reply int) {
 	a.later, a.patient = false, false
+	a.first, a.more = n, more
 	a.count[framesIn]++
 	a.count[bytesIn] += uint64(total)
 	if n < 0 || n > len(buf) || len(buf) < slack || packet.ParseFirst(buf[:n], total, &a.info) != packet.OK {
@@ -107,6 +110,24 @@ func (a *answerer) swapAddresses(buf []byte) {
 	} else {
 		swap16(buf[packet.EthernetLen+8:])
 	}
+}
+
+// sum adds the packet in hand from l4 to end, wherever that lies, to sum.
+func (a *answerer) sum(buf []byte, l4, end int, sum uint32) uint32 {
+	at := min(end, a.first)
+	sum = packet.Sum(buf[l4:at], sum)
+	odd := (at-l4)&1 != 0
+	for _, b := range a.more {
+		b = b[:min(len(b), end-at)]
+		at += len(b)
+		s := packet.Sum(b, 0)
+		if odd {
+			s = packet.Swap(s)
+		}
+		sum += s
+		odd = odd != (len(b)&1 != 0)
+	}
+	return sum
 }
 
 // pseudo sums the pseudo-header of length bytes of transport. It is the same

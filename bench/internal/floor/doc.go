@@ -11,7 +11,8 @@
 // what was damaged on the way here. An idle queue that spins yields its CPU now
 // and then: these sched_yield calls are the only others it makes. Of a packet that
 // lies in several frames (XDP_USE_SG) the first, which has the headers, is looked
-// at and changed; the others are sent back as they came.
+// at and changed; the others are sent back as they came, and are read if the checksum
+// seems to be left to hardware.
 //
 // # TCP without connections
 //

@@ -112,7 +112,7 @@ var sizes = []int{1, 2, 63, 64, 65, 1023, 1024, 1447, 1448, 1449, 1460, 1461, 14
 
 func TestLabEcho(t *testing.T) {
 	for _, polling := range []string{"", "block"} {
-		for _, c := range []lab.Config{{}, {Offloads: true}, {MTU: 9000}} {
+		for _, c := range []lab.Config{{}, {Offloads: true}, {MTU: 9000}, {MTU: 9000, Offloads: true}} {
 			t.Run(fmt.Sprintf("polling=%s/offloads=%v/mtu=%d", polling, c.Offloads, c.MTU), func(t *testing.T) {
 				l, f := serve(t, c, peer.Config{Polling: polling})
 				for _, network := range []string{"tcp", "udp"} {

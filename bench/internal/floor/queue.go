@@ -37,7 +37,7 @@ type queue struct {
 
 	descs [batch]umem.Desc
 	parts []umem.Desc // of a frame that is being written, or sent back
-	bytes [][]byte    // the chunks of parts
+	bytes [][]byte    // the chunks of parts, or of a received packet but the first
 	held  reply       // an ACK that the next frame of its flow may replace
 }
 
@@ -185,12 +185,14 @@ func (q *queue) put(f *flow, chunks int) (length int, ok bool) {
 
 // frame answers one received packet, which lies in one frame or several.
 func (q *queue) frame(parts []umem.Desc) {
-	d, total := parts[0], 0
-	for _, p := range parts {
+	d, total := parts[0], int(parts[0].Len)
+	q.bytes = q.bytes[:0]
+	for _, p := range parts[1:] {
 		total += int(p.Len)
+		q.bytes = append(q.bytes, q.region.Bytes(p))
 	}
 	buf := q.region.Bytes(umem.Desc{Addr: d.Addr, Len: max(d.Len, slack)})
-	r := reply{addr: d.Addr, n: q.answer(buf, int(d.Len), total), hash: q.info.Hash}
+	r := reply{addr: d.Addr, n: q.answer(buf, int(d.Len), total, q.bytes...), hash: q.info.Hash}
 	if r.n > len(buf) {
 		q.sendHeld()
 		q.sendBack(parts, r.n)
