@@ -45,7 +45,7 @@ func (t *txQueue) begin(pkt *gstack.PacketBuffer) {
 		j.gather(headers)
 		if j.cut {
 			l4 := ethernetLen + int(pkt.GSOOptions.L3HdrLen)
-			r = j.cutter.Init(j.header[:headers], ethernetLen, l4, j.all, frameData(pkt, headers-l4))
+			r = j.cutter.Init(j.header[:headers], ethernetLen, l4, j.all, frameData(pkt, headers-l4, t.d.MTU()))
 		}
 	}
 	if r == packet.OK && j.size() > t.tx.MaxPacket() {

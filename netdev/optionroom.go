@@ -22,8 +22,10 @@ func (OptionRoom) KUID() uint32 { return 0 }
 func (OptionRoom) KGID() uint32 { return 0 }
 
 // frameData returns the most bytes of data that a frame of pkt, whose TCP header
-// has tcp bytes, may have; 0 if it is one frame.
-func frameData(pkt *gstack.PacketBuffer, tcp int) int {
+// has tcp bytes, may have on a link with this MTU; 0 if it is one frame. A
+// connection keeps the MSS that it began with, though the MTU may be smaller by
+// now: longer frames would be lost, and so would those that are sent again.
+func frameData(pkt *gstack.PacketBuffer, tcp, mtu int) int {
 	mss := int(pkt.GSOOptions.MSS)
 	if pkt.GSOOptions.Type == gstack.GSONone || mss == 0 {
 		return 0
@@ -31,7 +33,7 @@ func frameData(pkt *gstack.PacketBuffer, tcp int) int {
 	if room, ok := pkt.Owner.(OptionRoom); ok {
 		mss = max(1, mss-max(0, tcp-header.TCPMinimumSize-int(room)))
 	}
-	return mss
+	return min(mss, mtu-int(pkt.GSOOptions.L3HdrLen)-tcp)
 }
 
 // GSOSize returns the largest IP packet, in bytes, that netstack should hand over

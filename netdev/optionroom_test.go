@@ -41,6 +41,44 @@ func TestOptionRoom(t *testing.T) {
 	}
 }
 
+// TestMTUShrinks writes segments of a connection that began when the MTU was 1500:
+// their frames are within what it is now.
+func TestMTUShrinks(t *testing.T) {
+	for _, v6 := range []bool{false, true} {
+		for _, room := range []bool{false, true} {
+			t.Run(fmt.Sprintf("v6=%t/room=%t", v6, room), func(t *testing.T) {
+				r := newRig(t, rigConfig{mtu: 1500, idle: true})
+				mss := 1500 - 20 - 20 - len(timestamp)
+				if v6 {
+					mss -= 20
+				}
+				for _, now := range []int{1500, 1499, 1280, 576, 1500} {
+					r.d.setMTU(now)
+					for _, size := range []int{0, 1, mss - 1, mss, mss + 1, 20000} {
+						data := pattern(uint32(now), size)
+						pkt := segment{v6: v6, hash: 1, seq: 1 << 31, flags: packet.ACK | packet.PSH, opts: timestamp, payload: data, mss: mss}.packet()
+						if room {
+							pkt.Owner = OptionRoom(len(timestamp))
+						}
+						r.write(pkt)
+						var got []byte
+						for _, f := range r.out() {
+							info := checkFrame(t, f, now)
+							if info.Seq != 1<<31+uint32(len(got)) {
+								t.Errorf("MTU %d: byte %d has the sequence number %d", now, len(got), info.Seq)
+							}
+							got = append(got, f[info.Payload:]...)
+						}
+						if !bytes.Equal(got, data) {
+							t.Errorf("MTU %d: %d bytes of %d, or others", now, len(got), size)
+						}
+					}
+				}
+			})
+		}
+	}
+}
+
 func TestGSOSize(t *testing.T) {
 	for _, mss := range []int{496, 1220, 1420, 1448, 8920, 8948, 32000} {
 		size := GSOSize(mss)

@@ -145,7 +145,7 @@ func TestTooLong(t *testing.T) {
 	r := newRig(t, rigConfig{idle: true})
 	var released atomic.Int32
 	r.write(
-		segment{hash: 1, flags: packet.ACK, payload: pattern(0, 9000), mss: 3000, released: &released}.packet(),
+		segment{hash: 1, flags: packet.ACK, payload: pattern(0, 9000), released: &released}.packet(),
 		datagram(1, 2100, &released),
 		datagram(1, 1480, &released),
 	)
