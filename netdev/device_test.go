@@ -180,10 +180,11 @@ func TestBroken(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		index wire.Index
-	}{{"RX", wire.RXProd}, {"TX", wire.TXCons}} {
+		poll  PollMode
+	}{{"RX", wire.RXProd, PollAdaptive}, {"TX", wire.TXCons, PollAdaptive}, {"RX, spinning", wire.RXProd, PollSpin}, {"TX, spinning", wire.TXCons, PollSpin}} {
 		t.Run(c.name, func(t *testing.T) {
 			told := make(chan error, 4)
-			r := newRig(t, rigConfig{rings: 16, cfg: Config{OnLink: func(err error) { told <- err }}})
+			r := newRig(t, rigConfig{rings: 16, cfg: Config{Poll: c.poll, OnLink: func(err error) { told <- err }}})
 			r.queue().ShiftIndex(c.index, 1000)
 			for len(told) == 0 { // a send looks at the TX ring
 				pkt := datagram(1, 10, nil)

@@ -100,7 +100,7 @@ func (q *queue) run() {
 		}
 		more := false
 		if q.lockPoll() {
-			more = q.pollBatches() || up && q.d.cfg.Poll == PollSpin
+			more = q.pollBatches() || up && q.d.cfg.Poll == PollSpin && q.broken() == nil
 			late := !more && q.polled && (!q.d.callersDoze() || q.comes()) && q.mayArmLate()
 			q.polled = q.polled && more
 			var err error
@@ -165,13 +165,22 @@ func (q *queue) pollBatches() bool {
 // packets wait for it. Precondition: pollMu held.
 func (q *queue) arm() error {
 	q.late = false
+	if err := q.broken(); err != nil {
+		return err
+	}
+	return q.sock.Arm(q.tx.stuck() == waitRing)
+}
+
+// broken returns why it is of no use to go on, nil if the kernel's side of the
+// rings is possible. Precondition: pollMu held.
+func (q *queue) broken() error {
 	if err := q.rx.Err(); err != nil {
 		return err
 	}
 	if err := q.tx.broken.Load(); err != nil {
 		return *err
 	}
-	return q.sock.Arm(q.tx.stuck() == waitRing)
+	return nil
 }
 
 // patience is how long Park may last; 0 is for ever. Room in the TX ring has an
