@@ -56,9 +56,17 @@ func (in *inliner) start(p *segments.Processor, d batcher) {
 	in.p, in.d, in.spawn, in.most = p, d, in.spawned.Go, d.ACKHold()
 	in.queues = make([]inlineQueue, d.QueueCount())
 	for i := range in.queues {
-		in.queues[i].owed.init(p.Acknowledge, func() { d.SendACKs(i) })
+		in.queues[i].owed.init(p.Acknowledge, in.sendACKs)
 	}
 	d.AfterBatch(in.finish)
+}
+
+// sendACKs sends what the device holds. On all queues: a connection sends by one of
+// its own, whichever its segments come by.
+func (in *inliner) sendACKs() {
+	for i := range in.queues {
+		in.d.SendACKs(i)
+	}
 }
 
 // close ends what the inliner has under way. The device is closed.

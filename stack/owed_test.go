@@ -187,3 +187,42 @@ func TestOwed(t *testing.T) {
 		}
 	}
 }
+
+// TestOwedQueues has the data of all connections come by one queue. The
+// acknowledgements of half of them, some 8, leave by the other, and not later.
+func TestOwedQueues(t *testing.T) {
+	raced.Bubble(t, func(t *testing.T) {
+		o := overWireOptions{chosen: true, bubble: true, chunks: 2048}
+		for i := range o.config {
+			o.config[i].Device.NoLateArm = true // each packet is taken at once
+			o.wire.Ports[i].Queues = 2
+			o.wire.Ports[i].RSS = func([]byte) int { return 0 }
+		}
+		ow := newOverWire(t, o)
+		msg := make([]byte, 64)
+		send := func(from, to *TCPConn) {
+			t.Helper()
+			if _, err := from.Write(msg); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.ReadFull(to, msg); err != nil {
+				t.Fatal(err)
+			}
+			advance(1)
+		}
+		for i := range 16 {
+			c, s := ow.tcpPair(t, addrB)
+			send(c, s)
+			send(s, c)
+			for range 3 { // requests that nobody answers
+				advance(20 * owedPeriod)
+				frames := ow.w.Stats()[wire.From1].Sent
+				send(c, s)
+				advance(2 * owedPeriod)
+				if got := ow.w.Stats()[wire.From1].Sent - frames; got != 1 {
+					t.Errorf("connection %d: %d frames sent after two periods, want 1", i, got)
+				}
+			}
+		}
+	})
+}
