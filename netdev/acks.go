@@ -210,6 +210,9 @@ func (d *Device) SendACKs(queue int) {
 	t := &d.queues[queue].tx
 	t.mu.Lock()
 	defer t.unlock()
+	if t.arrived.Load() != 0 {
+		t.drainLocked() // it may be among those: somebody gathers, or had the lock
+	}
 	if t.dead || len(t.acks.held) == 0 {
 		return
 	}

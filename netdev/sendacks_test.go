@@ -32,6 +32,28 @@ func TestSendACKs(t *testing.T) {
 	})
 }
 
+// TestSendACKsArrived sends what has arrived while somebody gathers, and would be
+// held when he is done.
+func TestSendACKsArrived(t *testing.T) {
+	raced.Bubble(t, func(t *testing.T) {
+		r := newRig(t, rigConfig{chosen: true, idle: true})
+		r.write(ack(1000).packet())
+		wantACKs(t, r, "the first", 1000)
+		q := &r.d.queues[0].tx
+		q.gather()
+		r.write(ack(1001).packet())
+		wantACKs(t, r, "gathered")
+		r.d.SendACKs(0)
+		wantACKs(t, r, "asked for", 1001)
+		q.release()
+		advance(time.Second)
+		wantACKs(t, r, "later")
+		if st := r.stats(); st.TXACKsLate != 1 || st.TXACKsSpared != 0 {
+			t.Errorf("%d late, %d spared", st.TXACKsLate, st.TXACKsSpared)
+		}
+	})
+}
+
 // TestACKHold leaves less than two full segments unacknowledged, or nothing.
 func TestACKHold(t *testing.T) {
 	for _, off := range []bool{false, true} {
