@@ -7,18 +7,24 @@ import (
 	"testing"
 	"time"
 
+	"gvisor.dev/gvisor/pkg/buffer"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
+
 	"github.com/afxnet/afxnet/netdev"
+	"github.com/afxnet/afxnet/stack/internal/segments"
 )
 
 // batches stands for a device that the inliner may work on.
 type batches struct {
 	parks
-	set []bool // of each call of AfterBatch: there is a function
+	set  []bool // of each call of AfterBatch: there is a function
+	hold int    // bytes
 }
 
 func (b *batches) AfterBatch(f func(int)) { b.set = append(b.set, f != nil) }
 func (*batches) QueueCount() int          { return 1 }
-func (*batches) ACKHold() int             { return 0 }
+func (b *batches) ACKHold() int           { return b.hold }
 func (*batches) SendACKs(int)             {}
 
 // TestInlineAfterBatch wants the device to count on what a batch brings being
@@ -57,6 +63,35 @@ func TestInlineAfterBatch(t *testing.T) {
 				t.Errorf("%+v", i)
 			}
 		})
+	}
+}
+
+// TestInlineMTU holds what may wait for its acknowledgement to two full segments of
+// the MTU that the device has, not of the one that it had.
+func TestInlineMTU(t *testing.T) {
+	p, err := segments.Offered()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var in inliner
+	d := new(batches)
+	in.start(p, d)
+	defer in.close()
+	pkt := gstack.NewPacketBuffer(gstack.PacketBufferOptions{
+		ReserveHeaderBytes: header.TCPMinimumSize, Payload: buffer.MakeWithData(make([]byte, 5000)),
+	})
+	defer pkt.DecRef()
+	header.TCP(pkt.TransportHeader().Push(header.TCPMinimumSize)).Encode(&header.TCPFields{
+		SeqNum: 7, DataOffset: header.TCPMinimumSize, Flags: header.TCPFlagAck,
+	})
+	for _, c := range []struct {
+		hold int
+		want segments.Data
+	}{{9000, segments.Data{Seq: 7, Size: 5000}}, {5000, segments.Data{}}, {5001, segments.Data{Seq: 7, Size: 5000}}, {0, segments.Data{}}} {
+		d.hold = c.hold
+		if got := in.late(pkt); got != c.want {
+			t.Errorf("two segments of %d bytes: %+v, want %+v", c.hold, got, c.want)
+		}
 	}
 }
 

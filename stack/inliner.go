@@ -20,10 +20,6 @@ type inliner struct {
 	// queues are, by queue, what is under way there.
 	queues []inlineQueue
 
-	// most is how many bytes of data a connection may leave unacknowledged for a
-	// moment: less than that; 0 if it may not.
-	most int
-
 	// spawned are goroutines that wait for an endpoint somebody holds, to hand
 	// its segments over. Netstack must not be closed before they have.
 	spawned sync.WaitGroup
@@ -53,7 +49,7 @@ type batcher interface {
 
 // start makes the inliner work on a device, before the first packet.
 func (in *inliner) start(p *segments.Processor, d batcher) {
-	in.p, in.d, in.spawn, in.most = p, d, in.spawned.Go, d.ACKHold()
+	in.p, in.d, in.spawn = p, d, in.spawned.Go
 	in.queues = make([]inlineQueue, d.QueueCount())
 	for i := range in.queues {
 		in.queues[i].owed.init(p.Acknowledge, in.sendACKs)
@@ -110,11 +106,12 @@ func (in *inliner) queue(ns *gstack.Stack, ep gstack.TransportEndpoint, id gstac
 }
 
 // late returns what a segment brings whose acknowledgement may wait, if no other
-// comes with it: data, less than two full segments, and no flag that says more.
+// comes with it: data, less than two full segments by the MTU that the device has
+// now, and no flag that says more.
 func (in *inliner) late(pkt *gstack.PacketBuffer) segments.Data {
 	n := pkt.Data().Size()
 	h := header.TCP(pkt.TransportHeader().Slice())
-	if n >= in.most || h.Flags()&^header.TCPFlagPsh != header.TCPFlagAck {
+	if n >= in.d.ACKHold() || h.Flags()&^header.TCPFlagPsh != header.TCPFlagAck {
 		return segments.Data{}
 	}
 	return segments.Data{Seq: h.SequenceNumber(), Size: n}
