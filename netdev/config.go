@@ -53,7 +53,8 @@ type Config struct {
 
 	// Queues are the hardware queues to take. Nil means all of them; with
 	// fewer, flows that the NIC puts on other queues are left to the kernel
-	// and counted (xsk.Counters).
+	// and counted (xsk.Counters). One that the interface has for receiving
+	// only is not sent on; there has to be another.
 	Queues []uint32
 
 	// Bind asks for zero-copy or copy, Attach for the program's mode. The zero

@@ -30,6 +30,8 @@ type Device struct {
 	queues []*queue
 	ep     endpoint
 
+	senders []*queue // those that can send: all, unless sendBelow says otherwise
+
 	callers    atomic.Int32 // goroutines in PollBeforePark
 	maxCallers int32
 	oneProc    bool                                     // GOMAXPROCS is 1: who polls has the only processor
@@ -81,7 +83,27 @@ func NewOn(sockets []*xsk.Socket, link Link, cfg Config) (*Device, error) {
 	for i, s := range sockets {
 		d.queues = append(d.queues, newQueue(d, i, s))
 	}
+	d.senders = d.queues
 	return d, nil
+}
+
+// sendBelow leaves sending to the queues that an interface has for it, n of them. It
+// may have more for receiving (ethtool -l): what a socket on one of those is given to
+// send, the kernel leaves in the ring, and does not say so (Linux 6.18 net/xdp/xsk.c,
+// __xsk_generic_xmit). It is called before the endpoint is attached.
+func (d *Device) sendBelow(n int) error {
+	var ids []uint32
+	d.senders = nil
+	for _, q := range d.queues {
+		id := q.sock.Queue()
+		if ids = append(ids, id); int(id) < n {
+			d.senders = append(d.senders, q)
+		}
+	}
+	if len(d.senders) == 0 {
+		return fmt.Errorf("netdev: Config.Queues: %d: %s has %d transmit queues: at least one below that, to send", ids, d.link.Name, n)
+	}
+	return nil
 }
 
 // AfterBatch sets a function that the goroutine which polls a queue calls when

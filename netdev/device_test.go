@@ -203,6 +203,57 @@ func TestBroken(t *testing.T) {
 	}
 }
 
+// TestSendBelow sends nothing on queues that can only receive.
+func TestSendBelow(t *testing.T) {
+	w, err := wire.New(wire.Config{Ports: [2]wire.PortConfig{{Queues: 3}, {}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	w.Port(1).OnReceive(func([]byte) {})
+	var sockets []*xsk.Socket
+	for i := range 3 {
+		sockets = append(sockets, openSocket(t, w.Port(0), i, 2048, 64, 16, 16))
+	}
+	d, err := NewOn(sockets, Link{Name: "wire0", MAC: w.Port(0).MAC(), MTU: 1500}, Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	if err := d.sendBelow(0); err == nil {
+		t.Error("no error without a queue to send on")
+	}
+	for n := 1; n <= 3; n++ {
+		if err := d.sendBelow(n); err != nil {
+			t.Fatal(err)
+		}
+		before, err := d.Stats()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range uint32(60) {
+			pkt := datagram(i, 10, nil)
+			if err := d.write(pkt); err != nil {
+				t.Error(err)
+			}
+			pkt.DecRef()
+		}
+		after, err := d.Stats()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range after.Queues {
+			want := uint64(0)
+			if i < n {
+				want = uint64(60 / n)
+			}
+			if got := after.Queues[i].TXFrames - before.Queues[i].TXFrames; got != want {
+				t.Errorf("%d can send: queue %d has sent %d frames, want %d", n, i, got, want)
+			}
+		}
+	}
+}
+
 // TestAttachDuringClose starts no poller once Close has begun.
 func TestAttachDuringClose(t *testing.T) {
 	for range 50 {

@@ -126,9 +126,9 @@ func (d *Device) write(pkt *gstack.PacketBuffer) tcpip.Error {
 	if d.down.Load() != nil || d.closing.Load() {
 		return &tcpip.ErrNetworkUnreachable{}
 	}
-	q := d.queues[0]
-	if n := uint32(len(d.queues)); n > 1 {
-		q = d.queues[pkt.Hash%n]
+	q := d.senders[0]
+	if n := uint32(len(d.senders)); n > 1 {
+		q = d.senders[pkt.Hash%n]
 	}
 	q.tx.write(pkt)
 	return nil

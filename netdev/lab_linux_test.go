@@ -7,7 +7,9 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"strings"
 	"testing"
+	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
@@ -109,4 +111,56 @@ func TestLabTCP(t *testing.T) {
 	}
 	st, err := d.Stats()
 	t.Logf("%+v %v", st, err)
+}
+
+// TestLabFewTXQueues answers connections over an interface that has more queues to
+// receive than to send, and refuses to open one that has none to send among those
+// that were asked for.
+func TestLabFewTXQueues(t *testing.T) {
+	l := lab.New(t, lab.Config{Queues: 2, TXQueues: 1})
+	err := l.Host.Do(func() error {
+		d, err := Open(Config{Interface: lab.HostDevice, Queues: []uint32{1}})
+		if err == nil {
+			d.Close()
+		}
+		return err
+	})
+	if err == nil || !strings.HasPrefix(err.Error(), "netdev: Config.Queues: [1]: ") {
+		t.Errorf("a queue that cannot send: %v", err)
+	}
+	_, s := labStack(t, l, Config{})
+	ln, err := gonet.ListenTCP(s, tcpip.FullAddress{Port: 7}, ipv4.ProtocolNumber)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	go func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			go func() { defer c.Close(); io.Copy(c, c) }()
+		}
+	}()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	end, _ := ctx.Deadline()
+	for i := range 16 { // half of them would be answered on the other queue
+		c, err := l.Peer.Dial(ctx, "tcp", net.JoinHostPort(l.StackV4.Addr().String(), "7"))
+		if err != nil {
+			t.Fatalf("connection %d: %v", i, err)
+		}
+		defer c.Close()
+		msg := []byte("there and back")
+		if err := c.SetDeadline(end); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Write(msg); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(c, msg); err != nil {
+			t.Fatalf("connection %d: %v", i, err)
+		}
+	}
 }

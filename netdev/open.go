@@ -51,6 +51,9 @@ func Open(cfg Config) (_ *Device, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if err = d.sendBelow(max(dev.TXQueues, 1)); err != nil {
+		return nil, err
+	}
 	d.host = &host{dev: dev, steer: steer}
 	if err = awaitLink(dev); err == nil {
 		d.host.stop, err = hostif.Watch(dev.Index, d.onLink)

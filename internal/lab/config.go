@@ -24,7 +24,11 @@ type Config struct {
 	// 1 to 64. Zero means 1.
 	Queues int
 
-	// PeerQueues is the same for the peer: 1 to Queues, since veth takes no
+	// TXQueues is the number of TX queues on the AF_XDP side, if there are to be
+	// fewer: 1 to Queues. Zero means Queues.
+	TXQueues int
+
+	// PeerQueues is Queues of the peer: 1 to Queues, since veth takes no
 	// XDP program on an interface with fewer RX queues than the other end has
 	// TX queues. Zero means Queues.
 	PeerQueues int
@@ -37,7 +41,7 @@ type Config struct {
 	// NICs are the names of two interfaces, joined by a wire, to use in place
 	// of a veth pair: the AF_XDP side and the peer. They are moved out of the
 	// network namespace of the caller of Open, and back by Close, down. Queues
-	// and offloads stay as they are; Queues and PeerQueues must be zero.
+	// and offloads stay as they are; Queues, TXQueues and PeerQueues must be zero.
 	NICs [2]string
 
 	// Offloads leaves TX checksum and segmentation offloads of both ends as
@@ -48,13 +52,16 @@ type Config struct {
 // withDefaults returns the configuration in force.
 func (c Config) withDefaults() (Config, error) {
 	if c.onNICs() {
-		if c.NICs[0] == "" || c.NICs[1] == "" || c.Queues != 0 || c.PeerQueues != 0 {
-			return c, fmt.Errorf("lab: NICs are %q, Queues %d and %d: want both NICs, and the queues that they have", c.NICs, c.Queues, c.PeerQueues)
+		if c.NICs[0] == "" || c.NICs[1] == "" || c.Queues != 0 || c.TXQueues != 0 || c.PeerQueues != 0 {
+			return c, fmt.Errorf("lab: NICs are %q, Queues %d, %d and %d: want both NICs, and the queues that they have", c.NICs, c.Queues, c.TXQueues, c.PeerQueues)
 		}
 		c.Offloads = true
 	}
 	if c.Queues == 0 {
 		c.Queues = 1
+	}
+	if c.TXQueues == 0 {
+		c.TXQueues = c.Queues
 	}
 	if c.PeerQueues == 0 {
 		c.PeerQueues = c.Queues
@@ -65,6 +72,8 @@ func (c Config) withDefaults() (Config, error) {
 	switch {
 	case c.Queues < 1 || c.Queues > maxQueues:
 		return c, fmt.Errorf("lab: Queues is %d, want 1 to %d", c.Queues, maxQueues)
+	case c.TXQueues < 1 || c.TXQueues > c.Queues:
+		return c, fmt.Errorf("lab: TXQueues is %d, want 1 to Queues (%d)", c.TXQueues, c.Queues)
 	case c.PeerQueues < 1 || c.PeerQueues > c.Queues:
 		return c, fmt.Errorf("lab: PeerQueues is %d, want 1 to Queues (%d)", c.PeerQueues, c.Queues)
 	}

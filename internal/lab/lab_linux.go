@@ -99,7 +99,7 @@ func (l *Lab) addPair() error {
 	attrs.Index = hostIndex
 	attrs.MTU = l.Config.MTU
 	attrs.NumRxQueues = l.Config.Queues
-	attrs.NumTxQueues = l.Config.Queues
+	attrs.NumTxQueues = l.Config.TXQueues
 	veth := netlink.NewVeth(attrs)
 	veth.PeerName = PeerDevice
 	veth.PeerNamespace = netlink.NsFd(l.Peer.fd)

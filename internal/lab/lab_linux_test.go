@@ -17,20 +17,20 @@ import (
 )
 
 func TestOpen(t *testing.T) {
-	l := New(t, Config{Queues: 2, MTU: 3000})
+	l := New(t, Config{Queues: 2, TXQueues: 1, MTU: 3000})
 	for _, tc := range []struct {
 		n      *Namespace
-		queues int
+		rx, tx int
 		addrs  []netip.Prefix
 	}{
-		{l.Host, 2, []netip.Prefix{netip.MustParsePrefix("10.77.0.3/24"), netip.MustParsePrefix("fd77::3/64")}},
-		{l.Peer, 2, []netip.Prefix{netip.MustParsePrefix("10.77.0.2/24"), netip.MustParsePrefix("fd77::2/64")}},
+		{l.Host, 2, 1, []netip.Prefix{netip.MustParsePrefix("10.77.0.3/24"), netip.MustParsePrefix("fd77::3/64")}},
+		{l.Peer, 2, 2, []netip.Prefix{netip.MustParsePrefix("10.77.0.2/24"), netip.MustParsePrefix("fd77::2/64")}},
 	} {
 		ifc, err := tc.n.Interface()
 		if err != nil {
 			t.Fatal(err)
 		}
-		if ifc.Name != tc.n.Device || ifc.MTU != 3000 || !ifc.Up || !ifc.Running || ifc.RXQueues != tc.queues || ifc.TXQueues != tc.queues {
+		if ifc.Name != tc.n.Device || ifc.MTU != 3000 || !ifc.Up || !ifc.Running || ifc.RXQueues != tc.rx || ifc.TXQueues != tc.tx {
 			t.Errorf("got %+v", ifc)
 		}
 		err = tc.n.Do(func() error {

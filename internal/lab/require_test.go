@@ -91,6 +91,7 @@ func TestConfig(t *testing.T) {
 		{"zero", Config{}, ""},
 		{"negative queues", Config{Queues: -1}, "Queues is -1"},
 		{"too many queues", Config{Queues: 65}, "Queues is 65"},
+		{"more TX queues", Config{Queues: 2, TXQueues: 3}, "TXQueues is 3"},
 		{"more peer queues", Config{Queues: 2, PeerQueues: 3}, "PeerQueues is 3"},
 		{"small MTU", Config{MTU: 1279}, "MTU is 1279"},
 		{"large MTU", Config{MTU: 65536}, "MTU is 65536"},
