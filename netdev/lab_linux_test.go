@@ -16,6 +16,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
 	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
 
+	"github.com/afxnet/afxnet/internal/hostif"
 	"github.com/afxnet/afxnet/internal/lab"
 )
 
@@ -162,5 +163,29 @@ func TestLabFewTXQueues(t *testing.T) {
 		if _, err := io.ReadFull(c, msg); err != nil {
 			t.Fatalf("connection %d: %v", i, err)
 		}
+	}
+}
+
+// TestLabQueuesAdded takes the queues that a driver adds for the program, as
+// virtio_net does.
+func TestLabQueuesAdded(t *testing.T) {
+	l := lab.New(t, lab.Config{Queues: 3})
+	err := l.Host.Do(func() error {
+		dev, err := hostif.Lookup(lab.HostDevice)
+		if err != nil {
+			return err
+		}
+		dev.RXQueues, dev.TXQueues = 1, 1 // as it was before
+		steer, sockets, err := take(Config{Interface: lab.HostDevice}, dev)
+		if err != nil {
+			return err
+		}
+		if len(sockets) != 3 {
+			t.Errorf("%d sockets for 3 queues", len(sockets))
+		}
+		return giveBack(steer, sockets)
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 }

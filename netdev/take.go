@@ -44,14 +44,20 @@ func take(cfg Config, dev hostif.Interface) (steerer, []*xsk.Socket, error) {
 		}
 		return set, set.Sockets(), nil
 	}
-	if cfg.Queues == nil {
-		for i := range max(dev.RXQueues, 1) {
-			cfg.Queues = append(cfg.Queues, uint32(i))
-		}
-	}
 	steer, err := steering.Attach(dev, cfg.Attach)
 	if err != nil {
 		return nil, nil, err
+	}
+	if cfg.Queues == nil {
+		// virtio_net adds receive queues for the program, if it has more than it
+		// uses, and packets come on them.
+		if dev, err = hostif.Lookup(cfg.Interface); err != nil {
+			err = &xsk.OpError{Op: "look up interface", Device: cfg.Interface, Queue: xsk.NoQueue, Err: err}
+			return nil, nil, errors.Join(err, giveBack(steer, nil))
+		}
+		for i := range max(dev.RXQueues, 1) {
+			cfg.Queues = append(cfg.Queues, uint32(i))
+		}
 	}
 	var sockets []*xsk.Socket
 	for _, queue := range cfg.Queues {

@@ -41,13 +41,17 @@ type membership struct {
 	leave io.Closer
 }
 
+// leastQueues is for how many queues there is room in a program at least: some
+// drivers add queues for it.
+const leastQueues = 256 // 2 KiB of map
+
 // Attach loads a program and puts it on the interface: before the sockets are
 // bound, since drivers that reset the link for either do so in this order then.
 // Nothing is redirected yet. Errors are those of [xsk.LoadProgram] and
 // [xsk.Program.Attach].
 func Attach(dev hostif.Interface, mode xsk.AttachMode) (_ *Interface, err error) {
 	i := &Interface{dev: dev, joined: make(map[netip.Addr]int)}
-	i.prog, err = xsk.LoadProgram(xsk.ProgramConfig{Interface: dev.Name, Queues: max(dev.RXQueues, dev.TXQueues, 1), Mode: mode})
+	i.prog, err = xsk.LoadProgram(xsk.ProgramConfig{Interface: dev.Name, Queues: max(dev.RXQueues, dev.TXQueues, leastQueues), Mode: mode})
 	if err != nil {
 		return nil, err
 	}
