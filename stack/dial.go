@@ -64,8 +64,8 @@ func (s *Stack) dialTCP(ctx context.Context, n network, from, to netip.AddrPort,
 	if err := ctx.Err(); err != nil {
 		return nil, contextError(err)
 	}
-	if a := sourceTo(to.Addr()); a.IsValid() && wildcard(from.Addr()) {
-		from = netip.AddrPortFrom(a, from.Port())
+	if from, err = s.dialSource(from, to); err != nil {
+		return nil, err
 	}
 	c := &TCPConn{}
 	proto := familyOf(to.Addr())

@@ -8,6 +8,8 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
+	"gvisor.dev/gvisor/pkg/tcpip/ports"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 )
 
 // A portTable knows which listeners have which port. Listeners must allow the
@@ -64,4 +66,33 @@ func (t *portTable) free(c *claim) {
 	} else {
 		t.byPort[c.port] = rest
 	}
+}
+
+// dialSource returns what to bind to before a connection is made from one address to
+// another. What is not valid, or 0, netstack chooses when it connects.
+//
+// It is never the wildcard, if there is a route: netstack gives the port of a
+// connection back for the address that it is from. For the wildcard it would stay
+// taken, for good (cleanupLocked in pkg/tcpip/transport/tcp/endpoint.go).
+func (s *Stack) dialSource(from, to netip.AddrPort) (netip.AddrPort, error) {
+	if !wildcard(from.Addr().Unmap()) {
+		return from, nil
+	}
+	a := sourceTo(to.Addr())
+	if from.Port() != 0 {
+		// As with Linux, nobody may have the port at another address either.
+		all := ports.Reservation{
+			Networks:  []tcpip.NetworkProtocolNumber{familyOf(to.Addr())},
+			Transport: tcp.ProtocolNumber,
+			Port:      from.Port(),
+		}
+		if _, terr := s.ns.ReservePort(s.ns.SecureRNG(), all, nil); terr != nil {
+			return from, sysError("bind", terr)
+		}
+		s.ns.ReleasePort(all)
+		if !a.IsValid() {
+			a = s.sourceOf(to.Addr())
+		}
+	}
+	return netip.AddrPortFrom(a, from.Port()), nil
 }
