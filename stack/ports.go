@@ -74,12 +74,23 @@ func (t *portTable) free(c *claim) {
 // It is never the wildcard, if there is a route: netstack gives the port of a
 // connection back for the address that it is from. For the wildcard it would stay
 // taken, for good (cleanupLocked in pkg/tcpip/transport/tcp/endpoint.go).
+//
+// Nor is it the address that is dialed, if the port may be any: netstack would choose
+// the dialed one, too, and if nobody listens there the connection would be with itself,
+// which package net does not have either. When it connects it leaves that one out.
 func (s *Stack) dialSource(from, to netip.AddrPort) (netip.AddrPort, error) {
-	if !wildcard(from.Addr().Unmap()) {
-		return from, nil
+	a := from.Addr().Unmap()
+	anyAddr := wildcard(a)
+	if anyAddr {
+		a = sourceTo(to.Addr())
 	}
-	a := sourceTo(to.Addr())
-	if from.Port() != 0 {
+	if from.Port() == 0 {
+		if a.WithZone("") == to.Addr().WithZone("") && s.interfaceOf(familyOf(a), tcpipAddr(a)) != 0 {
+			a = netip.Addr{}
+		}
+		return netip.AddrPortFrom(a, 0), nil
+	}
+	if anyAddr {
 		// As with Linux, nobody may have the port at another address either.
 		all := ports.Reservation{
 			Networks:  []tcpip.NetworkProtocolNumber{familyOf(to.Addr())},

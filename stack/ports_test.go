@@ -76,3 +76,38 @@ func TestDialFromTakenPort(t *testing.T) {
 		t.Errorf("%v: want the error of bind", oe.Err)
 	}
 }
+
+// TestDialNobodyHere dials a port of the stack's own where nobody listens, of the few
+// that a dial may be from. The answer is never a connection with itself.
+func TestDialNobodyHere(t *testing.T) {
+	const port = "20000"
+	for _, tc := range []struct{ from, to string }{
+		{"", "127.0.0.1"}, {"", "localhost"}, {"", ""}, {"", "::1"}, {"", addrA}, {"", addrA6},
+		{"127.0.0.1", "127.0.0.1"}, {"127.9.8.7", "127.9.8.7"}, {"::1", "::1"}, {addrA, addrA}, {addrA6, addrA6},
+	} {
+		t.Run(tc.from+" "+tc.to, func(t *testing.T) {
+			p := newPair(t)
+			if terr := p.a.ns.SetPortRange(20000, 20001); terr != nil {
+				t.Fatal(terr)
+			}
+			d := &Dialer{Stack: p.a}
+			if tc.from != "" {
+				d.LocalAddr = &net.TCPAddr{IP: net.ParseIP(tc.from)}
+			}
+			for range 64 { // of two ports each may come by chance
+				within(t, "dial", func() {
+					c, err := d.Dial("tcp", net.JoinHostPort(tc.to, port))
+					if err == nil {
+						t.Errorf("connected from %v to %v", c.LocalAddr(), c.RemoteAddr())
+						c.Close()
+						return
+					}
+					wantOp(t, err, "dial", syscall.ECONNREFUSED)
+				})
+				if t.Failed() {
+					return
+				}
+			}
+		})
+	}
+}
