@@ -84,8 +84,11 @@ func (r *resolver) dial(ctx context.Context, network, address string) (net.Conn,
 			c.Close()
 		}
 	})
-	if u, ok := c.(*UDPConn); ok {
-		return &query{u, failed}, nil
+	switch c := c.(type) {
+	case *UDPConn:
+		return &query{c, failed}, nil
+	case *TCPConn:
+		return &longQuery{TCPConn: c, failed: failed}, nil
 	}
 	return c, nil
 }
@@ -115,6 +118,24 @@ type query struct {
 func (q *query) Read(b []byte) (int, error) {
 	n, err := q.UDPConn.Read(b)
 	if err != nil || n >= 4 && !conclusive(b[3]&0xf) {
+		q.failed()
+	}
+	return n, err
+}
+
+// A longQuery is the connection of one query by TCP.
+type longQuery struct {
+	*TCPConn
+	failed func() // as in query
+	n      int    // bytes read
+}
+
+// Read reads some of an answer, which has its length in front.
+func (q *longQuery) Read(b []byte) (int, error) {
+	n, err := q.TCPConn.Read(b)
+	code := 2 + 3 - q.n // where it is in b
+	q.n += n
+	if err != nil || code >= 0 && code < n && !conclusive(b[code]&0xf) {
 		q.failed()
 	}
 	return n, err

@@ -185,6 +185,63 @@ func TestNameserverFails(t *testing.T) {
 	}
 }
 
+// TestNameserverFailsByTCP has a nameserver whose answers do not fit in a datagram, and
+// which is of no use by TCP. The next one is asked.
+func TestNameserverFailsByTCP(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		answer func(query []byte) []byte // the length in front of both
+	}{
+		{"hangs up", func([]byte) []byte { return nil }},
+		{"hangs up half-way", func(q []byte) []byte { return q[:len(q)-1] }},
+		{"is busy", func(q []byte) []byte {
+			q[2+2], q[2+3] = 0x80, 2 // an answer; the code
+			return q
+		}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			a := testConfig(addrA, addrA6)
+			bad := netip.MustParseAddrPort(addrB + ":5353")
+			a.Nameservers = []netip.AddrPort{bad, netip.MustParseAddrPort("[" + addrB6 + "]:53")}
+			p := newPairWith(t, pairOptions{a: a, b: testConfig(addrB, addrB6), verified: true})
+			newNameserver(addrB, addrB6).on(t, p.b, "["+addrB6+"]:53")
+			u, err := p.b.ListenPacket("udp", bad.String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer u.Close()
+			go answerAll(u, 0x82, 0) // it is cut
+			l, err := p.b.Listen("tcp", bad.String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			go func() {
+				for {
+					c, err := l.Accept()
+					if err != nil {
+						return
+					}
+					q := make([]byte, 2048)
+					if n, err := c.Read(q); err == nil {
+						c.Write(tc.answer(q[:n])) //nolint:errcheck // the query tells
+					}
+					c.Close()
+				}
+			}()
+			for range 3 {
+				got, err := p.a.Resolver().LookupNetIP(t.Context(), "ip4", "four.test.")
+				if err != nil || !slices.Equal(got, []netip.Addr{netip.MustParseAddr(addrB)}) {
+					t.Fatalf("%v, %v", got, err)
+				}
+			}
+			if turn := p.a.resolver.turn.Load(); turn != 1 {
+				t.Errorf("nameservers were given up %d times, want once", turn)
+			}
+		})
+	}
+}
+
 // TestNameserverOnLink has a nameserver at an address of the link, without its zone.
 func TestNameserverOnLink(t *testing.T) {
 	a := testConfig(addrA, "fe80::1")
@@ -199,14 +256,17 @@ func TestNameserverOnLink(t *testing.T) {
 }
 
 // refuseAll answers every query with SERVFAIL.
-func refuseAll(p net.PacketConn) {
+func refuseAll(p net.PacketConn) { answerAll(p, 0x80, 2) }
+
+// answerAll answers every query with the same flags.
+func answerAll(p net.PacketConn, first, second byte) {
 	b := make([]byte, 2048)
 	for {
 		n, from, err := p.ReadFrom(b)
 		if err != nil {
 			return
 		}
-		b[2], b[3] = 0x80, 2 // an answer; the code
+		b[2], b[3] = first, second // an answer; the code
 		p.WriteTo(b[:n], from)
 	}
 }
