@@ -43,18 +43,15 @@ func (n network) admits(a netip.Addr) bool {
 }
 
 // wrongIP says what is wrong with an IP address that a caller has given as a value:
-// its length, or its family, in the words of package net, which opens a socket
-// of the network's family and then, for IPv4 with tcp6 or udp6, has the system call
-// fail.
+// its family, in the words of package net, which opens a socket of the network's
+// family and then, for IPv4 with tcp6 or udp6, has the system call fail.
 func (n network) wrongIP(ip net.IP, call string, mapped tcpip.Error) error {
 	switch {
 	case len(ip) == 0 || ip.Equal(net.IPv4zero):
 		return nil
-	case n.family == '6' && ip.To16() == nil:
-		return &net.AddrError{Err: "non-IPv6 address", Addr: ip.String()}
 	case n.family == '6' && ip.To4() != nil:
 		return sysError(call, mapped)
-	case n.family == '4' && ip.To4() == nil, ip.To16() == nil:
+	case n.family == '4' && ip.To4() == nil:
 		return &net.AddrError{Err: "non-IPv4 address", Addr: ip.String()}
 	}
 	return nil

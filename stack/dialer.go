@@ -145,6 +145,9 @@ func (d *Dialer) addresses(ctx context.Context, network, address string) (n netw
 // one connects to one address. Unlike what it calls, it returns no interface that
 // is not nil with a nil pointer inside.
 func (d *Dialer) one(ctx context.Context, n network, from, to netip.AddrPort) (net.Conn, error) {
+	if err := n.malformedAddr("bind", d.LocalAddr); err != nil {
+		return nil, err
+	}
 	if n.proto == "tcp" {
 		if c, err := d.Stack.dialTCP(ctx, n, from, to, keepAlive(d.KeepAlive, d.KeepAliveConfig)); err == nil {
 			return c, nil
@@ -171,6 +174,9 @@ func (d *Dialer) dialTCP(ctx context.Context, network string, laddr, raddr *net.
 	defer cancel()
 	n, err := d.network("tcp", network, raddr == nil)
 	if err == nil {
+		err = n.malformedEnds(laddr, raddr)
+	}
+	if err == nil {
 		var c *TCPConn
 		c, err = d.Stack.dialTCP(ctx, n, laddr.AddrPort(), raddr.AddrPort(), keepAlive(d.KeepAlive, d.KeepAliveConfig))
 		if err == nil {
@@ -189,6 +195,9 @@ func (d *Dialer) dialUDP(ctx context.Context, network string, laddr, raddr *net.
 	ctx, cancel := d.context(ctx)
 	defer cancel()
 	n, err := d.network("udp", network, raddr == nil)
+	if err == nil {
+		err = n.malformedEnds(laddr, raddr)
+	}
 	if err == nil {
 		var c *UDPConn
 		if c, err = d.Stack.dialUDP(ctx, n, laddr.AddrPort(), raddr.AddrPort()); err == nil {

@@ -158,6 +158,9 @@ func (c *ICMPConn) writeTo(call string, b, oob []byte, addr *net.IPAddr) error {
 	if c.icmp.net == ipv6.ProtocolNumber {
 		n.family = '6'
 	}
+	if err := n.malformed(call, addr.IP, 0); err != nil {
+		return err
+	}
 	at, err := c.stack.destination(call, n, netip.AddrPortFrom(to, 0))
 	if err != nil {
 		return err

@@ -23,6 +23,9 @@ func (s *Stack) ListenTCP(network string, laddr *net.TCPAddr) (*TCPListener, err
 	if err == nil && n.proto != "tcp" {
 		err = net.UnknownNetworkError(network)
 	}
+	if err == nil {
+		err = n.malformedAddr("bind", laddr)
+	}
 	if err == nil && laddr != nil {
 		err = n.wrongIP(laddr.IP, "bind", &tcpip.ErrInvalidEndpointState{})
 	}
@@ -50,6 +53,9 @@ func (s *Stack) ListenUDP(network string, laddr *net.UDPAddr) (*UDPConn, error) 
 	n, err := parseNetwork(network)
 	if err == nil && n.proto != "udp" {
 		err = net.UnknownNetworkError(network)
+	}
+	if err == nil {
+		err = n.malformedAddr("bind", laddr)
 	}
 	if err == nil && laddr != nil {
 		err = n.wrongIP(laddr.IP, "bind", &tcpip.ErrInvalidEndpointState{})

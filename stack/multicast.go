@@ -68,6 +68,8 @@ func (s *Stack) ListenMulticastUDP(network string, ifi *net.Interface, gaddr *ne
 		err = net.UnknownNetworkError(network)
 	case err == nil && (gaddr == nil || gaddr.IP == nil):
 		err = errMissingAddress
+	case err == nil:
+		err = n.malformed("bind", gaddr.IP, gaddr.Port)
 	}
 	if err != nil {
 		return nil, opError("listen", network, nil, opAddr(gaddr), err)

@@ -176,6 +176,9 @@ func (c *UDPConn) messageTarget(m *Message) (netip.AddrPort, error) {
 	if !ok || a == nil {
 		return netip.AddrPort{}, syscall.EINVAL
 	}
+	if err := c.malformed("sendmmsg", a); err != nil {
+		return netip.AddrPort{}, err
+	}
 	return c.target("sendmmsg", a.AddrPort())
 }
 

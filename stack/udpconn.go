@@ -170,7 +170,10 @@ func (c *UDPConn) WriteToUDP(b []byte, addr *net.UDPAddr) (int, error) {
 		err = errMissingAddress
 	default:
 		var to netip.AddrPort
-		if to, err = c.target("sendto", addr.AddrPort()); err == nil {
+		if err = c.malformed("sendto", addr); err == nil {
+			to, err = c.target("sendto", addr.AddrPort())
+		}
+		if err == nil {
 			n, err = c.send(b, to)
 		}
 	}

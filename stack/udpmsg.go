@@ -68,9 +68,13 @@ func (c *UDPConn) controlOf(oob []byte, d *datagram) (n, flags int) {
 func (c *UDPConn) WriteMsgUDP(b, oob []byte, addr *net.UDPAddr) (n, oobn int, err error) {
 	var to netip.AddrPort
 	if addr != nil {
-		to = addr.AddrPort()
+		if to = addr.AddrPort(); !c.connected {
+			err = c.malformed("sendmsg", addr)
+		}
 	}
-	n, err = c.writeMsg(b, oob, to, addr != nil)
+	if err == nil {
+		n, err = c.writeMsg(b, oob, to, addr != nil)
+	}
 	if err != nil {
 		return n, 0, opError("write", c.net, c.laddr, opAddr(addr), err)
 	}
