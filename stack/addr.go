@@ -162,6 +162,11 @@ func fullAddress(ap netip.AddrPort) tcpip.FullAddress {
 // broadcast4 is every host on the link.
 var broadcast4 = netip.AddrFrom4([4]byte{255, 255, 255, 255})
 
+// isBroadcast reports whether an address means all hosts of a network of the stack's.
+func (s *Stack) isBroadcast(a netip.Addr) bool {
+	return a == broadcast4 || a.Is4() && s.ns.IsSubnetBroadcast(0, ipv4.ProtocolNumber, tcpipAddr(a))
+}
+
 func tcpipAddr(a netip.Addr) tcpip.Address {
 	if a.Is4() {
 		return tcpip.AddrFrom4(a.As4())

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // TestAddressErrors gives the same bad addresses to package net, and compares.
@@ -95,6 +96,18 @@ func TestDialErrors(t *testing.T) {
 	wantOp(t, err, "dial", errMissingAddress)
 	_, err = p.a.DialUDP("tcp", nil, nil)
 	wantOp(t, err, "dial", net.UnknownNetworkError("tcp"))
+}
+
+// TestDialBroadcast dials addresses of many hosts, at once: there are no connections
+// with those.
+func TestDialBroadcast(t *testing.T) {
+	p := newPair(t)
+	for _, host := range []string{"10.0.0.255", "255.255.255.255", "127.255.255.255", "[::ffff:10.0.0.255]"} {
+		_, err := p.a.DialTimeout("tcp", host+":80", time.Second)
+		if oe := wantOp(t, err, "dial", syscall.ENETUNREACH); oe.Err.Error() != "connect: network is unreachable" {
+			t.Errorf("%v: want the error of connect", err)
+		}
+	}
 }
 
 func TestDialFrom(t *testing.T) {

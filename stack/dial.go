@@ -61,6 +61,9 @@ func (s *Stack) dialTCP(ctx context.Context, n network, from, to netip.AddrPort,
 	if err != nil {
 		return nil, err
 	}
+	if s.isBroadcast(to.Addr()) {
+		return nil, sysError("connect", &tcpip.ErrNetworkUnreachable{})
+	}
 	if err := ctx.Err(); err != nil {
 		return nil, contextError(err)
 	}
