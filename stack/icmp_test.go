@@ -216,6 +216,26 @@ func TestICMPConnErrors(t *testing.T) {
 	wantTimeout(t, err, "read")
 }
 
+// TestICMPConnWithoutPeer writes to nobody: what keeps it from writing at all is said
+// first.
+func TestICMPConnWithoutPeer(t *testing.T) {
+	p := newPair(t)
+	l, err := p.a.ListenPacket("ip4:icmp", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := l.(*ICMPConn)
+	b := []byte{8, 0, 0, 0, 1, 2, 3, 4}
+	_, err = c.Write(b)
+	wantOp(t, err, "write", syscall.EDESTADDRREQ)
+	c.SetWriteDeadline(time.Unix(1, 0)) //nolint:errcheck // it is open
+	_, err = c.Write(b)
+	wantTimeout(t, err, "write")
+	c.Close()
+	_, err = c.Write(b)
+	wantOp(t, err, "write", net.ErrClosed)
+}
+
 // TestICMPDial is a program as some have it that ping with package net: they dial,
 // and take the IP header off what they read.
 func TestICMPDial(t *testing.T) {

@@ -112,13 +112,7 @@ func (c *ICMPConn) read(call string, b []byte, header bool) (n, size int, from n
 // Write sends an echo request to the peer of a conn that was dialed: see WriteTo.
 // The error is EDESTADDRREQ if there is none.
 func (c *ICMPConn) Write(b []byte) (int, error) {
-	var err error
-	if !c.peer.IsValid() {
-		err = sysError("write", &tcpip.ErrDestinationRequired{})
-	} else {
-		err = c.send("write", b, nil, c.peer)
-	}
-	if err != nil {
+	if err := c.send("write", b, nil, c.peer); err != nil {
 		return 0, c.opErr("write", err)
 	}
 	return len(b), nil
@@ -168,12 +162,16 @@ func (c *ICMPConn) writeTo(call string, b, oob []byte, addr *net.IPAddr) error {
 	return c.send(call, b, oob, at.Addr())
 }
 
-// send sends an echo request for a method that is the system call with that name.
+// send sends an echo request for a method that is the system call with that name. It
+// needs an address.
 func (c *ICMPConn) send(call string, b, oob []byte, to netip.Addr) error {
 	c.wr.mu.Lock()
 	defer c.wr.mu.Unlock()
 	if err := c.why(&c.wr.parker); err != nil {
 		return err
+	}
+	if !to.IsValid() {
+		return sysError(call, &tcpip.ErrDestinationRequired{})
 	}
 	how, err := c.stack.parseControl(oob)
 	if err != nil {
