@@ -171,8 +171,11 @@ var errLeave = errors.New("leave")
 
 // add puts a source on the list, which is one of those admitted or of the others.
 func (j *joined) add(source net.Addr, include bool) error {
-	a := tcpipAddr(groupAddr(source))
+	from := groupAddr(source)
+	a := tcpipAddr(from)
 	switch {
+	case !from.IsValid(): // no source would be one, that nobody is
+		return sysErrno("setsockopt", syscall.EINVAL)
 	case j.sources == nil: // of either kind, as long as there has been none
 		j.include = include
 	case j.include != include:

@@ -100,6 +100,11 @@ func TestMulticast(t *testing.T) {
 			wantOp(t, u.LeaveSourceSpecificGroup(nil, group, one), "set", syscall.EINVAL)
 			wantOp(t, u.ExcludeSourceSpecificGroup(nil, group, one), "set", syscall.EINVAL)
 
+			for _, none := range []net.Addr{nil, (*net.IPAddr)(nil), &net.IPAddr{}} {
+				wantOp(t, u.JoinSourceSpecificGroup(nil, group, none), "set", syscall.EINVAL)
+				wantOp(t, u.LeaveGroup(nil, group), "set", syscall.EADDRNOTAVAIL)
+			}
+
 			wantOp(t, u.JoinGroup(nil, unicast), "set", syscall.EINVAL)
 			wantOp(t, u.JoinGroup(nil, &net.TCPAddr{IP: group.IP}), "set", syscall.EINVAL)
 			wantOp(t, u.JoinGroup(&net.Interface{Index: 77, Name: "other"}, group), "set", syscall.ENODEV)
