@@ -93,9 +93,9 @@ func (e ipv6Loopback) HandlePacket(pkt *gstack.PacketBuffer) { e.ipv6Inner.Handl
 // dropMartian drops an IPv4 packet of the link that claims to be from or to a
 // loopback address, and counts it as netstack does. Netstack would write a line to
 // the standard error for it, and anybody on the link can send one. As with Linux it
-// drops one from 0.0.0.0/8 too, unless it is for many: to answer 0.0.0.0 is to send to
-// the stack itself (destination), so a server that answers everybody would talk to
-// itself for ever.
+// drops one from 0.0.0.0/8 too, unless it is for all hosts or a group of the link's own
+// protocols: to answer 0.0.0.0 is to send to the stack itself (destination), so a server
+// that answers everybody would talk to itself for ever.
 func (e *ipv4Endpoint) dropMartian(pkt *gstack.PacketBuffer) bool {
 	h, ok := pkt.Data().PullUp(header.IPv4MinimumSize)
 	if !ok {
@@ -103,7 +103,7 @@ func (e *ipv4Endpoint) dropMartian(pkt *gstack.PacketBuffer) bool {
 	}
 	src, dst := header.IPv4(h).SourceAddress(), header.IPv4(h).DestinationAddress()
 	from := header.IsV4LoopbackAddress(src) ||
-		src.As4()[0] == 0 && dst != header.IPv4Broadcast && !header.IsV4MulticastAddress(dst)
+		src.As4()[0] == 0 && dst != header.IPv4Broadcast && !header.IsV4LinkLocalMulticastAddress(dst)
 	if !from && !header.IsV4LoopbackAddress(dst) {
 		return false
 	}

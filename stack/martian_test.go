@@ -2,6 +2,7 @@ package stack
 
 import (
 	"fmt"
+	"net"
 	"sync"
 	"testing"
 	"time"
@@ -79,6 +80,33 @@ func TestUnspecifiedSources(t *testing.T) {
 		}
 		if from := p.a.ns.Stats().IP.InvalidSourceAddressesReceived.Value(); from != 4 {
 			t.Errorf("%d packets from 0.0.0.0/8, want 4", from)
+		}
+	}
+}
+
+// TestUnspecifiedGroup has datagrams to a group come from nowhere: who is in it and
+// answers everybody would hear himself from then on, so they are dropped, as on Linux.
+func TestUnspecifiedGroup(t *testing.T) {
+	for _, off := range []bool{false, true} {
+		a := testConfig(addrA)
+		a.NoFastIP = off
+		p := newPairWith(t, pairOptions{verified: true, a: a, b: testConfig(addrB)})
+		u := listenUDP(t, p.a, "udp", ":8")
+		for _, group := range []string{"239.1.2.3", "224.0.0.9"} {
+			if err := u.JoinGroup(nil, &net.UDPAddr{IP: net.ParseIP(group)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, forged := range []string{"0.0.0.0", "0.1.2.3"} {
+			p.wa.inject(ipv4.ProtocolNumber, udpPacket(forged, "239.1.2.3", 8, "forged"))
+		}
+		p.wa.inject(ipv4.ProtocolNumber, udpPacket("0.0.0.0", "224.0.0.9", 8, "on the link"))
+		p.wa.inject(ipv4.ProtocolNumber, udpPacket(addrB, "239.1.2.3", 8, "honest"))
+		for _, want := range []string{"on the link", "honest"} {
+			b := make([]byte, 20)
+			if n, from, err := u.ReadFrom(b); string(b[:n]) != want || err != nil {
+				t.Errorf("%q from %v, %v, want %q", b[:n], from, err, want)
+			}
 		}
 	}
 }
