@@ -119,6 +119,7 @@ func wrapIPv6(factory gstack.NetworkProtocolFactory, verified bool, f *fastIP) g
 
 // NewEndpoint implements gstack.NetworkProtocol.
 func (p *ipv4Protocol) NewEndpoint(nic gstack.NetworkInterface, d gstack.TransportDispatcher) gstack.NetworkEndpoint {
+	nic = p.fast.bound(nic)
 	inner := p.ipv4InnerProtocol.NewEndpoint(nic, p.fast.guard.protect(d))
 	if e, ok := inner.(ipv4Inner); ok {
 		w := &ipv4Endpoint{e, nic, p.fast, newDatagramIDs(), newUnfinished(p.fast.ns.Clock())}
@@ -132,6 +133,7 @@ func (p *ipv4Protocol) NewEndpoint(nic gstack.NetworkInterface, d gstack.Transpo
 
 // NewEndpoint implements gstack.NetworkProtocol.
 func (p *ipv6Protocol) NewEndpoint(nic gstack.NetworkInterface, d gstack.TransportDispatcher) gstack.NetworkEndpoint {
+	nic = p.fast.bound(nic)
 	inner := p.ipv6InnerProtocol.NewEndpoint(nic, p.fast.guard.protect(d))
 	if e, ok := inner.(ipv6Inner); ok {
 		w := &ipv6Endpoint{e, nic, p.fast, newUnfinished(p.fast.ns.Clock())}
