@@ -153,7 +153,7 @@ func (e *ipv4Endpoint) HandlePacket(pkt *gstack.PacketBuffer) {
 			return
 		}
 	} else if fragment4(pkt) {
-		e.keepUnfinished()
+		e.keepUnfinished(pkt)
 		keepHeader4(pkt)
 	}
 	if e.dropMartian(pkt) {
@@ -170,7 +170,7 @@ func (e *ipv6Endpoint) HandlePacket(pkt *gstack.PacketBuffer) {
 			return
 		}
 	} else if fragment6(pkt) {
-		e.keepUnfinished()
+		e.keepUnfinished(pkt)
 	}
 	e.ipv6Inner.HandlePacket(pkt)
 }

@@ -23,15 +23,22 @@ import (
 // lost meanwhile, they all fire in one moment, each with a goroutine, and the runtime
 // keeps those for good. So while fragments come there is always one datagram that
 // waits for the rest: a fragment from nobody, which is renewed before netstack gives
-// it up. Netstack's counters have it among the packets that were received.
+// it up, and before so many others have come that it makes room for them. Netstack's
+// counters have it among the packets that were received.
 //
 // Any goroutine may call its methods.
 type unfinished struct {
 	clock  tcpip.Clock // netstack's, by which it gives datagrams up
 	start  tcpip.MonotonicTime
 	due    atomic.Int64 // when it is to be renewed, after start
+	since  atomic.Int64 // bytes of fragments that have come since it was
 	source [8]byte      // of the fragment; nobody can guess it and send the rest
 }
+
+// unfinishedBytes is after how many bytes of fragments it is renewed. Netstack drops
+// the oldest datagrams until the others take 3 MB (LowFragThreshold), and this one is
+// older than all that has come since.
+const unfinishedBytes = 2 << 20
 
 func newUnfinished(clock tcpip.Clock) *unfinished {
 	u := &unfinished{clock: clock, start: clock.NowMonotonic()}
@@ -39,11 +46,19 @@ func newUnfinished(clock tcpip.Clock) *unfinished {
 	return u
 }
 
-// renew reports whether it is time for the next fragment; netstack keeps each for
-// as long as timeout.
-func (u *unfinished) renew(timeout time.Duration) bool {
+// renew is told of a fragment by its size, in bytes as netstack counts them, and
+// reports whether it is time for the next one from nobody; netstack keeps each for as
+// long as timeout.
+func (u *unfinished) renew(timeout time.Duration, size int) bool {
 	now, due := u.clock.NowMonotonic().Sub(u.start), u.due.Load()
-	return int64(now) >= due && u.due.CompareAndSwap(due, int64(now+timeout*2/3))
+	if u.since.Add(int64(size)) < unfinishedBytes && int64(now) < due {
+		return false
+	}
+	if !u.due.CompareAndSwap(due, int64(now+timeout*2/3)) {
+		return false
+	}
+	u.since.Store(0)
+	return true
 }
 
 // fragment4 tells whether an IPv4 packet that netstack has not parsed is one.
@@ -147,8 +162,8 @@ func emptyOversized(pkt *gstack.PacketBuffer) {
 }
 
 // keepUnfinished is called before netstack gets a fragment.
-func (e *ipv4Endpoint) keepUnfinished() {
-	if o := e.fast.own.Load(); o != nil && len(o.v4) > 0 && e.unfinished.renew(ipv4.ReassembleTimeout) {
+func (e *ipv4Endpoint) keepUnfinished(frag *gstack.PacketBuffer) {
+	if o := e.fast.own.Load(); o != nil && len(o.v4) > 0 && e.unfinished.renew(ipv4.ReassembleTimeout, frag.MemSize()) {
 		pkt := e.unfinished.packet4(o.v4[0])
 		e.ipv4Inner.HandlePacket(pkt)
 		pkt.DecRef()
@@ -156,8 +171,8 @@ func (e *ipv4Endpoint) keepUnfinished() {
 }
 
 // keepUnfinished is called before netstack gets a fragment.
-func (e *ipv6Endpoint) keepUnfinished() {
-	if o := e.fast.own.Load(); o != nil && len(o.v6) > 0 && e.unfinished.renew(ipv6.ReassembleTimeout) {
+func (e *ipv6Endpoint) keepUnfinished(frag *gstack.PacketBuffer) {
+	if o := e.fast.own.Load(); o != nil && len(o.v6) > 0 && e.unfinished.renew(ipv6.ReassembleTimeout, frag.MemSize()) {
 		pkt := e.unfinished.packet6(o.v6[0])
 		e.ipv6Inner.HandlePacket(pkt)
 		pkt.DecRef()
