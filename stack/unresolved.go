@@ -24,9 +24,14 @@ const maxWaiting = 256
 type unresolved struct {
 	full atomic.Int32 // neighbours for which maxWaiting packets wait
 
-	mu   sync.Mutex            // a leaf: netstack calls known with its locks held
-	hops map[tcpip.Address]int // packets that wait, or more
+	mu   sync.Mutex             // a leaf: netstack calls known with its locks held
+	hops map[tcpip.Address]int  // packets that wait, or more
+	gone map[tcpip.Address]bool // neighbours that have not answered when they were asked last
 }
+
+// maxGone is how many neighbours gone has room for: more than netstack asks for in the
+// moment between giving one up and saying so.
+const maxGone = 1024
 
 // admits tells whether a packet may wait for a neighbour.
 func (u *unresolved) admits(hop tcpip.Address) bool {
@@ -49,14 +54,32 @@ func (u *unresolved) waits(hop tcpip.Address) (first bool) {
 	return u.hops[hop] == 1
 }
 
-// known forgets a neighbour: it has answered, or is given up for now.
-func (u *unresolved) known(hop tcpip.Address) {
+// known ends the wait for a neighbour: it has answered, is given up for now, or had to
+// make room for others.
+func (u *unresolved) known(hop tcpip.Address, err tcpip.Error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.hops[hop] >= maxWaiting {
 		u.full.Add(-1)
 	}
 	delete(u.hops, hop)
+	if _, aborted := err.(*tcpip.ErrAborted); err == nil {
+		delete(u.gone, hop)
+	} else if !aborted {
+		if u.gone == nil {
+			u.gone = make(map[tcpip.Address]bool)
+		} else if len(u.gone) >= maxGone {
+			clear(u.gone)
+		}
+		u.gone[hop] = true
+	}
+}
+
+// isGone tells whether a neighbour has been given up, and not answered since.
+func (u *unresolved) isGone(hop tcpip.Address) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.gone[hop]
 }
 
 // A linkInterface is the link's interface as an IP endpoint sees it: less waits for
@@ -87,10 +110,39 @@ func (l *linkInterface) WritePacket(r *gstack.Route, pkt *gstack.PacketBuffer) t
 	// A packet that is sent is told its link address, one that waits is copied.
 	if err == nil && len(pkt.EgressRoute.RemoteLinkAddress) == 0 && r.IsResolutionRequired() {
 		if hop := hopOf(r); l.waits(hop) {
-			_ = r.ResolvedFields(func(gstack.ResolvedFieldsResult) { l.known(hop) }) // at once or later
+			_ = r.ResolvedFields(func(res gstack.ResolvedFieldsResult) { l.known(hop, res.Err) }) // at once or later
 		}
 	}
 	return err
+}
+
+// unreachable tells whether a packet that has waited in vain did so because the
+// neighbour does not answer. Netstack asks for 64 neighbours at a time, and gives the
+// packets of the oldest up for those of one more, as if they could not be sent: a dial
+// would end, of many at once, though the answer is under way. Without their error they
+// are as if lost.
+func (l *linkInterface) unreachable(pkt *gstack.PacketBuffer) bool {
+	ip := pkt.Network()
+	r, terr := l.fast.ns.FindRoute(l.ID(), ip.SourceAddress(), ip.DestinationAddress(), pkt.NetworkProtocolNumber, false)
+	if terr != nil {
+		return true
+	}
+	defer r.Release()
+	return l.isGone(hopOf(r))
+}
+
+// HandleLinkResolutionFailure implements gstack.LinkResolvableNetworkEndpoint.
+func (e *ipv4Endpoint) HandleLinkResolutionFailure(pkt *gstack.PacketBuffer) {
+	if l, ok := e.nic.(*linkInterface); !ok || l.unreachable(pkt) {
+		e.ipv4Inner.HandleLinkResolutionFailure(pkt)
+	}
+}
+
+// HandleLinkResolutionFailure implements gstack.LinkResolvableNetworkEndpoint.
+func (e *ipv6Endpoint) HandleLinkResolutionFailure(pkt *gstack.PacketBuffer) {
+	if l, ok := e.nic.(*linkInterface); !ok || l.unreachable(pkt) {
+		e.ipv6Inner.HandleLinkResolutionFailure(pkt)
+	}
 }
 
 // hopOf returns the neighbour that a route leads to first.

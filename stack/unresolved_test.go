@@ -2,10 +2,12 @@ package stack
 
 import (
 	"bytes"
+	"fmt"
 	"net"
 	"net/netip"
 	"runtime"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -125,5 +127,72 @@ func TestUnresolvedPing(t *testing.T) {
 		if more := objects() - before; more > n {
 			t.Errorf("IPv6 %v: %d objects for %d replies that wait for a link address", v6, more, n)
 		}
+	}
+}
+
+// TestUnresolvedCrowd dials a neighbour, and before it answers more others than
+// netstack asks for at a time, none of which does. Who is not there at all is told of
+// all the same.
+func TestUnresolvedCrowd(t *testing.T) {
+	ow, deaf := deafPair(t)
+	crowd, b := listenUDP(t, ow.s[0], "udp", ":7"), listenUDP(t, ow.s[1], "udp", ":7")
+	l, err := ow.s[1].Listen("tcp", ":80")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for _, tc := range []struct {
+		near, far, other string
+		proto            tcpip.NetworkProtocolNumber
+	}{
+		{addrA, addrB, "10.0.0.100", ipv4.ProtocolNumber},
+		{addrA6, addrB6, "fd00::100", ipv6.ProtocolNumber},
+	} {
+		deaf.Store(true)
+		asked := ow.w.Stats()[wire.From0].Filtered
+		dialed := make(chan error, 1)
+		go func() {
+			c, err := ow.s[0].Dial("tcp", net.JoinHostPort(tc.far, "80"))
+			if err == nil {
+				c.Close()
+			}
+			dialed <- err
+		}()
+		wait := func(n uint64) {
+			t.Helper()
+			if err := poll(func() error {
+				if got := ow.w.Stats()[wire.From0].Filtered - asked; got < n {
+					return fmt.Errorf("%s: %d neighbours were asked for, want %d", tc.far, got, n)
+				}
+				return nil
+			}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		wait(1)
+		const others = 100
+		to := netip.MustParseAddr(tc.other)
+		for range others {
+			if _, err := crowd.WriteToUDPAddrPort([]byte("?"), netip.AddrPortFrom(to, 7)); err != nil {
+				t.Fatal(err)
+			}
+			to = to.Next()
+		}
+		wait(1 + others)
+		deaf.Store(false)
+		// It asks for the dialer's address, and tells its own with that.
+		if _, err := b.WriteTo([]byte("here"), &net.UDPAddr{IP: net.ParseIP(tc.near), Port: 7}); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-dialed; err != nil {
+			t.Error(err)
+		}
+		nud := gstack.DefaultNUDConfigurations()
+		nud.RetransmitTimer = time.Millisecond
+		if terr := ow.s[0].ns.SetNUDConfigurations(nicID, tc.proto, nud); terr != nil {
+			t.Fatal(terr)
+		}
+		_, err := ow.s[0].Dial("tcp", net.JoinHostPort(to.String(), "80"))
+		wantOp(t, err, "dial", syscall.EHOSTUNREACH)
 	}
 }
