@@ -59,6 +59,10 @@ const (
 	// astray: it answers a SYN-ACK, and netstack may take its sequence number for
 	// the first. With it comes the one that is.
 	astray
+
+	// again: all its data was acknowledged before. Netstack answers it, and does not
+	// look at its timestamp. See refresh.
+	again
 )
 
 // cookieSizes is how many sizes of segments a SYN cookie of netstack tells apart.
@@ -238,7 +242,10 @@ func (t *ledgerTable) incoming(hash uint64, h header.TCP, n int) (seq uint32, v 
 	if window := widen(next, uint32(sent>>32), h.WindowSize()); window != h.WindowSize() && tag.Load() == tagOf(hash) {
 		return uint32(window), narrow
 	}
-	return a.answer(sent, h, n, tag, hash)
+	if seq, v = a.answer(sent, h, n, tag, hash); v == taken && n != 0 && repeats(uint32(sent), h.SequenceNumber()+uint32(n)) && tag.Load() == tagOf(hash) {
+		return 0, again
+	}
+	return seq, v
 }
 
 // widen returns the window field to take one for that has come with the highest

@@ -88,8 +88,9 @@ func (t *ledgerTable) hashOfReceived(p tcpip.NetworkProtocolNumber, ip []byte, h
 // the peer cannot have sent it makes into one that netstack answers with an
 // acknowledgement, no more often than is good, and takes nothing from. One with an
 // acknowledgement that netstack would pass over it makes into one that counts, and so
-// it does with the answer to a SYN cookie that netstack would misread. Netstack
-// parses the header before and refuses segments without.
+// it does with the answer to a SYN cookie that netstack would misread. Of one that
+// comes again it has the timestamp noted. Netstack parses the header before and
+// refuses segments without.
 //
 // to is who gets the segment, or nil if that has not been looked up.
 func (g *guard) screen(pkt *gstack.PacketBuffer, to gstack.TransportEndpoint) {
@@ -111,6 +112,10 @@ func (g *guard) screen(pkt *gstack.PacketBuffer, to gstack.TransportEndpoint) {
 	}
 	seq, v := t.incoming(hash, h, pkt.Data().Size())
 	if v == taken || v == astray && !g.shaking(pkt, to) || !sound(h, pkt) {
+		return
+	}
+	if v == again {
+		g.refresh(pkt, h, to)
 		return
 	}
 	pkt.RXChecksumValidated = true // it was right before

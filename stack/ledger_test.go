@@ -463,7 +463,7 @@ func TestLedgerConcurrent(t *testing.T) {
 					}
 				}()
 				for n := range sent {
-					if _, v := table.incoming(hash, tcpHeaderOf(ack, 0, n, 60000, -1), 1); v != taken {
+					if _, v := table.incoming(hash, tcpHeaderOf(ack, 50, n, 60000, -1), 1); v != taken {
 						t.Errorf("%d was sent, and its acknowledgement refused", n)
 					}
 				}
