@@ -35,6 +35,7 @@ type Stack struct {
 	inlineErr error // why stack/inline is imported and not used
 
 	resolver resolver
+	renewal  renewal
 
 	link      gstack.LinkEndpoint
 	closeLink func() error   // frees the device; nil: nothing to free
@@ -94,6 +95,7 @@ func newBare(cfg Config, link gstack.LinkEndpoint, qdisc gstack.QueueingDiscipli
 	if terr := s.ns.CreateNICWithOptions(nicID, link, gstack.NICOptions{Name: cfg.Interface, QDisc: qdisc}); terr != nil {
 		return nil, errors.Join(stackError("create interface", terr), s.Close())
 	}
+	s.renewal.start(s)
 	return s, nil
 }
 
@@ -203,6 +205,7 @@ func (s *Stack) shutdown() {
 		open = append(open, k)
 	}
 	s.mu.Unlock()
+	s.renewal.end()
 
 	// The calls that were blocked are on their way out. Wait for them, so
 	// that none is inside netstack when it is taken apart.
