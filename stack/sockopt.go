@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 )
 
 // SetNoDelay chooses whether small segments are sent at once, without waiting
@@ -114,8 +115,8 @@ func (c *TCPConn) setOption(f func() tcpip.Error) error {
 
 // SetReadBuffer fixes the size of the receive buffer in bytes; it no longer
 // follows the speed of the reader. As with Linux the stack doubles it for its
-// own overhead, and keeps it within its bounds. While data has come out of order, the
-// buffer is not made smaller.
+// own overhead, and keeps it within its bounds. While data has come out of order, and
+// after CloseWrite, the buffer is not made smaller.
 func (c *TCPConn) SetReadBuffer(bytes int) error {
 	return c.set(func() tcpip.Error {
 		size := int64(bufferSize(bytes))
@@ -131,9 +132,13 @@ func (c *TCPConn) SetReadBuffer(bytes int) error {
 
 // shrinkReadBuffer makes the receive buffer smaller, unless there is data out of
 // order. If that took all of the room, netstack would refuse the data before it, for
-// good (segmentQueue.enqueue in pkg/tcpip/transport/tcp/segment_queue.go).
-// Precondition: control is held.
+// good (segmentQueue.enqueue in pkg/tcpip/transport/tcp/segment_queue.go). Whether there
+// is any can be told while netstack sends SACK blocks, which it does up to its FIN
+// (Endpoint.sendRaw in connect.go there). Precondition: control is held.
 func (c *TCPConn) shrinkReadBuffer(size int64) bool {
+	if s := tcp.EndpointState(c.ep.State()); s == tcp.StateFinWait1 || s == tcp.StateFinWait2 {
+		return false
+	}
 	t, flow, ok := c.stack.guard.flowOf(c.ep)
 	if ok && t.gap(flow) {
 		return false
