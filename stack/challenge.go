@@ -114,8 +114,12 @@ func (g *guard) screen(pkt *gstack.PacketBuffer, to gstack.TransportEndpoint) {
 	if v == taken || v == astray && !g.shaking(pkt, to) || !sound(h, pkt) {
 		return
 	}
-	if v == again {
+	switch v {
+	case again:
 		g.refresh(pkt, h, to)
+		return
+	case declined:
+		g.recount(pkt, to)
 		return
 	}
 	pkt.RXChecksumValidated = true // it was right before
