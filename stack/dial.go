@@ -183,6 +183,9 @@ func (k *tcpSocket) handshake(to tcpip.FullAddress, quit func() error) error {
 	defer o.SetIPv6RecvError(false)
 	terr := k.ep.Connect(to)
 	if _, ok := terr.(*tcpip.ErrConnectStarted); !ok && terr != nil {
+		if local, lerr := k.ep.GetLocalAddress(); lerr == nil {
+			terr = k.stack.routeError(addrOf(local.Addr), addrOf(to.Addr), terr)
+		}
 		return k.callErr(&k.wr.parker, "connect", terr)
 	}
 	for {

@@ -161,7 +161,20 @@ func (s *Stack) findRoute(nic tcpip.NICID, source tcpip.Address, to netip.Addr, 
 			return nil, &tcpip.ErrNetworkUnreachable{}
 		}
 	}
-	return s.ns.FindRoute(full.NIC, source, full.Addr, familyOf(to), loop)
+	r, terr := s.ns.FindRoute(full.NIC, source, full.Addr, familyOf(to), loop)
+	return r, s.routeError(addrOf(source), to, terr)
+}
+
+// routeError returns what is wrong if netstack has found no way from an address to
+// another. With Linux a packet that would leave from a loopback address is invalid.
+func (s *Stack) routeError(source, to netip.Addr, terr tcpip.Error) tcpip.Error {
+	switch terr.(type) {
+	case *tcpip.ErrNetworkUnreachable, *tcpip.ErrHostUnreachable:
+		if source.Is4() && source.IsLoopback() && s.sourceOf(to).IsValid() {
+			return &tcpip.ErrInvalidOptionValue{}
+		}
+	}
+	return terr
 }
 
 // reaches reports whether a loopback address is the stack's.

@@ -165,12 +165,15 @@ func TestLoopbackBound(t *testing.T) {
 	}
 	// From a loopback address there is no way out.
 	u := listenUDP(t, s, "udp", "127.0.0.1:0")
-	if _, err := u.WriteTo(nil, &net.UDPAddr{IP: net.ParseIP(addrB), Port: 9}); err == nil {
-		t.Error("a datagram from 127.0.0.1 to another host: no error")
-	}
-	_, err := s.DialTCP(context.Background(), "tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}, &net.TCPAddr{IP: net.ParseIP(addrB), Port: 9})
-	if err == nil {
-		t.Error("a connection from 127.0.0.1 to another host: no error")
+	from := net.IPv4(127, 0, 0, 1)
+	for host, want := range map[string]error{addrB: syscall.EINVAL, "192.0.2.1": syscall.ENETUNREACH} {
+		to := net.ParseIP(host)
+		_, err := u.WriteTo(nil, &net.UDPAddr{IP: to, Port: 9})
+		wantOp(t, err, "write", want)
+		_, err = s.DialUDP("udp", &net.UDPAddr{IP: from}, &net.UDPAddr{IP: to, Port: 9})
+		wantOp(t, err, "dial", want)
+		_, err = s.DialTCP(context.Background(), "tcp", &net.TCPAddr{IP: from}, &net.TCPAddr{IP: to, Port: 9})
+		wantOp(t, err, "dial", want)
 	}
 	if after := ow.w.Stats()[0].Sent; after != before {
 		t.Errorf("%d frames have left", after-before)
