@@ -35,7 +35,7 @@ var copyBuffers = sync.Pool{New: func() any { return new([copyBuffer]byte) }}
 func (c *TCPConn) WriteTo(w io.Writer) (int64, error) {
 	makeRoom(false)
 	n, err := c.writeTo(w)
-	if err != nil {
+	if err != nil && err != io.EOF { // what w says is its own, as with package net
 		err = c.opErr("writeto", err)
 	}
 	return n, err

@@ -317,6 +317,25 @@ func TestCopyErrors(t *testing.T) {
 	}
 }
 
+// TestCopyToEOF copies to a writer that says io.EOF, which is not wrapped.
+func TestCopyToEOF(t *testing.T) {
+	p := newPair(t)
+	c, s := p.connect(t, "tcp", addrB)
+	defer c.Close()
+	defer s.Close()
+	if _, err := s.Write([]byte("hello")); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := c.WriteTo(deadWriter{}); n != 1 || err != io.EOF {
+		t.Errorf("%d, %v; want 1 and io.EOF as it is", n, err)
+	}
+}
+
+// A deadWriter takes a byte and has enough.
+type deadWriter struct{}
+
+func (deadWriter) Write([]byte) (int, error) { return 1, io.EOF }
+
 // TestCopyToClosed copies to a connection that takes nothing, and closes that.
 func TestCopyToClosed(t *testing.T) {
 	for _, w := range ways {
