@@ -15,6 +15,7 @@ import (
 	"github.com/afxnet/afxnet/internal/mechanism"
 	"github.com/afxnet/afxnet/internal/raced"
 	"github.com/afxnet/afxnet/internal/soak/traffic"
+	"github.com/afxnet/afxnet/netdev"
 	"github.com/afxnet/afxnet/stack"
 )
 
@@ -218,6 +219,7 @@ func TestLabPingPongFrames(t *testing.T) {
 	}
 	s := openLab(t, lab.Config{}, stack.Config{})
 	serveEcho(t, s.Stack, 7)
+	held := new(netdev.ACKPace).Period(1) // an ACK is, for so long at least
 	for _, f := range families(s.lab) {
 		t.Run(f.name, func(t *testing.T) {
 			c, err := s.lab.Peer.Dial(t.Context(), "tcp", hostPort(f.stack, 7))
@@ -226,31 +228,36 @@ func TestLabPingPongFrames(t *testing.T) {
 			}
 			defer c.Close()
 			msg := make([]byte, 64)
-			run := func(n int) (sent, received uint64) {
+			run := func(n int) (sent, received, late, slow uint64) {
 				t.Helper()
 				was, err := s.Device().Stats()
 				if err != nil {
 					t.Fatal(err)
 				}
 				for range n {
+					start := time.Now()
 					if err := traffic.Exchange(c, msg, patience); err != nil {
 						t.Fatal(err)
+					}
+					if time.Since(start) >= held {
+						slow++
 					}
 				}
 				is, err := s.Device().Stats()
 				if err != nil {
 					t.Fatal(err)
 				}
-				q, p := is.Queues[0].Socket, was.Queues[0].Socket
-				return q.TXFrames - p.TXFrames, q.RXFrames - p.RXFrames
+				q, p := is.Queues[0], was.Queues[0]
+				return q.Socket.TXFrames - p.Socket.TXFrames, q.Socket.RXFrames - p.Socket.RXFrames, q.TXACKsLate - p.TXACKsLate, slow
 			}
 			run(100) // the kernel acknowledges the first ones at once
 			const n = 5000
-			sent, received := run(n)
-			if float64(sent) > 1.1*n {
-				t.Errorf("%d frames sent for %d answers, want at most %.0f", sent, n, 1.1*n)
+			sent, received, late, slow := run(n)
+			// When this machine is slow, the timer sends an ACK before the answer.
+			if most := 1.1*n + float64(min(late, slow)); float64(sent) > most {
+				t.Errorf("%d frames sent for %d answers, want at most %.0f", sent, n, most)
 			}
-			t.Logf("%d exchanges: %d frames out, %d in", n, sent, received)
+			t.Logf("%d exchanges, %d of them slow: %d frames out, %d in, %d late", n, slow, sent, received, late)
 		})
 	}
 	s.conserved(t)
