@@ -128,6 +128,24 @@ func eventually(patience time.Duration, ok func() error) error {
 	}
 }
 
+// unhurried is time.After for what must not take long: however long this machine
+// does something else, of each such moment no more than a tick counts.
+func unhurried(ctx context.Context, d time.Duration) <-chan struct{} {
+	const tick = 10 * time.Millisecond
+	over := make(chan struct{})
+	go func() {
+		for range d / tick {
+			select {
+			case <-time.After(tick):
+			case <-ctx.Done():
+				return
+			}
+		}
+		close(over)
+	}()
+	return over
+}
+
 // pair connects a kernel socket of the peer with a socket of the stack; dial
 // says that the stack dials.
 func (s *labStack) pair(f family, dial bool) (kernel, ours net.Conn, err error) {
