@@ -177,7 +177,7 @@ func (s *labStack) loseLink(t *testing.T, lose func() error, within time.Duratio
 	if err := lose(); err != nil {
 		t.Fatal(err)
 	}
-	late := time.After(within)
+	late := unhurried(t.Context(), within)
 	for range calls {
 		select {
 		case b := <-ended:
