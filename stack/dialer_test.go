@@ -3,6 +3,8 @@ package stack
 import (
 	"context"
 	"errors"
+	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"strings"
@@ -11,15 +13,20 @@ import (
 	"time"
 )
 
-// unused returns a port that nobody listens on, on the kernel's loopback interface.
+// unused returns a port that nobody listens on, on the kernel's loopback interface,
+// and none that the kernel gives to who wants any, as other processes may.
 func unused(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	var err error
+	for range 100 {
+		var l net.Listener
+		if l, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 20_000+rand.IntN(10_000))); err == nil {
+			defer l.Close()
+			return portOf(l.Addr())
+		}
 	}
-	defer l.Close()
-	return portOf(l.Addr())
+	t.Fatal(err)
+	return ""
 }
 
 // needIPv6 skips a test if the kernel's loopback interface has no IPv6 to compare
