@@ -58,6 +58,14 @@ func TestMutations(t *testing.T) {
 	close(next)
 	wg.Wait()
 	for i, m := range mutations {
+		// Some show only if a dial or a look-up ends within 30 ms. With nothing beside
+		// it, it should.
+		for try := 0; found[i] == "" && try < 3; try++ {
+			mutated := *g
+			mutated.mutate = m.make
+			some, _ := matching(all, m.first)
+			found[i] = findIn(&mutated, all, want, some)
+		}
 		if found[i] == "" {
 			t.Errorf("not found: %s", m.name)
 		} else {
@@ -69,8 +77,16 @@ func TestMutations(t *testing.T) {
 // find runs jobs on a ground with a mutation and returns the first difference that
 // it finds. Behaviours whose name matches first come first.
 func find(g *ground, all []job, want [][]string, first string) string {
-	re := regexp.MustCompile(first)
-	var some, others []int
+	some, others := matching(all, first)
+	if found := findIn(g, all, want, some); found != "" {
+		return found
+	}
+	return findIn(g, all, want, others)
+}
+
+// matching divides jobs by whether the name of their behaviour matches.
+func matching(all []job, name string) (some, others []int) {
+	re := regexp.MustCompile(name)
 	for i, j := range all {
 		if re.MatchString(j.b.name) {
 			some = append(some, i)
@@ -78,10 +94,7 @@ func find(g *ground, all []job, want [][]string, first string) string {
 			others = append(others, i)
 		}
 	}
-	if found := findIn(g, all, want, some); found != "" {
-		return found
-	}
-	return findIn(g, all, want, others)
+	return some, others
 }
 
 func findIn(g *ground, all []job, want [][]string, some []int) string {
