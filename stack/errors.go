@@ -141,6 +141,25 @@ func (e *downError) Error() string {
 func (e *downError) Is(target error) bool { return target == syscall.ENETDOWN }
 func (e *downError) Unwrap() error        { return e.cause }
 
+// errWasAway is the cause for who asks when the device is back already.
+var errWasAway = errors.New("the device was away")
+
+// A pauseError is the error of Accept while the device is down, or has no carrier. Temporary
+// tells servers to try again (net/http's and gRPC's Serve do, after a while): with the
+// kernel's sockets they would not notice.
+type pauseError struct{ *downError }
+
+func (pauseError) Temporary() bool { return true }
+
+// acceptError returns err, or what Accept has to say instead.
+func acceptError(err error) error {
+	down, ok := err.(*downError)
+	if ok && (down.cause == errWasAway || errors.Is(down.cause, syscall.ENETDOWN) && !errors.Is(down.cause, syscall.ENODEV)) {
+		return pauseError{down}
+	}
+	return err
+}
+
 // The next two are what package net makes of a context's errors.
 
 type canceledError struct{}

@@ -186,7 +186,9 @@ type TCPListener struct {
 }
 
 // Accept returns the next connection, a *TCPConn. It waits for one. After
-// Close the error is net.ErrClosed in a *net.OpError.
+// Close the error is net.ErrClosed in a *net.OpError. While the device is down or has
+// no carrier it is ENETDOWN, and the OpError's Temporary is true; once the device is
+// gone, ENODEV as well, and Temporary is false.
 func (l *TCPListener) Accept() (net.Conn, error) {
 	c, err := l.AcceptTCP()
 	if err != nil {
@@ -198,11 +200,11 @@ func (l *TCPListener) Accept() (net.Conn, error) {
 // AcceptTCP acts like Accept.
 func (l *TCPListener) AcceptTCP() (*TCPConn, error) {
 	ep, c, raddr, err := l.accept()
-	if err != nil {
-		return nil, opError("accept", l.net, nil, l.laddr, err)
+	if err == nil {
+		err = c.adopt(l.stack, l.net, ep, c.wq)
 	}
-	if err := c.adopt(l.stack, l.net, ep, c.wq); err != nil {
-		return nil, opError("accept", l.net, nil, l.laddr, err)
+	if err != nil {
+		return nil, opError("accept", l.net, nil, l.laddr, acceptError(err))
 	}
 	local := l.stack.localAddr(ep, 0)
 	c.established(local, raddr, l.probing)

@@ -260,7 +260,7 @@ func (s *Stack) whyDown() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.down == nil { // back since
-		return &downError{errors.New("the device was away")}
+		return &downError{errWasAway}
 	}
 	return s.down
 }
