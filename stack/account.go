@@ -63,10 +63,6 @@ const (
 	// again: all its data was acknowledged before. Netstack answers it, and does not
 	// look at its timestamp. See refresh.
 	again
-
-	// declined: nothing is under way, and the window is shut. It may answer a probe.
-	// See recount.
-	declined
 )
 
 // cookieSizes is how many sizes of segments a SYN cookie of netstack tells apart.
@@ -246,12 +242,8 @@ func (t *ledgerTable) incoming(hash uint64, h header.TCP, n int) (seq uint32, v 
 	if window := widen(next, uint32(sent>>32), h.WindowSize()); window != h.WindowSize() && tag.Load() == tagOf(hash) {
 		return uint32(window), narrow
 	}
-	switch seq, v = a.answer(sent, h, n, tag, hash); {
-	case v != taken:
-	case n != 0 && repeats(uint32(sent), h.SequenceNumber()+uint32(n)) && tag.Load() == tagOf(hash):
+	if seq, v = a.answer(sent, h, n, tag, hash); v == taken && n != 0 && repeats(uint32(sent), h.SequenceNumber()+uint32(n)) && tag.Load() == tagOf(hash) {
 		return 0, again
-	case h.WindowSize() == 0 && bare && ack == uint32(sent>>32) && tag.Load() == tagOf(hash):
-		return 0, declined
 	}
 	return seq, v
 }

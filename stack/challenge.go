@@ -114,12 +114,8 @@ func (g *guard) screen(pkt *gstack.PacketBuffer, to gstack.TransportEndpoint) {
 	if v == taken || v == astray && !g.shaking(pkt, to) || !sound(h, pkt) {
 		return
 	}
-	switch v {
-	case again:
+	if v == again {
 		g.refresh(pkt, h, to)
-		return
-	case declined:
-		g.recount(pkt, to)
 		return
 	}
 	pkt.RXChecksumValidated = true // it was right before

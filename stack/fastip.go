@@ -80,7 +80,6 @@ func (f *fastIP) attach(ns *gstack.Stack) {
 	if f.tcp, ok = ns.TransportProtocolInstance(tcp.ProtocolNumber).(queuer); !ok {
 		f.off.Store(true)
 	}
-	f.guard.tcp = f.tcp
 }
 
 // add makes an address known. Calls do not overlap.

@@ -32,7 +32,6 @@ const (
 // come back while the earlier connection is in TIME-WAIT.
 type guard struct {
 	ns     *gstack.Stack // set before the first packet
-	tcp    queuer        // likewise; nil if it is of another shape
 	ledger ledger        // what acknowledgements may say
 	forged atomic.Uint64 // segments with others, which were not delivered
 

@@ -41,50 +41,6 @@ func TestPatience(t *testing.T) {
 	})
 }
 
-// TestLostProbes loses every fifth probe of a window that is shut for hours: the others
-// are answered, and the connection stays.
-func TestLostProbes(t *testing.T) {
-	raced.Bubble(t, func(t *testing.T) {
-		var probes atomic.Int64
-		lose := func(_ wire.Dir, f []byte) wire.Verdict {
-			var info packet.Info
-			if packet.Parse(f, &info) == packet.OK && info.Kind.IsTCP() && probes.Add(1)%5 == 0 {
-				return wire.Drop
-			}
-			return wire.Pass
-		}
-		ow := newOverWire(t, overWireOptions{bubble: true})
-		c, s := ow.tcpPair(t, addrB)
-		for _, conn := range []*TCPConn{c, s} {
-			if err := conn.SetKeepAlive(false); err != nil { // or the window is asked for by probes
-				t.Fatal(err)
-			}
-		}
-		const size = 4 << 20
-		go func() {
-			if _, err := c.Write(make([]byte, size)); err != nil {
-				t.Errorf("Write: %v", err)
-			}
-			c.Close()
-		}()
-		time.Sleep(time.Minute)
-		if err := ow.w.SetFaults(wire.From0, wire.Faults{Filter: lose}); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(6 * time.Hour)
-		if err := ow.w.SetFaults(wire.From0, wire.Faults{}); err != nil {
-			t.Fatal(err)
-		}
-		if n := probes.Load() / 5; n < 20 {
-			t.Errorf("%d probes were lost; the test needs more than 15", n)
-		}
-		if n, err := io.Copy(io.Discard, struct{ io.Reader }{s}); n != size || err != nil {
-			t.Errorf("%d bytes came, %v; want %d", n, err, size)
-		}
-		s.Close()
-	})
-}
-
 // TestImpatience closes a connection to such a peer: what is left of it ends.
 func TestImpatience(t *testing.T) {
 	raced.Bubble(t, func(t *testing.T) {
