@@ -48,6 +48,17 @@ func labStack(t *testing.T, l *lab.Lab, cfg Config) (*Device, *gstack.Stack) {
 	return d, s
 }
 
+// echo serves until the listener is closed.
+func echo(ln net.Listener) {
+	for {
+		c, err := ln.Accept()
+		if err != nil {
+			return
+		}
+		go func() { defer c.Close(); io.Copy(c, c) }()
+	}
+}
+
 func TestLabTCP(t *testing.T) {
 	l := lab.New(t, lab.Config{})
 	d, s := labStack(t, l, Config{})
@@ -56,15 +67,7 @@ func TestLabTCP(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer ln.Close()
-	go func() {
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			go func() { defer c.Close(); io.Copy(c, c) }()
-		}
-	}()
+	go echo(ln)
 	c, err := l.Peer.Dial(context.Background(), "tcp", net.JoinHostPort(l.StackV4.Addr().String(), "7"))
 	if err != nil {
 		st, _ := d.Stats()
@@ -135,15 +138,7 @@ func TestLabFewTXQueues(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer ln.Close()
-	go func() {
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			go func() { defer c.Close(); io.Copy(c, c) }()
-		}
-	}()
+	go echo(ln)
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	end, _ := ctx.Deadline()

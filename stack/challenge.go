@@ -146,15 +146,22 @@ func (g *guard) screen(pkt *gstack.PacketBuffer, to gstack.TransportEndpoint) {
 
 // shaking tells whether a TCP packet is for a listener, or a handshake of one.
 func (g *guard) shaking(pkt *gstack.PacketBuffer, to gstack.TransportEndpoint) bool {
-	if to == nil {
-		to = g.ns.FindTransportEndpoint(pkt.NetworkProtocolNumber, tcp.ProtocolNumber, idOf(pkt), nicID)
-	}
-	ep, ok := to.(*tcp.Endpoint)
+	ep, ok := g.recipient(pkt, to)
 	if !ok {
 		return false
 	}
 	state := ep.EndpointState()
 	return state == tcp.StateListen || state == tcp.StateSynRecv
+}
+
+// recipient returns the endpoint that gets a TCP packet: to, or if that is nil who is
+// found. It reports false if there is none, or one of another shape.
+func (g *guard) recipient(pkt *gstack.PacketBuffer, to gstack.TransportEndpoint) (*tcp.Endpoint, bool) {
+	if to == nil {
+		to = g.ns.FindTransportEndpoint(pkt.NetworkProtocolNumber, tcp.ProtocolNumber, idOf(pkt), nicID)
+	}
+	ep, ok := to.(*tcp.Endpoint)
+	return ep, ok
 }
 
 // strip takes from a SYN what the answer to a cookie does not tell: that the peer

@@ -26,10 +26,7 @@ func (g *guard) refresh(pkt *gstack.PacketBuffer, h header.TCP, to gstack.Transp
 	if !opts.TS {
 		return
 	}
-	if to == nil {
-		to = g.ns.FindTransportEndpoint(pkt.NetworkProtocolNumber, tcp.ProtocolNumber, idOf(pkt), nicID)
-	}
-	ep, ok := to.(*tcp.Endpoint)
+	ep, ok := g.recipient(pkt, to)
 	if !ok || ep.EndpointState() == tcp.StateListen || !ep.TryLock() {
 		return
 	}

@@ -68,6 +68,12 @@ func sumParts(sum uint32, odd bool, parts [][]byte, n int, of func([]byte) uint3
 	return uint32(Fold(sum))
 }
 
+// SumParts adds the next n bytes of parts to the sum of what precedes them, an odd
+// number of bytes if odd is set, and folds it.
+func SumParts(sum uint32, odd bool, parts [][]byte, n int) uint32 {
+	return sumParts(sum, odd, parts, n, sumOf)
+}
+
 // sumOf is Sum of one piece.
 func sumOf(b []byte) uint32 { return Sum(b, 0) }
 

@@ -115,19 +115,7 @@ func (a *answerer) swapAddresses(buf []byte) {
 // sum adds the packet in hand from l4 to end, wherever that lies, to sum.
 func (a *answerer) sum(buf []byte, l4, end int, sum uint32) uint32 {
 	at := min(end, a.first)
-	sum = packet.Sum(buf[l4:at], sum)
-	odd := (at-l4)&1 != 0
-	for _, b := range a.more {
-		b = b[:min(len(b), end-at)]
-		at += len(b)
-		s := packet.Sum(b, 0)
-		if odd {
-			s = packet.Swap(s)
-		}
-		sum += s
-		odd = odd != (len(b)&1 != 0)
-	}
-	return sum
+	return packet.SumParts(packet.Sum(buf[l4:at], sum), (at-l4)&1 != 0, a.more, end-at)
 }
 
 // pseudo sums the pseudo-header of length bytes of transport. It is the same
