@@ -143,6 +143,9 @@ func newLink(kind string) (link, error) {
 
 func runOver(ctx context.Context, l link, run func(*session, *Result, time.Duration) error, r *Result, d time.Duration) error {
 	client, server, err := l.Pair(ctx)
+	if err != nil && ctx.Err() != nil {
+		return ctx.Err() // Accept was broken off by it
+	}
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net"
 	"strings"
 	"testing"
 	"time"
@@ -82,6 +83,28 @@ func TestRunCanceled(t *testing.T) {
 				t.Errorf("%s %s: %v", kind, load, err)
 			}
 		}
+	}
+}
+
+// lateLink ends ctx while it accepts.
+type lateLink struct {
+	link
+	end func()
+}
+
+func (l lateLink) Pair(context.Context) (client, server conn, err error) {
+	l.end()
+	return nil, nil, net.ErrClosed
+}
+
+// TestRunCanceledInAccept tells the end of the context from what it breaks off.
+func TestRunCanceledInAccept(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	if err := runOver(ctx, lateLink{end: cancel}, nil, nil, time.Hour); err != context.Canceled {
+		t.Error(err)
+	}
+	if err := runOver(t.Context(), lateLink{end: func() {}}, nil, nil, time.Hour); err != net.ErrClosed {
+		t.Error(err)
 	}
 }
 
