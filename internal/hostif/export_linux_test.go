@@ -88,7 +88,8 @@ func OtherProcess(f func()) {
 	swap(mine)
 }
 
+// LookupBelow is Lookup with sysfs at root.
+func LookupBelow(root, name string) (Interface, error) { return lookup(name, root) }
+
 // SysfsQueues counts the queues of an interface below root.
-func SysfsQueues(ifc Interface, root string) (rx, tx int, ok bool) {
-	return ifc.sysfsQueues(root)
-}
+func SysfsQueues(ifc Interface, root string) (rx, tx int) { return ifc.sysfsQueues(root) }

@@ -20,7 +20,10 @@ const dumpTries = 3
 //
 // If there is none, the error names those that exist, and errors.Is(err,
 // unix.ENODEV) holds.
-func Lookup(name string) (Interface, error) {
+func Lookup(name string) (Interface, error) { return lookup(name, sysfsNet) }
+
+// lookup is Lookup with the interfaces' directory of sysfs.
+func lookup(name, sysfs string) (Interface, error) {
 	link, err := netlink.LinkByName(name)
 	if err != nil {
 		return Interface{}, lookupError(name, err)
@@ -46,7 +49,7 @@ func Lookup(name string) (Interface, error) {
 	if ifc.Driver, err = tool.driver(ifc.Name); err != nil {
 		return Interface{}, lookupError(name, err)
 	}
-	if err := ifc.countQueues(tool, attrs); err != nil {
+	if err := ifc.countQueues(tool, attrs, sysfs); err != nil {
 		return Interface{}, lookupError(name, err)
 	}
 	return ifc, nil

@@ -66,38 +66,64 @@ func TestLookupQueues(t *testing.T) {
 	}
 }
 
+// sysfsQueues makes a directory of queues below root, as sysfs has them.
+func sysfsQueues(t *testing.T, root, name string, queues ...string) {
+	t.Helper()
+	for _, q := range queues {
+		if err := os.MkdirAll(filepath.Join(root, name, "queues", q), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // TestSysfsQueues checks that sysfs is believed only where it shows the same
 // interface.
 func TestSysfsQueues(t *testing.T) {
 	ifc := hostif.Interface{Name: "eth7", Index: 7, MAC: []byte{2, 0, 0, 0, 0, 7}}
 	root := t.TempDir()
-	for _, dir := range []string{"rx-0", "rx-1", "tx-0"} {
-		if err := os.MkdirAll(filepath.Join(root, "eth7/queues", dir), 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
+	sysfsQueues(t, root, ifc.Name, "rx-0", "rx-1", "tx-0")
 	for _, tc := range []struct {
 		name, index, mac string
-		ok               bool
+		rx, tx           int
 	}{
-		{"same", "7\n", "02:00:00:00:00:07\n", true},
-		{"other index", "8\n", "02:00:00:00:00:07\n", false},
-		{"other address", "7\n", "02:00:00:00:00:08\n", false},
+		{"same", "7\n", "02:00:00:00:00:07\n", 2, 1},
+		{"other index", "8\n", "02:00:00:00:00:07\n", 0, 0},
+		{"other address", "7\n", "02:00:00:00:00:08\n", 0, 0},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			for file, text := range map[string]string{"ifindex": tc.index, "address": tc.mac} {
-				if err := os.WriteFile(filepath.Join(root, "eth7", file), []byte(text), 0o644); err != nil {
+				if err := os.WriteFile(filepath.Join(root, ifc.Name, file), []byte(text), 0o644); err != nil {
 					t.Fatal(err)
 				}
 			}
-			rx, tx, ok := hostif.SysfsQueues(ifc, root)
-			if ok != tc.ok || ok && (rx != 2 || tx != 1) {
-				t.Errorf("got %d, %d, %v", rx, tx, ok)
+			if rx, tx := hostif.SysfsQueues(ifc, root); rx != tc.rx || tx != tc.tx {
+				t.Errorf("got %d, %d", rx, tx)
 			}
 		})
 	}
-	if _, _, ok := hostif.SysfsQueues(ifc, t.TempDir()); ok {
+	if rx, tx := hostif.SysfsQueues(ifc, t.TempDir()); rx != 0 || tx != 0 {
 		t.Error("an empty root was believed")
+	}
+}
+
+// TestLookupSysfs counts queues in sysfs, which knows of those that are for
+// receiving only, and may not show those for receiving.
+func TestLookupSysfs(t *testing.T) {
+	root := t.TempDir()
+	for _, tc := range []struct {
+		add    []string
+		rx, tx int
+	}{{nil, 1, 1}, {[]string{"tx-0", "tx-1"}, 1, 2}, {[]string{"rx-0", "rx-1", "rx-2"}, 3, 2}} {
+		sysfsQueues(t, root, "lo", tc.add...)
+		if tc.add != nil {
+			if err := os.WriteFile(filepath.Join(root, "lo/ifindex"), []byte("1\n"), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		ifc, err := hostif.LookupBelow(root, "lo")
+		if err != nil || ifc.RXQueues != tc.rx || ifc.TXQueues != tc.tx {
+			t.Errorf("with %v: got %+v, %v", tc.add, ifc, err)
+		}
 	}
 }
 

@@ -10,48 +10,56 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// sysfsNet is where sysfs has the interfaces.
+const sysfsNet = "/sys/class/net"
+
 // countQueues fills in the queue counts. AF_XDP admits queue ids below the
 // larger of the kernel's real_num_rx_queues and real_num_tx_queues (xp_assign_dev,
-// net/xdp/xsk_buff_pool.c), which a program can learn in three ways:
+// net/xdp/xsk_buff_pool.c), and in copy mode sends on those below the second
+// (__xsk_generic_xmit, net/xdp/xsk.c). A program can learn them in three ways:
 //
-//   - ethtool channels: exact for drivers that have them, veth since 5.14
-//     among them;
 //   - sysfs, which has a directory per real queue, but shows the network
 //     namespace it was mounted in rather than the caller's;
+//   - ethtool channels, for drivers that have them, veth since 5.14 among them:
+//     exact, but for virtio_net, which counts the queues that it adds for a
+//     program, and that are for receiving only, as channels (virtnet_xdp_set,
+//     drivers/net/virtio_net.c);
 //   - netlink, which has only the number of allocated queues.
-func (ifc *Interface) countQueues(tool *ethtool, attrs *netlink.LinkAttrs) error {
+func (ifc *Interface) countQueues(tool *ethtool, attrs *netlink.LinkAttrs, sysfs string) error {
+	ifc.RXQueues, ifc.TXQueues = attrs.NumRxQueues, attrs.NumTxQueues
 	ch, err := tool.channels(ifc.Name)
 	switch {
 	case err == nil && (ch.RX+ch.Combined > 0 || ch.TX+ch.Combined > 0):
 		ifc.RXQueues = ch.RX + ch.Combined
 		ifc.TXQueues = ch.TX + ch.Combined
 		ifc.Combined = ch.Combined
-		return nil
 	case err != nil && !errors.Is(err, unix.EOPNOTSUPP):
 		return err
 	}
-	if rx, tx, ok := ifc.sysfsQueues("/sys/class/net"); ok {
-		ifc.RXQueues, ifc.TXQueues = rx, tx
-		return nil
+	rx, tx := ifc.sysfsQueues(sysfs)
+	if rx > 0 { // not so in kernels without CONFIG_RPS
+		ifc.RXQueues = rx
 	}
-	ifc.RXQueues, ifc.TXQueues = attrs.NumRxQueues, attrs.NumTxQueues
+	if tx > 0 {
+		ifc.TXQueues = tx
+	}
 	return nil
 }
 
-// sysfsQueues counts the queue directories below root. It reports false if
+// sysfsQueues counts the queue directories below root. They are none if
 // root has no interface of this name, or another one: index and address
 // have to agree, or it shows another namespace.
-func (ifc *Interface) sysfsQueues(root string) (rx, tx int, ok bool) {
+func (ifc *Interface) sysfsQueues(root string) (rx, tx int) {
 	dir := root + "/" + ifc.Name
 	if sysfsValue(dir+"/ifindex") != strconv.Itoa(ifc.Index) {
-		return 0, 0, false
+		return 0, 0
 	}
 	if len(ifc.MAC) > 0 && sysfsValue(dir+"/address") != ifc.MAC.String() {
-		return 0, 0, false
+		return 0, 0
 	}
 	entries, err := os.ReadDir(dir + "/queues")
 	if err != nil {
-		return 0, 0, false
+		return 0, 0
 	}
 	for _, entry := range entries {
 		switch {
@@ -61,7 +69,7 @@ func (ifc *Interface) sysfsQueues(root string) (rx, tx int, ok bool) {
 			tx++
 		}
 	}
-	return rx, tx, rx > 0 || tx > 0
+	return rx, tx
 }
 
 // sysfsValue returns "" for what cannot be read: it is compared only.
