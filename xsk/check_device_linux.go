@@ -25,6 +25,11 @@ func (c *checker) queues() {
 				"%d receive queues: a socket on queue 0 alone misses what arrives on the others", n)
 		}
 	}
+	var all []uint32
+	for q := range c.RXQueues {
+		all = append(all, uint32(q))
+	}
+	c.Findings = append(c.Findings, checkSenders(c.dev, all)...)
 	if ch := c.channels; ch.MaxCombined > ch.Combined && ch.Combined > 0 {
 		c.add(SubjectQueues, OK, "", "%d of %d channels are in use", ch.Combined, ch.MaxCombined)
 	}

@@ -70,6 +70,33 @@ func checkQueues(dev hostif.Interface, bound []uint32) []Finding {
 		Text: fmt.Sprintf("flows can arrive on %s, which nobody reads (%s): the kernel gets them", listQueues(missed), how)}}
 }
 
+// receivesOnly tells whether a device has a queue for receiving only. In copy mode,
+// the kernel leaves what a socket on it is given to send in the TX ring, and does
+// not say so (Linux 6.18 net/xdp/xsk.c, __xsk_generic_xmit).
+func receivesOnly(dev hostif.Interface, queue uint32) bool {
+	return dev.TXQueues > 0 && int(queue) >= dev.TXQueues
+}
+
+// checkSenders looks for queues that are bound to and only receive.
+func checkSenders(dev hostif.Interface, bound []uint32) []Finding {
+	var mute []int
+	for _, q := range bound {
+		if receivesOnly(dev, q) {
+			mute = append(mute, int(q))
+		}
+	}
+	if len(mute) == 0 {
+		return nil
+	}
+	return []Finding{{Subject: SubjectQueues, Level: Note, Fix: fixSenders(dev),
+		Text: fmt.Sprintf("%d transmit queues: in copy mode, what is sent on %s does not leave", dev.TXQueues, listQueues(mute))}}
+}
+
+// fixSenders is how to send where a queue only receives.
+func fixSenders(dev hostif.Interface) string {
+	return fmt.Sprintf("send on queues below %d, which with SetConfig.Share takes what any of the sockets has received; or have as many to send as to receive: ethtool -L %s", dev.TXQueues, dev.Name)
+}
+
 // checkRings compares the device's receive ring with a socket's fill ring, which a
 // driver in zero-copy mode fills it from.
 func checkRings(device string, level Level, rings hostif.Rings, fill int) []Finding {

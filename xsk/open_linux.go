@@ -112,6 +112,9 @@ func Open(cfg Config) (_ *Socket, err error) {
 	s.tx.init(s.region, k)
 	if !k.zerocopy {
 		s.tx.burst = int(k.budget)
+		if receivesOnly(dev, cfg.Queue) {
+			s.tx.mute = s.opError("send", fmt.Errorf("queue %d, and the device has %d to send: %w", cfg.Queue, dev.TXQueues, errMute), fixSenders(dev))
+		}
 	}
 	if asked == BindAuto && !k.zerocopy && s.zeroCopyErr == nil {
 		why := "the first socket of Config.Shared is in copy mode, and so are all"

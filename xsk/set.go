@@ -17,7 +17,8 @@ type SetConfig struct {
 	Socket Config
 
 	// Queues are the hardware queues to bind to. Nil means all receive queues
-	// that there are once the program is attached.
+	// that there are once the program is attached; a device may have fewer to
+	// send on: see [Set.Check].
 	Queues []uint32
 
 	// Share gives all sockets one region (XDP_SHARED_UMEM), so that a packet
@@ -141,18 +142,22 @@ func (s *Set) Program() *Program { return s.prog }
 // Check looks for ways in which packets miss the sockets: receive queues that
 // flows can arrive on and that have no socket, by the device's RSS table as it is
 // now or, without one, its number of queues, and packets that did so already; and
-// for fill rings that a zero-copy device could not fill its own from. It returns
-// nothing if all is well.
+// for fill rings that a zero-copy device could not fill its own from. It notes
+// sockets that can only receive: see [TX.Err]. It returns nothing if all is well.
 func (s *Set) Check() ([]Finding, error) {
 	dev, err := hostif.Lookup(s.dev.Name)
 	if err != nil {
 		return nil, &OpError{Op: "look up interface", Device: s.dev.Name, Queue: NoQueue, Err: err}
 	}
-	var bound []uint32
+	var bound, copying []uint32
 	for _, sock := range s.sockets {
 		bound = append(bound, sock.Queue())
+		if !sock.ZeroCopy() {
+			copying = append(copying, sock.Queue())
+		}
 	}
 	findings := checkQueues(dev, bound)
+	findings = append(findings, checkSenders(dev, copying)...)
 	if len(s.sockets) != 0 && s.sockets[0].ZeroCopy() {
 		if r, err := hostif.ReadRings(dev.Name); err == nil { // some drivers do not tell
 			findings = append(findings, checkRings(dev.Name, Warning, r, len(s.sockets[0].kernel.Rings().Fill.Slots))...)

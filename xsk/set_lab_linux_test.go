@@ -140,6 +140,55 @@ func TestSetMissesQueues(t *testing.T) {
 	}
 }
 
+// TestSetReceivesOnly has a set on a device with more queues to receive than to
+// send: what it has to send on the others stays, and it says why; by a socket on one
+// that sends it leaves.
+func TestSetReceivesOnly(t *testing.T) {
+	lab.Require(t, lab.NetNS, lab.XDP)
+	l := lab.New(t, lab.Config{Queues: 3, TXQueues: 1})
+	set, err := openSet(l, SetConfig{Share: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer set.Close()
+	if f := checkIn(t, l, set); len(f) != 1 || f[0].Level != Note || f[0].Subject != SubjectQueues ||
+		!strings.Contains(f[0].Text, "1 transmit queues") || !strings.Contains(f[0].Text, "queues 1 and 2") || !strings.Contains(f[0].Fix, "ethtool -L afx0") {
+		t.Errorf("findings: %v", f)
+	}
+	if err := set.Program().AddAddress(l.StackV4.Addr()); err != nil {
+		t.Fatal(err)
+	}
+	fd := packetSocket(t, l)
+	from := peerSocket(t, l, 2)
+	frame := udpFrame(t, l, []byte("answer by another queue"))
+	for range 2 {
+		a, chunk, _ := from.TX().Frame()
+		from.TX().Queue(a, copy(chunk, frame))
+		from.TX().Flush()
+	}
+	mute, sends := set.Sockets()[2], set.Sockets()[0]
+	d := receiveDesc(t, mute, frame)
+	if err := mute.TX().Err(); err != nil {
+		t.Errorf("before it has to send: %v", err)
+	}
+	if !mute.TX().Queue(d.Addr, int(d.Len)) || mute.TX().Flush() != 1 {
+		t.Fatal("sent on a queue that only receives")
+	}
+	var op *OpError
+	if err := mute.TX().Err(); !errors.As(err, &op) || !errors.Is(err, unix.ENXIO) || op.Queue != 2 || !strings.Contains(op.Remedy, "queues below 1") {
+		t.Errorf("sent on a queue that only receives: %v", err)
+	}
+	d = receiveDesc(t, mute, frame)
+	b := mute.Region().Bytes(d)
+	binary.BigEndian.PutUint16(b[12:], etherTypeSent)
+	if !sends.TX().Queue(d.Addr, len(b)) || sends.TX().Flush() != 0 || sends.TX().Err() != nil {
+		t.Fatalf("queue 0: Queue or Flush; Err %v", sends.TX().Err())
+	}
+	if got := readFrame(t, fd, etherTypeSent); !bytes.Equal(got[14:], frame[14:]) {
+		t.Errorf("the peer got %x", got)
+	}
+}
+
 func TestSetErrors(t *testing.T) {
 	lab.Require(t, lab.NetNS, lab.XDP)
 	l := lab.New(t, lab.Config{Queues: 2})

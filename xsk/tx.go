@@ -31,6 +31,7 @@ type TX struct {
 	busy   bool   // sendto is what moves frames on; see busypoll.go
 	async  bool   // a driver moves them on by itself, once woken
 	down   syscall.Errno
+	mute   error // the device had no transmit queue for this one when it was opened
 
 	metadata bool      // the region has room for requests
 	offload  TXOffload // what may be asked for
@@ -202,7 +203,10 @@ func (t *TX) Writable() bool { return t.tx.Pending() <= t.tx.Len()/2 }
 
 // Err returns an error once the kernel's side of a ring is impossible, or the
 // errno with which the last wakeup failed for good (ENETDOWN, ENXIO); nil again
-// when a later one succeeds.
+// when a later one succeeds. Where the device has fewer queues to send than to
+// receive (ethtool -l), sockets on those beyond receive only: once they were given
+// something to send, it is an *OpError that says so, and errors.Is(err, unix.ENXIO)
+// holds.
 func (t *TX) Err() error {
 	if err := t.tx.Err(); err != nil {
 		return err
@@ -213,6 +217,9 @@ func (t *TX) Err() error {
 		}
 	} else if err := t.comp.Err(); err != nil {
 		return err
+	}
+	if t.down == errMute && t.mute != nil {
+		return t.mute
 	}
 	if t.down != 0 {
 		return t.down

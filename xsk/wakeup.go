@@ -23,7 +23,8 @@ const defaultTXBudget = 128
 // __xsk_generic_xmit): it takes at most a budget of descriptors and says
 // EAGAIN if there are more; EAGAIN too if the device's queue, the socket's send
 // buffer or the completion ring is full; EBUSY if the device dropped a packet,
-// whose frames it completes; and it stops at an invalid descriptor with 0. So
+// whose frames it completes; and it stops at an invalid descriptor with 0, or at
+// once on a queue that the device only receives on. So
 // Flush goes on while each call makes progress, which it does at most
 // ceil(descriptors / budget) times, plus one for each packet dropped. A packet
 // that a budget ends in is kept, and sent when the next call has the rest.
@@ -95,6 +96,9 @@ func (t *TX) Flush() (left int) {
 func (t *TX) wake() syscall.Errno {
 	e := t.kernel.WakeTX()
 	t.st.wakeups.Add(1)
+	if e == 0 && t.mute != nil && t.tx.Pending() != 0 {
+		e = errMute // there may be a queue by now: then some were taken
+	}
 	if !transient(e) {
 		t.st.wakeupErrors.Add(1)
 		t.st.lastWakeupErrn.Store(uint32(e))
@@ -107,6 +111,10 @@ func (t *TX) wake() syscall.Errno {
 	}
 	return e
 }
+
+// errMute is the errno of a wakeup on a queue that the device has for receiving
+// only: the kernel leaves the TX ring as it is, and says 0.
+const errMute = syscall.ENXIO
 
 // transient tells whether a wakeup's errno is part of normal work:
 //

@@ -217,6 +217,37 @@ func TestFlushErrno(t *testing.T) {
 	}
 }
 
+// TestFlushMute says why nothing leaves on a queue that the device only receives
+// on, and no longer once the device has given it one to send.
+func TestFlushMute(t *testing.T) {
+	s, k := newSim(t, 16, 64)
+	k.copyMode(32, nil)
+	good := k.wakeTX
+	k.wakeTX = func() syscall.Errno { return 0 }
+	why := errors.New("no queue to send on")
+	s.TX().mute = why
+	if err := s.TX().Err(); err != nil {
+		t.Errorf("with nothing to send: %v", err)
+	}
+	queue(t, s.TX(), 5)
+	for round := 1; round <= 2; round++ {
+		if left := s.TX().Flush(); left != 5 || k.txCalls != round || s.TX().Err() != why {
+			t.Errorf("Flush = %d after %d wakeups, Err %v", left, k.txCalls, s.TX().Err())
+		}
+	}
+	if st := statistics(t, s); st.TXWakeupErrors != 2 || st.TXLastError != syscall.ENXIO {
+		t.Errorf("%+v", st)
+	}
+	k.wakeTX = func() syscall.Errno { return syscall.ENETDOWN }
+	if s.TX().Flush(); s.TX().Err() != syscall.ENETDOWN {
+		t.Errorf("of a link that is down: %v", s.TX().Err())
+	}
+	k.wakeTX = good
+	if left := s.TX().Flush(); left != 0 || s.TX().Err() != nil {
+		t.Errorf("afterwards Flush = %d, Err %v", left, s.TX().Err())
+	}
+}
+
 func TestFlushCorrupt(t *testing.T) {
 	s, k := newSim(t, 16, 64)
 	k.rings.TX.Flags.Store(ring.FlagNeedWakeup)
