@@ -20,9 +20,10 @@ type Machine struct {
 	Kernel *Kernel
 	Pairs  []wiring.Pair
 
-	// Run is the -test.run of the guest, all if empty; Env is its environment.
-	Run string
-	Env []string
+	// Run and Skip are the -test.run and -test.skip of the guest, all and none if
+	// empty; Env is its environment.
+	Run, Skip string
+	Env       []string
 
 	// Limit is how long it may take from start to end.
 	Limit time.Duration
@@ -158,6 +159,9 @@ func (m *Machine) commandLine() string {
 	line = append(line, "--", "-test.v=test2json", "-test.timeout="+max(m.Limit-guestSlack, guestSlack).String())
 	if m.Run != "" {
 		line = append(line, "-test.run="+m.Run)
+	}
+	if m.Skip != "" {
+		line = append(line, "-test.skip="+m.Skip)
 	}
 	return strings.Join(line, " ")
 }

@@ -44,7 +44,7 @@ func TestMatrix(t *testing.T) {
 			lab.Missing(t, lab.VM, err)
 		}
 		t.Run(k.Release, func(t *testing.T) {
-			b.addKernel(k.Release, m.boot(t, k, pairs, "^TestMatrix$", wiring.MatrixEnv+"=1"))
+			b.addKernel(k.Release, m.boot(t, &Machine{Kernel: k, Pairs: pairs, Run: "^TestMatrix$"}, wiring.MatrixEnv+"=1"))
 		})
 	}
 	fmt.Println(b.String())

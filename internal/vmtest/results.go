@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
 )
 
 // result is what became of one test of the guest.
@@ -15,6 +16,7 @@ type result struct {
 	name   string
 	began  bool   // false for what is only a part of others' names
 	action string // "pass", "fail", "skip"; empty if it did not end
+	took   time.Duration
 	log    strings.Builder
 	sub    []*result
 }
@@ -22,12 +24,13 @@ type result struct {
 // event is a line of test2json (go doc test2json).
 type event struct {
 	Action, Test, Output string
+	Elapsed              float64 // seconds, when a test ends
 }
 
 // parse makes a tree of the guest's tests of what it wrote. The root has no
 // name; its log is what was written outside of tests.
 func parse(ctx context.Context, output []byte) (*result, error) {
-	cmd := exec.CommandContext(ctx, "go", "tool", "test2json")
+	cmd := exec.CommandContext(ctx, "go", "tool", "test2json", "-t") // with times
 	cmd.Stdin = bytes.NewReader(output)
 	events, err := cmd.Output()
 	if err != nil {
@@ -54,7 +57,7 @@ func tree(events []byte) (*result, error) {
 		case "output":
 			r.log.WriteString(ev.Output)
 		case "pass", "fail", "skip":
-			r.action = ev.Action
+			r.action, r.took = ev.Action, time.Duration(ev.Elapsed*float64(time.Second))
 		}
 	}
 	return root, nil
@@ -75,6 +78,9 @@ func (r *result) at(path []string) *result {
 	return s.at(path[1:])
 }
 
+// long is how long a test of the guest takes that is worth a look.
+const long = time.Second
+
 // report makes the results below r sub-tests of t.
 func (r *result) report(t *testing.T) {
 	for _, s := range r.sub {
@@ -82,6 +88,9 @@ func (r *result) report(t *testing.T) {
 			s.report(t)
 			if log := s.messages(); log != "" {
 				t.Log("in the guest:\n" + log)
+			}
+			if s.took >= long {
+				t.Logf("%v in the guest", s.took.Round(100*time.Millisecond))
 			}
 			switch s.action {
 			case "skip":

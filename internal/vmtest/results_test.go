@@ -2,6 +2,7 @@ package vmtest
 
 import (
 	"testing"
+	"time"
 )
 
 // TestTree reads the events of tests, some of them with a slash in the name.
@@ -12,7 +13,7 @@ func TestTree(t *testing.T) {
 {"Action":"run","Test":"TestA/x/1"}
 {"Action":"output","Test":"TestA/x/1","Output":"    a_test.go:1: why\n"}
 {"Action":"fail","Test":"TestA/x/1"}
-{"Action":"fail","Test":"TestA"}
+{"Action":"fail","Test":"TestA","Elapsed":1.25}
 {"Action":"run","Test":"TestB"}
 {"Action":"output","Output":"panic: test timed out\n"}
 {"Action":"fail"}
@@ -35,6 +36,9 @@ func TestTree(t *testing.T) {
 		if r := root.at(c.path); r.began != c.began || r.action != c.action || r.messages() != c.log {
 			t.Errorf("%v: began %v, %q, %q", c.path, r.began, r.action, r.messages())
 		}
+	}
+	if took := root.at([]string{"TestA"}).took; took != 1250*time.Millisecond {
+		t.Errorf("TestA took %v", took)
 	}
 	if len(root.sub) != 2 {
 		t.Errorf("%d tests", len(root.sub))

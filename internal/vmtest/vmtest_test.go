@@ -65,10 +65,10 @@ func prepare(t *testing.T) *machine {
 	return m
 }
 
-// boot runs the guest's tests on a kernel, reports them and returns them.
-func (m *machine) boot(t *testing.T, k *Kernel, pairs []wiring.Pair, tests string, env ...string) *result {
+// boot runs the guest's tests in a machine, reports them and returns them.
+func (m *machine) boot(t *testing.T, vm *Machine, env ...string) *result {
 	t.Helper()
-	vm := &Machine{Kernel: k, Pairs: pairs, Run: tests, Limit: limit, Env: append(env, lab.RequireEnv+"=root,netns,bpf,xdp")}
+	vm.Limit, vm.Env = limit, append(env, lab.RequireEnv+"=root,netns,bpf,xdp")
 	dir := t.TempDir()
 	if *keep != "" {
 		dir = filepath.Join(*keep, strings.ReplaceAll(t.Name(), "/", "-"))
@@ -87,7 +87,7 @@ func (m *machine) boot(t *testing.T, k *Kernel, pairs []wiring.Pair, tests strin
 	if out == nil {
 		t.Fatal(err)
 	}
-	t.Logf("Linux %s: %v from start to end", k.Release, out.elapsed.Round(100*time.Millisecond))
+	t.Logf("Linux %s: %v from start to end", vm.Kernel.Release, out.elapsed.Round(100*time.Millisecond))
 	results, parseErr := parse(t.Context(), out.tests)
 	if parseErr != nil {
 		t.Fatal(parseErr)
@@ -135,7 +135,7 @@ func tail(text []byte, n int) []byte {
 }
 
 // TestZeroCopy runs the guest's tests on the devices that Linux has zero-copy
-// for.
+// for, in two machines at a time.
 func TestZeroCopy(t *testing.T) {
 	t.Parallel()
 	m := prepare(t)
@@ -151,8 +151,22 @@ func TestZeroCopy(t *testing.T) {
 	} else {
 		t.Logf("without virtio with two queues: %v", err)
 	}
-	m.boot(t, k, pairs, *only)
+	if *only != "" {
+		m.boot(t, &Machine{Kernel: k, Pairs: pairs, Run: *only})
+		return
+	}
+	for name, vm := range map[string]*Machine{"busy": {Run: busy}, "rest": {Skip: busy}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			vm.Kernel, vm.Pairs = k, pairs
+			m.boot(t, vm)
+		})
+	}
 }
+
+// busy are the guest's tests that move much. They have a machine to themselves: the
+// others wait, most of the time, for drivers that start a device anew.
+const busy = "^Test(Raw|Stack|SharedDevices)$"
 
 // tryTap tells whether there can be a tap.
 func tryTap() error {
@@ -172,5 +186,5 @@ func TestOldKernel(t *testing.T) {
 	if err != nil {
 		lab.Missing(t, lab.VM, err)
 	}
-	m.boot(t, k, []wiring.Pair{wiring.IGB, wiring.Virtio}, "^TestOldKernel", wiring.OldKernelEnv+"=1")
+	m.boot(t, &Machine{Kernel: k, Pairs: []wiring.Pair{wiring.IGB, wiring.Virtio}, Run: "^TestOldKernel"}, wiring.OldKernelEnv+"=1")
 }
