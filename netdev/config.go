@@ -126,8 +126,9 @@ type Config struct {
 	// is to have it sum itself (ethtool -K DEVICE tx off).
 	AcceptPartialChecksums bool
 
-	// OnLink is called when the link goes down (err wraps ENETDOWN, or ENODEV
-	// if the interface is gone for good) and when it comes back (nil), one call
+	// OnLink is called when the link goes down (err wraps ENETDOWN, with
+	// [ErrNoCarrier] for want of a carrier, or with ENODEV if the interface is
+	// gone for good) and when it comes back (nil), one call
 	// at a time. It must not block and must not call Close or SetLink.
 	OnLink func(err error)
 }

@@ -21,6 +21,12 @@ type Link struct {
 	MTU  int              // bytes of IP packet
 }
 
+// ErrNoCarrier is in the error of a link that is down for want of a carrier only: the
+// cable is out, or the driver starts the device anew. It comes back by itself. What is
+// sent meanwhile is dropped and counted, as the kernel does (__dev_direct_xmit, Linux
+// 6.18 net/core/dev.c), and is no error.
+var ErrNoCarrier = errors.New("no carrier")
+
 // Device makes one netstack device out of the queues of one interface. Its
 // methods may be called from any goroutine.
 type Device struct {
@@ -164,8 +170,8 @@ func (d *Device) start() {
 	}
 }
 
-// SetLink tells the device that its link went down (err says why) or came up
-// (nil). Open does so itself for its interface. A device that has lost a queue
+// SetLink tells the device that its link went down (err says why; see
+// [ErrNoCarrier]) or came up (nil). Open does so itself for its interface. A device that has lost a queue
 // for good stays down.
 func (d *Device) SetLink(err error) {
 	d.linkMu.Lock() // so that OnLink hears of the changes in their order
@@ -218,7 +224,8 @@ func (d *Device) brokenErr() error {
 	return nil
 }
 
-// LinkErr returns nil while the link is up, and otherwise why it is not.
+// LinkErr returns nil while the link is up, and otherwise why it is not, for want of
+// a carrier alone with [ErrNoCarrier].
 func (d *Device) LinkErr() error {
 	if p := d.down.Load(); p != nil {
 		return *p

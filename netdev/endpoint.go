@@ -1,6 +1,8 @@
 package netdev
 
 import (
+	"errors"
+
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
@@ -123,12 +125,17 @@ func (q *qdisc) Close() {}
 // write hands a packet to one of the queues. A flow always takes the same one,
 // so that it is not reordered.
 func (d *Device) write(pkt *gstack.PacketBuffer) tcpip.Error {
-	if d.down.Load() != nil || d.closing.Load() {
+	down := d.down.Load()
+	if down != nil && !errors.Is(*down, ErrNoCarrier) || d.closing.Load() {
 		return &tcpip.ErrNetworkUnreachable{}
 	}
 	q := d.senders[0]
 	if n := uint32(len(d.senders)); n > 1 {
 		q = d.senders[pkt.Hash%n]
+	}
+	if down != nil {
+		q.tx.st.droppedDown.Add(1)
+		return nil
 	}
 	q.tx.write(pkt)
 	return nil

@@ -118,7 +118,7 @@ func (d *Device) onLink(ev hostif.Event) {
 	case !ev.State.Up:
 		d.SetLink(fmt.Errorf("netdev: %s is down: %w", name, syscall.ENETDOWN))
 	case !ev.State.Running:
-		d.SetLink(fmt.Errorf("netdev: %s has no carrier: %w", name, syscall.ENETDOWN))
+		d.SetLink(fmt.Errorf("netdev: %s: %w: %w", name, ErrNoCarrier, syscall.ENETDOWN))
 	case d.LinkErr() != nil:
 		d.SetLink(nil)
 	}

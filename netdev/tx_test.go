@@ -310,6 +310,33 @@ func (r *rig) udp() (frames [][]byte) {
 	return frames
 }
 
+// TestNoCarrier drops what is sent without a carrier, and counts it, but takes it.
+func TestNoCarrier(t *testing.T) {
+	raced.Bubble(t, func(t *testing.T) {
+		r := newRig(t, rigConfig{})
+		var released atomic.Int32
+		r.d.SetLink(fmt.Errorf("test: %w: %w", ErrNoCarrier, syscall.ENETDOWN))
+		if err := r.d.LinkErr(); !errors.Is(err, ErrNoCarrier) || !errors.Is(err, syscall.ENETDOWN) {
+			t.Errorf("LinkErr: %v", err)
+		}
+		pkt := datagram(1, 100, &released)
+		for range 3 {
+			if err := r.d.QDisc().WritePacket(pkt); err != nil {
+				t.Errorf("a packet is refused: %v", err)
+			}
+		}
+		pkt.DecRef()
+		if n := r.stats().Drops["tx link down"]; n != 3 || released.Load() != 1 || len(r.out()) != 0 {
+			t.Errorf("%d dropped, %d released", n, released.Load())
+		}
+		r.d.SetLink(nil)
+		r.write(datagram(1, 100, &released))
+		if n := len(r.out()); n != 1 {
+			t.Errorf("%d frames after the carrier is back, want 1", n)
+		}
+	})
+}
+
 // TestLinkDown discards what waits, refuses what comes, and sends again.
 func TestLinkDown(t *testing.T) {
 	raced.Bubble(t, func(t *testing.T) {

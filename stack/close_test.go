@@ -3,8 +3,10 @@ package stack
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"strings"
 	"syscall"
 	"testing"
@@ -13,6 +15,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip"
 
 	"github.com/afxnet/afxnet/internal/raced"
+	"github.com/afxnet/afxnet/netdev"
 )
 
 // blocked starts every kind of call that can block on a's side and returns
@@ -116,6 +119,76 @@ func TestLinkDownSoon(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestNoCarrier has calls wait out a carrier that is lost, and what was sent meanwhile
+// arrive.
+func TestNoCarrier(t *testing.T) {
+	ow := newOverWire(t, overWireOptions{})
+	near, far := ow.tcpPair(t, addrB)
+	s := ow.s[0]
+	l, err := s.Listen("tcp", ":80")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	accepted := make(chan error, 1)
+	go func() {
+		c, err := l.Accept()
+		if err == nil {
+			c.Close()
+		}
+		accepted <- err
+	}()
+	got := make(chan string, 1)
+	go func() {
+		b := make([]byte, len("answer"))
+		_, err := io.ReadFull(near, b)
+		got <- fmt.Sprintf("%s, %v", b, err)
+	}()
+	u, err := s.ListenPacket("udp", ":80")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer u.Close()
+
+	s.dev.SetLink(fmt.Errorf("eth0: %w: %w", netdev.ErrNoCarrier, syscall.ENETDOWN))
+	if _, err := near.Write([]byte("question")); err != nil {
+		t.Errorf("TCP: %v", err)
+	}
+	if _, err := u.WriteTo([]byte("lost"), net.UDPAddrFromAddrPort(netip.MustParseAddrPort(addrB+":9"))); err != nil {
+		t.Errorf("UDP: %v", err)
+	}
+	if err := near.callErr(&near.rd.parker, "connect", &tcpip.ErrHostUnreachable{}); !errors.Is(err, syscall.EHOSTUNREACH) {
+		t.Errorf("to a host that cannot be asked: %v, want EHOSTUNREACH", err)
+	}
+	if n := deviceStats(s)[0].Drops["tx link down"]; n == 0 {
+		t.Error("nothing was dropped")
+	}
+	s.dev.SetLink(nil)
+
+	b := make([]byte, len("question"))
+	if _, err := io.ReadFull(far, b); err != nil || string(b) != "question" {
+		t.Errorf("%q, %v", b, err)
+	}
+	if _, err := far.Write([]byte("answer")); err != nil {
+		t.Error(err)
+	}
+	within(t, "Read", func() {
+		if got := <-got; got != "answer, <nil>" {
+			t.Error(got)
+		}
+	})
+	c, err := ow.s[1].Dial("tcp", addrA+":80")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+	within(t, "Accept", func() {
+		if err := <-accepted; err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 func TestLinkDown(t *testing.T) {

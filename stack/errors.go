@@ -144,7 +144,7 @@ func (e *downError) Unwrap() error        { return e.cause }
 // errWasAway is the cause for who asks when the device is back already.
 var errWasAway = errors.New("the device was away")
 
-// A pauseError is the error of Accept while the device is down, or has no carrier. Temporary
+// A pauseError is the error of Accept while the device is down. Temporary
 // tells servers to try again (net/http's and gRPC's Serve do, after a while): with the
 // kernel's sockets they would not notice.
 type pauseError struct{ *downError }

@@ -186,9 +186,9 @@ type TCPListener struct {
 }
 
 // Accept returns the next connection, a *TCPConn. It waits for one. After
-// Close the error is net.ErrClosed in a *net.OpError. While the device is down or has
-// no carrier it is ENETDOWN, and the OpError's Temporary is true; once the device is
-// gone, ENODEV as well, and Temporary is false.
+// Close the error is net.ErrClosed in a *net.OpError. While the device is down it is
+// ENETDOWN, and the OpError's Temporary is true; once the device is gone, ENODEV as
+// well, and Temporary is false.
 func (l *TCPListener) Accept() (net.Conn, error) {
 	c, err := l.AcceptTCP()
 	if err != nil {

@@ -72,9 +72,19 @@ func OpenOn(cfg Config, d *netdev.Device) (_ *Stack, err error) {
 	return s, nil
 }
 
+// linkErr returns why calls end, nil if they do not: a device that lacks nothing but
+// a carrier may have it back in a moment. Calls wait for that as the kernel's do, and
+// what is lost meanwhile is sent again.
+func (s *Stack) linkErr() error {
+	if err := s.dev.LinkErr(); !errors.Is(err, netdev.ErrNoCarrier) {
+		return err
+	}
+	return nil
+}
+
 // followLink makes the stack's view of the link that of its device.
 func (s *Stack) followLink() {
-	if err := s.dev.LinkErr(); err != nil {
+	if err := s.linkErr(); err != nil {
 		s.linkDown(err)
 	} else {
 		s.linkUp()

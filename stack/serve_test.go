@@ -22,7 +22,7 @@ func (w lines) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// TestServeAcrossLinkLoss has a server live through a link that loses its carrier, and end
+// TestServeAcrossLinkLoss has a server live through a link that is set down, and end
 // when the device is gone.
 func TestServeAcrossLinkLoss(t *testing.T) {
 	p := newPair(t)
@@ -39,7 +39,7 @@ func TestServeAcrossLinkLoss(t *testing.T) {
 	tr := &http.Transport{DialContext: p.b.DialContext}
 	defer tr.CloseIdleConnections()
 
-	p.a.linkDown(fmt.Errorf("eth0 has no carrier: %w", syscall.ENETDOWN))
+	p.a.linkDown(fmt.Errorf("eth0 is down: %w", syscall.ENETDOWN))
 	select {
 	case <-errs: // Serve has met it
 	case err := <-served:

@@ -97,7 +97,7 @@ func (k *socket) callErr(p *parker, call string, terr tcpip.Error) error {
 		if k.stack.dev == nil {
 			break
 		}
-		if err := k.stack.dev.LinkErr(); err != nil {
+		if err := k.stack.linkErr(); err != nil {
 			return &downError{err}
 		}
 	}
