@@ -154,8 +154,8 @@ func (d *Device) QDisc() gstack.QueueingDiscipline { return (*qdisc)(d) }
 // MTU returns the current MTU in bytes.
 func (d *Device) MTU() int { return int(d.mtu.Load()) }
 
-// MAC returns the interface's Ethernet address.
-func (d *Device) MAC() net.HardwareAddr { return d.link.MAC }
+// MAC returns the interface's Ethernet address as it is now.
+func (d *Device) MAC() net.HardwareAddr { return net.HardwareAddr(d.ep.LinkAddress()) }
 
 // start runs the pollers, once, when the first dispatcher is attached.
 func (d *Device) start() {

@@ -12,6 +12,7 @@ import (
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
+	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
 
 	"github.com/afxnet/afxnet/internal/packet"
 	"github.com/afxnet/afxnet/internal/wire"
@@ -263,5 +264,25 @@ func TestAttachDuringClose(t *testing.T) {
 		wg.Go(func() { r.d.LinkEndpoint().Attach(r.rec) })
 		wg.Go(func() { r.d.Close() })
 		wg.Wait()
+	}
+}
+
+// TestNewAddress sends from the interface's new Ethernet address, also on routes that
+// are older.
+func TestNewAddress(t *testing.T) {
+	r := newRig(t, rigConfig{})
+	e := r.d.LinkEndpoint()
+	old := e.LinkAddress()
+	const changed = tcpip.LinkAddress("\x02\x00\x00\x00\x00\x99")
+	r.d.ep.setMAC(string(changed))
+	if got := tcpip.LinkAddress(r.d.MAC()); e.LinkAddress() != changed || got != changed {
+		t.Errorf("the address is %q and %q, want %q", e.LinkAddress(), got, changed)
+	}
+	pkt := gstack.NewPacketBuffer(gstack.PacketBufferOptions{ReserveHeaderBytes: ethernetLen})
+	defer pkt.DecRef()
+	pkt.EgressRoute.LocalLinkAddress, pkt.EgressRoute.RemoteLinkAddress = old, "\x02\x00\x00\x00\x00\x01"
+	e.AddHeader(pkt)
+	if h := header.Ethernet(pkt.LinkHeader().Slice()); h.SourceAddress() != changed || h.DestinationAddress() != pkt.EgressRoute.RemoteLinkAddress {
+		t.Errorf("%x", []byte(h))
 	}
 }

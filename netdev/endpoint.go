@@ -2,6 +2,7 @@ package netdev
 
 import (
 	"errors"
+	"sync/atomic"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
@@ -13,7 +14,7 @@ import (
 // under netstack's locks, and must not wait.
 type endpoint struct {
 	d   *Device
-	mac tcpip.LinkAddress
+	mac atomic.Pointer[tcpip.LinkAddress]
 }
 
 var (
@@ -21,11 +22,23 @@ var (
 	_ gstack.GSOEndpoint  = (*endpoint)(nil)
 )
 
-func (e *endpoint) init(d *Device) { e.d, e.mac = d, tcpip.LinkAddress(d.link.MAC) }
+func (e *endpoint) init(d *Device) {
+	e.d = d
+	e.setMAC(string(d.link.MAC))
+}
+
+// setMAC follows the interface's address. Connections go on with it, as the kernel's
+// do; neighbours learn it when they ask.
+func (e *endpoint) setMAC(mac string) {
+	if len(mac) == 6 {
+		a := tcpip.LinkAddress(mac)
+		e.mac.Store(&a)
+	}
+}
 
 func (e *endpoint) MTU() uint32                             { return e.d.mtu.Load() }
 func (e *endpoint) MaxHeaderLength() uint16                 { return ethernetLen }
-func (e *endpoint) LinkAddress() tcpip.LinkAddress          { return e.mac }
+func (e *endpoint) LinkAddress() tcpip.LinkAddress          { return *e.mac.Load() }
 func (e *endpoint) ARPHardwareType() header.ARPHardwareType { return header.ARPHardwareEther }
 
 // SetMTU takes a smaller MTU than the interface's; a larger one is ignored, as
@@ -88,12 +101,8 @@ func (e *endpoint) SetOnCloseAction(func()) {}
 // AddHeader writes the Ethernet header.
 func (e *endpoint) AddHeader(pkt *gstack.PacketBuffer) {
 	h := header.Ethernet(pkt.LinkHeader().Push(ethernetLen))
-	src := pkt.EgressRoute.LocalLinkAddress
-	if len(src) == 0 {
-		src = e.mac
-	}
 	h.Encode(&header.EthernetFields{
-		SrcAddr: src,
+		SrcAddr: *e.mac.Load(), // routes keep that of when they were made
 		DstAddr: pkt.EgressRoute.RemoteLinkAddress,
 		Type:    pkt.NetworkProtocolNumber,
 	})

@@ -122,6 +122,9 @@ func (d *Device) onLink(ev hostif.Event) {
 	case d.LinkErr() != nil:
 		d.SetLink(nil)
 	}
+	if ev.Change.Has(hostif.ChangeMAC) {
+		d.ep.setMAC(ev.State.MAC)
+	}
 	if ev.Change.Has(hostif.ChangeMTU) {
 		d.setMTU(ev.State.MTU)
 	}

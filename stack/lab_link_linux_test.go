@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -349,6 +350,31 @@ func TestLabCarrier(t *testing.T) {
 		t.Error(err)
 	}
 	eventuallyReach(t, s.lab.Peer, hostPort(f.stack, 80))
+	s.works(t)
+}
+
+// TestLabMAC gives the interface another Ethernet address under a connection.
+func TestLabMAC(t *testing.T) {
+	s := openLab(t, lab.Config{}, stack.Config{Profile: stack.ProfileLAN})
+	kernel, ours := s.mustPair(t, families(s.lab)[0], true)
+	deadline(t, kernel, ours)
+	mac := net.HardwareAddr{2, 0, 0, 0, 0xaf, 0x99}
+	if err := s.lab.SetMAC(mac); err != nil {
+		t.Fatal(err)
+	}
+	// A peer that has lost its carrier asks anew who has an address.
+	if err := errors.Join(s.lab.SetCarrier(false), s.lab.SetCarrier(true)); err != nil {
+		t.Fatal(err)
+	}
+	if err := together(
+		func() error { return traffic.Transfer(kernel, ours, 1, 100_000) },
+		func() error { return traffic.Transfer(ours, kernel, 2, 100_000) },
+	); err != nil {
+		t.Error(err)
+	}
+	if got := s.Device().MAC(); !slices.Equal(got, mac) {
+		t.Errorf("the device's address is %v, want %v", got, mac)
+	}
 	s.works(t)
 }
 

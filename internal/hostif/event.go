@@ -15,14 +15,15 @@ type Event struct {
 
 // State is the part of an interface's state that a watch follows.
 type State struct {
-	Present bool // false once the interface is deleted or in another namespace
-	Up      bool // administratively up
-	Running bool // up, with carrier, and ready to carry frames
-	MTU     int  // bytes
+	Present bool   // false once the interface is deleted or in another namespace
+	Up      bool   // administratively up
+	Running bool   // up, with carrier, and ready to carry frames
+	MTU     int    // bytes
+	MAC     string // the bytes of its address
 }
 
 // Change is a set of changes: one message of the kernel often carries several.
-type Change uint8
+type Change uint16
 
 // The changes.
 const (
@@ -32,6 +33,7 @@ const (
 	ChangeRunning                       // ready to carry frames
 	ChangeNotRunning                    // lost its carrier, or went down
 	ChangeMTU                           // State.MTU is new
+	ChangeMAC                           // State.MAC is new
 	ChangeGone                          // deleted, or moved to another namespace; the last event
 	ChangeEnded                         // the watch failed, see Event.Err; the last event
 )
@@ -41,7 +43,7 @@ func (c Change) Has(want Change) bool { return c&want == want }
 
 // String lists the changes in c.
 func (c Change) String() string {
-	names := [...]string{"first", "up", "down", "running", "not running", "mtu", "gone", "ended"}
+	names := [...]string{"first", "up", "down", "running", "not running", "mtu", "mac", "gone", "ended"}
 	var set []string
 	for i, name := range names {
 		if c.Has(1 << i) {
@@ -70,6 +72,9 @@ func (s State) changeFrom(old State) Change {
 	}
 	if c.Has(ChangeFirst) || s.MTU != old.MTU {
 		c |= ChangeMTU
+	}
+	if c.Has(ChangeFirst) || s.MAC != old.MAC {
+		c |= ChangeMAC
 	}
 	return c
 }

@@ -8,19 +8,22 @@ func TestStateChange(t *testing.T) {
 	noCarrier := State{Present: true, Up: true, MTU: 1500}
 	large := running
 	large.MTU = 9000
+	other := running
+	other.MAC = "\x02\x00\x00\x00\x00\x01"
 	for _, tc := range []struct {
 		name     string
 		old, new State
 		want     string
 	}{
-		{"first", State{}, running, "first+up+running+mtu"},
-		{"first, down", State{}, down, "first+down+not running+mtu"},
+		{"first", State{}, running, "first+up+running+mtu+mac"},
+		{"first, down", State{}, down, "first+down+not running+mtu+mac"},
 		{"first, gone", State{}, State{}, "gone"},
 		{"none", running, running, ""},
 		{"down", running, down, "down+not running"},
 		{"up", noCarrier, running, "running"},
 		{"carrier lost", running, noCarrier, "not running"},
 		{"mtu", running, large, "mtu"},
+		{"mac", running, other, "mac"},
 		{"gone", large, State{}, "gone"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

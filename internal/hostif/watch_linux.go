@@ -229,10 +229,14 @@ func (w *watcher) parse(m syscall.NetlinkMessage) (next State, about bool, err e
 		Up:      msg.Flags&unix.IFF_UP != 0,
 		Running: running(msg.Flags),
 		MTU:     w.state.MTU,
+		MAC:     w.state.MAC,
 	}
 	for _, attr := range attrs {
-		if attr.Attr.Type == unix.IFLA_MTU && len(attr.Value) >= 4 {
+		switch {
+		case attr.Attr.Type == unix.IFLA_MTU && len(attr.Value) >= 4:
 			next.MTU = int(native.Uint32(attr.Value))
+		case attr.Attr.Type == unix.IFLA_ADDRESS:
+			next.MAC = string(attr.Value)
 		}
 	}
 	return next, true, nil

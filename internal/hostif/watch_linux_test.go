@@ -59,11 +59,18 @@ func TestWatch(t *testing.T) {
 			t.Errorf("%v: got %+v, want %+v", change, got, want)
 		}
 	}
-	running := hostif.State{Present: true, Up: true, Running: true, MTU: 1500}
+	ifc, err := l.Host.Interface()
+	if err != nil {
+		t.Fatal(err)
+	}
+	running := hostif.State{Present: true, Up: true, Running: true, MTU: 1500, MAC: string(ifc.MAC)}
 	expect(nil, hostif.ChangeFirst|hostif.ChangeUp|hostif.ChangeRunning, running)
 	running.MTU = 2000
 	expect(l.SetMTU(2000), hostif.ChangeMTU, running)
-	noCarrier := hostif.State{Present: true, Up: true, MTU: 2000}
+	running.MAC = "\x02\x00\x00\x00\x00\x99"
+	expect(l.SetMAC([]byte(running.MAC)), hostif.ChangeMAC, running)
+	noCarrier := running
+	noCarrier.Running = false
 	expect(l.SetCarrier(false), hostif.ChangeNotRunning, noCarrier)
 	expect(l.SetCarrier(true), hostif.ChangeRunning, running)
 	if err := l.SetDown(); err != nil {

@@ -43,6 +43,13 @@ func (l *Lab) SetCarrier(on bool) error {
 	return l.Host.waitRunning()
 }
 
+// SetMAC gives the AF_XDP side another Ethernet address. The peer is not told.
+func (l *Lab) SetMAC(mac net.HardwareAddr) error {
+	return l.Host.change("set address "+mac.String(), func(link netlink.Link) error {
+		return netlink.LinkSetHardwareAddr(link, mac)
+	})
+}
+
 // SetMTU sets the MTU, in bytes, of both ends.
 func (l *Lab) SetMTU(mtu int) error {
 	if err := checkMTU(mtu); err != nil {

@@ -27,6 +27,9 @@ func (l *Lab) SetUp() error { return errUnsupported }
 // SetCarrier needs Linux.
 func (l *Lab) SetCarrier(bool) error { return errUnsupported }
 
+// SetMAC needs Linux.
+func (l *Lab) SetMAC(net.HardwareAddr) error { return errUnsupported }
+
 // SetMTU needs Linux.
 func (l *Lab) SetMTU(int) error { return errUnsupported }
 

@@ -27,11 +27,13 @@ type Interface struct {
 	dev     hostif.Interface
 	prog    *xsk.Program
 	restore func() error // gives the NIC its VLAN tags back
+	unwatch func()       // ends follow
 
 	mu       sync.Mutex
 	groups   []membership       // solicited-node groups joined on the NIC, one per address
 	kernel   *hostif.Groups     // the host as member of the groups in joined
 	joined   map[netip.Addr]int // calls of JoinGroup without their LeaveGroup
+	lost     error              // why the program does not follow the interface's address
 	detached bool
 	last     xsk.Counters // as of Detach
 }
@@ -50,7 +52,7 @@ const leastQueues = 256 // 2 KiB of map
 // Nothing is redirected yet. Errors are those of [xsk.LoadProgram] and
 // [xsk.Program.Attach].
 func Attach(dev hostif.Interface, mode xsk.AttachMode) (_ *Interface, err error) {
-	i := &Interface{dev: dev, joined: make(map[netip.Addr]int)}
+	i := &Interface{dev: dev, joined: make(map[netip.Addr]int), unwatch: func() {}}
 	i.prog, err = xsk.LoadProgram(xsk.ProgramConfig{Interface: dev.Name, Queues: max(dev.RXQueues, dev.TXQueues, leastQueues), Mode: mode})
 	if err != nil {
 		return nil, err
@@ -62,7 +64,27 @@ func Attach(dev hostif.Interface, mode xsk.AttachMode) (_ *Interface, err error)
 	if err := i.prog.Attach(); err != nil {
 		return nil, errors.Join(err, i.Close())
 	}
+	unwatch, err := hostif.Watch(dev.Index, i.follow)
+	if err != nil {
+		err = &xsk.OpError{Op: "watch link", Device: dev.Name, Queue: xsk.NoQueue, Err: err}
+		return nil, errors.Join(err, i.Close())
+	}
+	i.unwatch = unwatch
 	return i, nil
+}
+
+// follow has the program take what is sent to the interface's Ethernet address as it
+// is now: administrators change it, and bonds do when another member takes over.
+func (i *Interface) follow(ev hostif.Event) {
+	err := ev.Err
+	if ev.Change.Has(hostif.ChangeMAC) {
+		err = errors.Join(err, i.prog.SetMAC([]byte(ev.State.MAC)))
+	}
+	if err != nil {
+		i.mu.Lock()
+		defer i.mu.Unlock()
+		i.lost = errors.Join(i.lost, err)
+	}
 }
 
 // vlanOffload is the offload with which a NIC takes the VLAN tag off a received
@@ -167,6 +189,7 @@ func (i *Interface) Counters() (xsk.Counters, error) {
 // Detach gives the interface back to the kernel, with its VLAN tags as they were.
 // Idempotent.
 func (i *Interface) Detach() error {
+	i.unwatch() // it waits for follow
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if i.detached {
@@ -175,7 +198,7 @@ func (i *Interface) Detach() error {
 	i.detached = true
 	var err error
 	i.last, err = i.prog.Counters()
-	return errors.Join(err, i.prog.Close(), i.restore())
+	return errors.Join(err, i.lost, i.prog.Close(), i.restore())
 }
 
 // Close detaches the program and leaves the multicast groups. Idempotent.
