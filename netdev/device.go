@@ -176,8 +176,8 @@ func (d *Device) start() {
 func (d *Device) SetLink(err error) {
 	d.linkMu.Lock() // so that OnLink hears of the changes in their order
 	defer d.linkMu.Unlock()
-	if err == nil {
-		err = d.brokenErr()
+	if broken := d.brokenErr(); broken != nil {
+		err = broken // also while there is no carrier: nobody is to wait for that
 	}
 	if err == nil {
 		d.down.Store(nil)

@@ -2,6 +2,7 @@ package netdev
 
 import (
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"net"
 	"runtime"
@@ -176,7 +177,7 @@ func TestAttachLater(t *testing.T) {
 }
 
 // TestBroken stops on a ring whose index cannot be, says so, and stays down: the
-// link coming up does not mend it.
+// link coming up does not mend it, and its going away does not hide it.
 func TestBroken(t *testing.T) {
 	for _, c := range []struct {
 		name  string
@@ -199,6 +200,10 @@ func TestBroken(t *testing.T) {
 			r.d.SetLink(nil)
 			if r.d.LinkErr() == nil {
 				t.Error("up again with a broken ring")
+			}
+			r.d.SetLink(fmt.Errorf("test: %w", ErrNoCarrier))
+			if errors.Is(r.d.LinkErr(), ErrNoCarrier) {
+				t.Error("a carrier is waited for with a broken ring")
 			}
 		})
 	}
