@@ -127,8 +127,8 @@ type Config struct {
 	AcceptPartialChecksums bool
 
 	// OnLink is called when the link goes down (err wraps ENETDOWN, with
-	// [ErrNoCarrier] for want of a carrier, or with ENODEV if the interface is
-	// gone for good) and when it comes back (nil), one call
+	// [ErrNoCarrier] for want of a carrier, or with ENODEV if the interface or
+	// the helper is gone for good) and when it comes back (nil), one call
 	// at a time. It must not block and must not call Close or SetLink.
 	OnLink func(err error)
 }

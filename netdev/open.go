@@ -72,7 +72,7 @@ func Open(cfg Config) (_ *Device, err error) {
 func (d *Device) followHelper(h *handover.Set) {
 	<-h.Done()
 	if err := h.Err(); err != nil {
-		d.fail(fmt.Errorf("netdev: %s: %w", d.link.Name, errors.Join(syscall.ENETDOWN, err)))
+		d.fail(fmt.Errorf("netdev: %s is lost: %w", d.link.Name, errors.Join(syscall.ENETDOWN, syscall.ENODEV, err)))
 	}
 }
 

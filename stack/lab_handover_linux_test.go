@@ -189,9 +189,19 @@ func beUnprivileged(path string) (err error) {
 	if _, err := s.ListenMulticastUDP("udp", nil, groupAt("239.78.0.1")); !errors.Is(err, syscall.EACCES) {
 		return fmt.Errorf("a group that the helper does not give: %w", err)
 	}
-	fmt.Println("listening")
-	if err := <-down; !errors.Is(err, syscall.ENETDOWN) || !errors.Is(err, syscall.ECONNRESET) {
+	server, err := s.Listen("tcp", ":8")
+	if err != nil {
 		return err
+	}
+	defer server.Close()
+	fmt.Println("listening")
+	if err := <-down; !errors.Is(err, syscall.ENETDOWN) || !errors.Is(err, syscall.ENODEV) || !errors.Is(err, syscall.ECONNRESET) {
+		return err
+	}
+	// A server that is told to try again does so for ever.
+	_, err = server.Accept()
+	if e, ok := err.(interface{ Temporary() bool }); !ok || e.Temporary() {
+		return fmt.Errorf("Accept without a helper: %w", err)
 	}
 	if st, err := s.Device().Stats(); err == nil || st.Queues[0].Socket.RXFrames+st.Queues[1].Socket.RXFrames == 0 {
 		return fmt.Errorf("%+v, %w", st, err)
