@@ -156,6 +156,34 @@ func TestTransfer(t *testing.T) {
 	})
 }
 
+// TestHeaderAlone sends the header of a question with nothing behind it.
+func TestHeaderAlone(t *testing.T) {
+	question, err := new(dns.Msg).SetQuestion("x.example.", dns.TypeA).Pack()
+	if err != nil {
+		t.Fatal(err)
+	}
+	demotest.Each(t, func(ctx context.Context, t *testing.T, pair demo.Pair) {
+		address := start(t, pair, answer)
+		for _, network := range []string{"udp", "tcp"} {
+			conn, err := pair.Client.DialContext(ctx, network, address)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			c := &dns.Conn{Conn: conn}
+			if err := c.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := c.Write(question[:12]); err != nil {
+				t.Fatal(err)
+			}
+			if m, err := c.ReadMsg(); err != nil || m.Rcode != dns.RcodeFormatError {
+				t.Errorf("%s: %v, %v", network, m, err)
+			}
+		}
+	})
+}
+
 // TestRefused hears from the other host that there is no server.
 func TestRefused(t *testing.T) {
 	demotest.Each(t, func(ctx context.Context, t *testing.T, pair demo.Pair) {

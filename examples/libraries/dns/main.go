@@ -67,6 +67,10 @@ func text(name string) []string {
 // then comes again over TCP.
 func answer(w dns.ResponseWriter, q *dns.Msg) {
 	m := new(dns.Msg).SetReply(q)
+	if len(q.Question) == 0 { // a header that promises one: the library lets it through
+		w.WriteMsg(m.SetRcodeFormatError(q)) //nolint:errcheck // it was no question
+		return
+	}
 	h := dns.RR_Header{Name: q.Question[0].Name, Class: dns.ClassINET, Ttl: 60}
 	switch h.Rrtype = q.Question[0].Qtype; h.Rrtype {
 	case dns.TypeTXT:
