@@ -22,6 +22,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/afxnet/afxnet/examples/internal/demo"
 	"github.com/afxnet/afxnet/stack"
 )
 
@@ -114,5 +115,5 @@ func runInterface(ctx context.Context, o options) error {
 	fmt.Printf("serving on %s %v, %s, queues %v, zero-copy %v, attach %v\n",
 		o.iface, cfg.Addresses, o.listen, info.Queues, info.ZeroCopy, info.Attach)
 	<-ctx.Done()
-	return errors.Join(e.close(), s.Close())
+	return errors.Join(demo.End(s, e.close), s.Close())
 }

@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"strconv"
 	"syscall"
+	"time"
 
 	"github.com/afxnet/afxnet/stack"
 )
@@ -115,5 +116,15 @@ func (p Program) runInterface(ctx context.Context, o options) (err error) {
 	}
 	fmt.Printf("serving on %s, %s\n", p.address(prefix.Addr()), o.iface)
 	<-ctx.Done()
+	return End(s, stop)
+}
+
+// hangUp is how long the clients of a service that ends have to hang up.
+const hangUp = time.Second
+
+// End ends a service on a stack that is to be closed next. Clients may stay
+// connected for good: if some do, the stack is closed at once, which resets them.
+func End(s *stack.Stack, stop func() error) error {
+	defer time.AfterFunc(hangUp, func() { s.Close() }).Stop()
 	return stop()
 }
