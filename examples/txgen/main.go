@@ -64,6 +64,9 @@ func stations(iface, mac string) (from, to net.HardwareAddr, err error) {
 
 // run sends n datagrams on each queue and prints the rate.
 func run(ctx context.Context, iface string, queues, n, size int, e rawlab.Ends) error {
+	if queues < 1 || n < 1 || size < 42 || size > 4096 { // the headers; a chunk of packet memory
+		return errors.New("-queues and -n are at least 1, -size from 42 to 4096")
+	}
 	frame := make([]byte, size)
 	if err := rawlab.Datagram(frame, e, []byte("txgen ")); err != nil {
 		return err
