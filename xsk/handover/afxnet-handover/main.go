@@ -30,7 +30,11 @@ func main() {
 	cfg := handover.ServerConfig{Log: func(line string) { fmt.Fprintln(os.Stderr, line) }}
 	flag.StringVar(&cfg.Interface, "i", "", "interface")
 	path := flag.String("socket", "", "path of the Unix socket, in a directory that only root can write to")
-	mode := flag.Uint("mode", 0o666, "permissions of the Unix socket; -uid decides in any case")
+	mode := os.FileMode(0o666)
+	flag.Func("mode", "permissions of the Unix socket, in octal (default 666); -uid decides in any case", func(s string) (err error) {
+		mode, err = parseMode(s)
+		return err
+	})
 	flag.Func("uid", "users that may have the interface: names or ids, with commas between", func(s string) (err error) {
 		cfg.Users, err = list(s, parseUser)
 		return err
@@ -63,7 +67,7 @@ func main() {
 	cfg.MaxMemory = *mib << 20
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *path, os.FileMode(*mode)&os.ModePerm, cfg); err != nil {
+	if err := run(ctx, *path, mode, cfg); err != nil {
 		fmt.Fprintln(os.Stderr, "afxnet-handover:", err)
 		stop()
 		os.Exit(1)
@@ -116,4 +120,13 @@ func parsePrefix(s string) (netip.Prefix, error) {
 func parseQueue(s string) (uint32, error) {
 	q, err := strconv.ParseUint(s, 10, 32)
 	return uint32(q), err
+}
+
+// parseMode reads permissions as chmod(1) does, with or without a 0 before them.
+func parseMode(s string) (os.FileMode, error) {
+	n, err := strconv.ParseUint(strings.TrimPrefix(s, "0o"), 8, 32)
+	if err != nil || n > 0o777 {
+		return 0, fmt.Errorf("%q: permissions in octal, such as 660", s)
+	}
+	return os.FileMode(n), nil
 }
