@@ -104,7 +104,21 @@ func Serve(ctx context.Context, l *net.UnixListener, cfg ServerConfig) error {
 	if err != nil {
 		return errors.Join(err, l.Close())
 	}
+	refuseDescriptors(l)
 	return newServer(cfg).serve(ctx, l)
+}
+
+// refuseDescriptors has the kernel refuse descriptors that are sent to those who are
+// accepted, where it can (Linux 6.16): no request has one, and closing one can take
+// as long as its sender likes, as with SO_LINGER. An older kernel lets them through.
+func refuseDescriptors(l *net.UnixListener) {
+	raw, err := l.SyscallConn()
+	if err != nil {
+		return // it is closed, and accepts nobody
+	}
+	raw.Control(func(fd uintptr) { //nolint:errcheck // likewise
+		unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_PASSRIGHTS, 0) //nolint:errcheck // ENOPROTOOPT
+	})
 }
 
 func newServer(cfg ServerConfig) *server {
