@@ -86,6 +86,9 @@ func drop(ctx context.Context, s *xsk.Socket, enough func(packets int) bool) (pa
 }
 
 func run(ctx context.Context, iface string, queue uint32, addr netip.Addr) error {
+	if !addr.IsValid() { // before the device is touched
+		return errors.New("-addr: the address whose packets to drop is needed")
+	}
 	set, err := open(iface, queue, addr)
 	if err != nil {
 		return err
