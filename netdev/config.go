@@ -63,7 +63,7 @@ type Config struct {
 	Attach xsk.AttachMode
 
 	// MultiBuffer says whether packets may lie in several chunks of packet
-	// memory, as they must at an MTU above some 3,500 bytes. The zero value
+	// memory, as they must at an MTU above some 3,800 bytes. The zero value
 	// asks for it where the interface's MTU needs it; see xsk.Config. The
 	// largest MTU then is 65517.
 	MultiBuffer xsk.MultiBuffer

@@ -173,7 +173,7 @@ type Info struct {
 	ZeroCopy  bool     // every bind is a zero-copy one, as read back
 
 	// MultiBuffer tells that packets may lie in several chunks, as they must
-	// at an MTU above some 3,500 bytes.
+	// at an MTU above some 3,800 bytes.
 	MultiBuffer bool
 
 	// BusyPoll is what the sockets got of Config.BusyPoll, one for each of

@@ -30,8 +30,8 @@
 // A connection has buffers only while there is something in them: an idle one
 // takes some 6.5 KB, most of them netstack's.
 //
-// What a goroutine does before it sleeps can be replaced: it may poll the
-// device for a while, so that the packet it waits for need not wake it.
+// Before a goroutine sleeps it may poll the device for a while, so that the packet
+// it waits for need not wake it: see netdev.Config.Poll.
 //
 // # Errors
 //

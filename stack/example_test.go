@@ -135,8 +135,8 @@ func ExampleDialer() {
 	// <nil>
 }
 
-// Accepted connections are probed after a minute, and at most 100 wait to be
-// accepted.
+// Accepted connections are probed after a minute, and at most 101 wait to be
+// accepted: one more than the backlog, as on Linux.
 func ExampleListenConfig() {
 	_, server, end := openTwo()
 	defer end()

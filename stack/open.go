@@ -16,8 +16,8 @@ import (
 // host has one of the addresses, and refuses with EADDRINUSE if one answers.
 // While the link has no carrier nobody can, and the addresses are taken.
 //
-// It needs CAP_NET_RAW and CAP_NET_ADMIN for the sockets and the program's
-// attachment, and CAP_BPF to load it; root has them all. With the path of a helper in
+// It needs CAP_NET_RAW for the sockets, and CAP_BPF and CAP_NET_ADMIN for the
+// program; root has them all. With the path of a helper in
 // Config.Device.Handover it needs none. Errors name the step
 // and the remedy; see [xsk.Open] and [xsk.LoadProgram] for what errors.Is finds
 // in them.

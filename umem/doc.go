@@ -29,7 +29,8 @@
 // subtraction. A frame that comes back twice, from the wrong ring, or was
 // never lent is counted ([Cache.Strays]) and kept out of the pools: losing one
 // chunk is better than two owners of it. When traffic has stopped, Held and TX
-// are 0 and Free + Fill = Chunks; [Region.Audit] tells.
+// are 0 and Free + Fill = Chunks, but for those that stay Unused
+// (Config.Unaligned); [Region.Audit] tells.
 //
 // With the build tag xskdebug, frames are poisoned when they are freed; a write
 // to a free frame, or user code freeing a frame it does not hold, panics and
@@ -42,6 +43,7 @@
 // the central pool's lock or the caller's own. Region's other methods may be
 // called from any goroutine.
 //
-// The package has no system call but mmap and does not know sockets. It is for
+// The package has no system calls but those about memory, such as mmap, and
+// does not know sockets. It is for
 // AF_XDP; it is not a general buffer pool.
 package umem

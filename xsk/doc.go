@@ -101,7 +101,8 @@
 //
 // Sockets are bound with XDP_USE_NEED_WAKEUP (5.4): a system call is made only
 // when the kernel has asked for one. In copy mode it always asks for the TX
-// ring, since the sender's own CPU does the work, in bursts of 32 packets; a
+// ring, since the sender's own CPU does the work, in bursts of [TX.Burst]
+// packets: 128, or 32 before Linux 6.17, unless Config.TXBudget says otherwise. A
 // zero-copy driver asks when it has gone to sleep. It may ask for the fill ring
 // too, if that had run empty; Refill sees to it.
 //

@@ -28,8 +28,8 @@ type SetConfig struct {
 	Share bool
 
 	// Program describes the steering program; its Interface must be empty and
-	// zero Queues means as many as the device has. With Metadata, its marker is
-	// that of the sockets.
+	// zero Queues means as many as the device has, and 256 at least. With Metadata,
+	// its marker is that of the sockets.
 	Program ProgramConfig
 }
 

@@ -88,7 +88,7 @@ func (i *Interface) follow(ev hostif.Event) {
 }
 
 // vlanOffload is the offload with which a NIC takes the VLAN tag off a received
-// frame, as ethtool's list of features calls it.
+// frame, as the kernel calls it; ethtool -k has it as rx-vlan-offload.
 const vlanOffload = "rx-vlan-hw-parse"
 
 // keepTags has the NIC leave VLAN tags in their frames, where the program sees

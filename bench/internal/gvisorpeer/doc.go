@@ -7,10 +7,11 @@
 //	packet   pkg/tcpip/link/fdbased   AF_PACKET socket  AF_PACKET socket, virtio header
 //
 // They are used as well as they can be: the transport settings are those of
-// package stack (cubic, SACK, buffers up to 16 MiB, no Nagle, no RACK), and the
-// link options are the ones that were fastest when the bench was written. The
-// packet kind does not verify received checksums, as in gVisor's own container
-// runtime; Peer.Info says so.
+// package stack and its ProfileWAN (cubic, SACK, buffers up to 16 MiB, no Nagle, no
+// RACK, nothing sent again before 200 ms), and the link options are the ones that
+// were fastest when the bench was written. Our own peers have ProfileLAN: reno, and
+// 50 ms. The packet kind does not verify received checksums, as in gVisor's own
+// container runtime; Peer.Info says so.
 //
 // # Addresses
 //
