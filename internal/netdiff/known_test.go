@@ -167,7 +167,9 @@ at most and unless a signal comes, as the Go runtime's do; in the stack it retur
 once. What was written is sent either way. Nor which system call the error of a copy
 names, what ReadMsgUDP returns beside an error, how golang.org/x/net packs the errors
 of batches and groups, and what MultipathTCP says of a connection that was closed. A
-stack whose Config names no Interface asks for no zone of addresses of the link.
+stack whose Config names no Interface asks for no zone of addresses of the link. While
+its interface is set down, a stack's calls fail with ENETDOWN, those too that wait;
+with the kernel's sockets reads and Accept wait until it is up.
 
 `)
 	b.WriteString(libraries)
