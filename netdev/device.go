@@ -201,8 +201,20 @@ func (d *Device) SetLink(err error) {
 	}
 }
 
-// FollowLink has f called at once and after each change of the link, before
-// Config.OnLink is; LinkErr tells what it is. Calls do not overlap. f must not
+// setMAC follows the interface's address, and tells the followers.
+func (d *Device) setMAC(mac string) {
+	d.linkMu.Lock()
+	defer d.linkMu.Unlock()
+	if !d.ep.setMAC(mac) || d.closing.Load() {
+		return
+	}
+	for _, f := range d.followers {
+		f()
+	}
+}
+
+// FollowLink has f called at once and after each change of the link or of its Ethernet
+// address, before Config.OnLink is; LinkErr and MAC tell what they are. Calls do not overlap. f must not
 // block and must not call Close, SetLink or FollowLink.
 func (d *Device) FollowLink(f func()) {
 	d.linkMu.Lock()

@@ -27,13 +27,15 @@ func (e *endpoint) init(d *Device) {
 	e.setMAC(string(d.link.MAC))
 }
 
-// setMAC follows the interface's address. Connections go on with it, as the kernel's
-// do; neighbours learn it when they ask.
-func (e *endpoint) setMAC(mac string) {
-	if len(mac) == 6 {
-		a := tcpip.LinkAddress(mac)
-		e.mac.Store(&a)
+// setMAC follows the interface's address: connections go on with it, as the kernel's
+// do. It reports whether it is another one.
+func (e *endpoint) setMAC(mac string) bool {
+	a := tcpip.LinkAddress(mac)
+	if old := e.mac.Load(); len(a) != 6 || old != nil && *old == a {
+		return false
 	}
+	e.mac.Store(&a)
+	return true
 }
 
 func (e *endpoint) MTU() uint32                             { return e.d.mtu.Load() }

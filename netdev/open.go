@@ -110,6 +110,9 @@ func awaitLink(dev hostif.Interface) error {
 // onLink follows the interface. It runs on the watch's goroutine.
 func (d *Device) onLink(ev hostif.Event) {
 	name := d.link.Name
+	if ev.Change.Has(hostif.ChangeMAC) {
+		d.setMAC(ev.State.MAC)
+	}
 	switch {
 	case ev.Change.Has(hostif.ChangeEnded):
 		d.SetLink(fmt.Errorf("netdev: watch on %s: %w", name, ev.Err))
@@ -121,9 +124,6 @@ func (d *Device) onLink(ev hostif.Event) {
 		d.SetLink(fmt.Errorf("netdev: %s: %w: %w", name, ErrNoCarrier, syscall.ENETDOWN))
 	case d.LinkErr() != nil:
 		d.SetLink(nil)
-	}
-	if ev.Change.Has(hostif.ChangeMAC) {
-		d.ep.setMAC(ev.State.MAC)
 	}
 	if ev.Change.Has(hostif.ChangeMTU) {
 		d.setMTU(ev.State.MTU)

@@ -353,19 +353,25 @@ func TestLabCarrier(t *testing.T) {
 	s.works(t)
 }
 
-// TestLabMAC gives the interface another Ethernet address under a connection.
+// TestLabMAC gives the interface another Ethernet address under a connection. The peer
+// hears of it.
 func TestLabMAC(t *testing.T) {
 	s := openLab(t, lab.Config{}, stack.Config{Profile: stack.ProfileLAN})
 	kernel, ours := s.mustPair(t, families(s.lab)[0], true)
-	deadline(t, kernel, ours)
+	six, ours6 := s.mustPair(t, families(s.lab)[1], true) // now the peer knows both addresses
+	deadline(t, kernel, ours, six, ours6)
 	mac := net.HardwareAddr{2, 0, 0, 0, 0xaf, 0x99}
 	if err := s.lab.SetMAC(mac); err != nil {
 		t.Fatal(err)
 	}
-	// A peer that has lost its carrier asks anew who has an address.
-	if err := errors.Join(s.lab.SetCarrier(false), s.lab.SetCarrier(true)); err != nil {
-		t.Fatal(err)
-	}
+	lab.Eventually(t, patience, "the announcements", func() bool {
+		for _, f := range families(s.lab) {
+			if got, err := s.lab.Peer.Neighbor(f.stack); err != nil || !slices.Equal(got, mac) {
+				return false
+			}
+		}
+		return true
+	})
 	if err := together(
 		func() error { return traffic.Transfer(kernel, ours, 1, 100_000) },
 		func() error { return traffic.Transfer(ours, kernel, 2, 100_000) },

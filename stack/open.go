@@ -84,6 +84,9 @@ func (s *Stack) linkErr() error {
 
 // followLink makes the stack's view of the link that of its device.
 func (s *Stack) followLink() {
+	if s.dev.LinkErr() == nil {
+		s.announcer.follow(s, s.link.LinkAddress())
+	}
 	if err := s.linkErr(); err != nil {
 		s.linkDown(err)
 	} else {

@@ -34,8 +34,9 @@ type Stack struct {
 
 	inlineErr error // why stack/inline is imported and not used
 
-	resolver resolver
-	renewal  renewal
+	resolver  resolver
+	renewal   renewal
+	announcer announcer
 
 	link      gstack.LinkEndpoint
 	closeLink func() error   // frees the device; nil: nothing to free
@@ -206,6 +207,7 @@ func (s *Stack) shutdown() {
 	}
 	s.mu.Unlock()
 	s.renewal.end()
+	s.announcer.end()
 
 	// The calls that were blocked are on their way out. Wait for them, so
 	// that none is inside netstack when it is taken apart.

@@ -45,6 +45,9 @@ func (n *Namespace) IPSent() (uint64, error) { return 0, errUnsupported }
 // SetNeighbor needs Linux.
 func (n *Namespace) SetNeighbor(netip.Addr, net.HardwareAddr) error { return errUnsupported }
 
+// Neighbor needs Linux.
+func (n *Namespace) Neighbor(netip.Addr) (net.HardwareAddr, error) { return nil, errUnsupported }
+
 // RouteGroups needs Linux.
 func (n *Namespace) RouteGroups() error { return errUnsupported }
 

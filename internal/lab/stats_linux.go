@@ -143,6 +143,29 @@ func (n *Namespace) SetNeighbor(addr netip.Addr, mac net.HardwareAddr) error {
 	return n.SetNeighborOn(n.Device, addr, mac)
 }
 
+// Neighbor returns where the namespace's kernel believes an address to be, nil if it
+// does not know.
+func (n *Namespace) Neighbor(addr netip.Addr) (mac net.HardwareAddr, err error) {
+	err = n.Do(func() error {
+		ifc, err := n.Interface()
+		if err != nil {
+			return err
+		}
+		family := netlink.FAMILY_V4
+		if addr.Is6() {
+			family = netlink.FAMILY_V6
+		}
+		all, err := netlink.NeighList(ifc.Index, family)
+		for _, e := range all {
+			if a, ok := netip.AddrFromSlice(e.IP); ok && a.Unmap() == addr {
+				mac = e.HardwareAddr
+			}
+		}
+		return err
+	})
+	return mac, err
+}
+
 // SetNeighborOn is SetNeighbor for another device of the namespace.
 func (n *Namespace) SetNeighborOn(device string, addr netip.Addr, mac net.HardwareAddr) error {
 	return n.Do(func() error {
