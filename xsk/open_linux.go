@@ -61,8 +61,7 @@ func Open(cfg Config) (_ *Socket, err error) {
 		}()
 	}
 	if s.region.OnHeap() {
-		return nil, s.opError("register umem", fmt.Errorf("the region is Go memory (umem.Config.OnHeap): %w", unix.EINVAL),
-			"the kernel would pin what the garbage collector frees: leave OnHeap unset")
+		return nil, s.onHeapError()
 	}
 	if cfg.TXOffload != 0 && s.region.TXMetadata() == 0 {
 		return nil, s.opError("check transmit offload", fmt.Errorf("%v: the region has no room for it: %w", cfg.TXOffload, unix.EINVAL),
@@ -140,6 +139,12 @@ func Open(cfg Config) (_ *Socket, err error) {
 	}
 	s.rx.early = nil
 	return s, nil
+}
+
+// onHeapError is why the kernel does not get a region of Go memory.
+func (s *Socket) onHeapError() error {
+	return s.opError("register umem", fmt.Errorf("the region is Go memory (umem.Config.OnHeap): %w", unix.EINVAL),
+		"the kernel would pin what the garbage collector frees: leave OnHeap unset")
 }
 
 // chunkMTU is the largest MTU whose frames fit one chunk.

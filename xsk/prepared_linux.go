@@ -25,6 +25,9 @@ func Prepare(device string, region *umem.Region, busy BusyPoll) (_ *Prepared, er
 	if err != nil {
 		return nil, s.opError("look up interface", err, "")
 	}
+	if region.OnHeap() {
+		return nil, s.onHeapError()
+	}
 	k := &kernelSocket{}
 	step := "create socket"
 	defer func() {

@@ -192,6 +192,23 @@ func TestPreparedErrors(t *testing.T) {
 	}
 }
 
+// TestPrepareOnHeap wants Go memory refused: it would be somebody else's by the time
+// that the kernel writes to it.
+func TestPrepareOnHeap(t *testing.T) {
+	region, err := umem.New(umem.Config{Chunks: 64, OnHeap: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer region.Close()
+	p, err := Prepare("lo", region, BusyPoll{})
+	if err == nil {
+		unix.Close(p.FD)
+	}
+	if !errors.Is(err, unix.EINVAL) || !strings.Contains(err.Error(), "OnHeap") {
+		t.Errorf("%v, want EINVAL and OnHeap", err)
+	}
+}
+
 // TestTakeMap takes over what is a map, and what is none.
 func TestTakeMap(t *testing.T) {
 	lab.Require(t, lab.XDP)

@@ -13,12 +13,13 @@ import (
 // SetConfig describes sockets on the queues of one device. Socket.Interface is
 // required; the zero value of the rest works.
 type SetConfig struct {
-	// Socket describes each of the sockets; its Queue and Shared must be zero.
+	// Socket describes each of the sockets; its Queue, Shared and Prepared must be
+	// zero, and UMEM.File too unless Share is set.
 	Socket Config
 
-	// Queues are the hardware queues to bind to. Nil means all receive queues
-	// that there are once the program is attached; a device may have fewer to
-	// send on: see [Set.Check].
+	// Queues are the hardware queues to bind to, at least one. Nil means all
+	// receive queues that there are once the program is attached; a device may
+	// have fewer to send on: see [Set.Check].
 	Queues []uint32
 
 	// Share gives all sockets one region (XDP_SHARED_UMEM), so that a packet
@@ -56,8 +57,12 @@ type Set struct {
 func OpenAll(cfg SetConfig) (_ *Set, err error) {
 	name := cfg.Socket.Interface
 	switch {
-	case cfg.Socket.Queue != 0 || cfg.Socket.Shared != nil:
-		return nil, errors.New("xsk: SetConfig.Socket: Queue and Shared must be zero")
+	case cfg.Socket.Queue != 0 || cfg.Socket.Shared != nil || cfg.Socket.Prepared != nil:
+		return nil, errors.New("xsk: SetConfig.Socket: Queue, Shared and Prepared must be zero")
+	case cfg.Socket.UMEM.File != nil && !cfg.Share && cfg.Socket.Region == nil:
+		return nil, errors.New("xsk: SetConfig.Socket.UMEM.File: each socket would take all of that memory for its own: set Share")
+	case cfg.Queues != nil && len(cfg.Queues) == 0:
+		return nil, errors.New("xsk: SetConfig.Queues: empty: nil means all receive queues")
 	case cfg.Program.Interface != "":
 		return nil, errors.New("xsk: SetConfig.Program.Interface: must be empty")
 	case cfg.Share && cfg.Socket.Region != nil:
