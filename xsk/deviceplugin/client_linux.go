@@ -39,7 +39,7 @@ func Dial(cfg Config) (_ *Client, err error) {
 	if c.conn, err = seqpacket.Dial(cfg.Path, cfg.Timeout); err != nil {
 		return nil, c.opError("connect to the device plugin", err, "the pod has to request the plugin's resource; the plugin accepts one connection, soon after the pod's start")
 	}
-	answer, _, err := c.ask("/connect, "+cfg.Pod, -1, "/host_ok", "/host_nak", "/error")
+	answer, _, err := c.ask(connectRequest+cfg.Pod, -1, "/host_ok", "/host_nak", "/error")
 	if err == nil && answer != "/host_ok" {
 		err = c.opError("connect to the device plugin", fmt.Errorf("it answers %s to pod %q: %w", answer, cfg.Pod, unix.EACCES), "the pod's name, not its host name, has to be given, and all its devices be the plugin's")
 	}
@@ -78,11 +78,18 @@ func (c *Client) Map(device string) (*xsk.Map, error) {
 // BusyPoll has the plugin set a socket to busy poll, which takes CAP_NET_ADMIN: one
 // of [xsk.Prepare], for Config.Prepared, whose field BusyPoll is true then. Zero
 // Budget means 64. The kernel's polling is preferred whatever b says. The error wraps
-// unix.EPERM if the plugin could not.
+// unix.EINVAL if b is not as [xsk.BusyPoll] says, unix.EBADF for a negative
+// descriptor, and unix.EPERM if the plugin could not.
 func (c *Client) BusyPoll(fd int, b xsk.BusyPoll) error {
 	const op = "set busy polling"
-	if b.Time < time.Microsecond {
-		return c.opError(op, fmt.Errorf("BusyPoll.Time: %v: a microsecond at least: %w", b.Time, unix.EINVAL), "")
+	const most = 1<<16 - 1 // the kernel has 16 bits for the budget
+	switch {
+	case fd < 0:
+		return c.opError(op, fmt.Errorf("descriptor %d: %w", fd, unix.EBADF), "")
+	case b.Time <= 0 || b.Time > time.Second || b.Time%time.Microsecond != 0:
+		return c.opError(op, fmt.Errorf("BusyPoll.Time: %v: whole microseconds, up to %v: %w", b.Time, time.Second, unix.EINVAL), "")
+	case b.Budget < 0 || b.Budget > most:
+		return c.opError(op, fmt.Errorf("BusyPoll.Budget: %d packets: from 1 to %d: %w", b.Budget, most, unix.EINVAL), "")
 	}
 	if b.Budget == 0 {
 		b.Budget = 64

@@ -33,6 +33,10 @@ const (
 	defaultTimeout = 10 * time.Second
 	maxMessage     = 64 // bytes that the plugin reads
 	socketDir      = "/tmp/afxdp_dp"
+
+	// connectRequest goes before the pod's name, which gets the rest of the message.
+	connectRequest = "/connect, "
+	maxPod         = maxMessage - len(connectRequest)
 )
 
 func (c Config) withDefaults(hostname func() (string, error)) (Config, error) {
@@ -51,6 +55,9 @@ func (c Config) withDefaults(hostname func() (string, error)) (Config, error) {
 	}
 	if strings.ContainsAny(c.Pod, ", ") {
 		return c, fmt.Errorf("deviceplugin: Config.Pod: %q: the name of a pod", c.Pod)
+	}
+	if len(c.Pod) > maxPod { // to be told before the one connection is made
+		return c, fmt.Errorf("deviceplugin: Config.Pod: %q: %d bytes: at most %d", c.Pod, len(c.Pod), maxPod)
 	}
 	if c.Timeout < 0 {
 		return c, errors.New("deviceplugin: Config.Timeout: negative")

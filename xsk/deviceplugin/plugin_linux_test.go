@@ -154,6 +154,17 @@ func TestProtocol(t *testing.T) {
 	if err := c.BusyPoll(int(null.Fd()), xsk.BusyPoll{}); !errors.Is(err, unix.EINVAL) {
 		t.Errorf("busy polling for no time: %v", err)
 	}
+	for _, b := range []xsk.BusyPoll{
+		{Time: 1500 * time.Nanosecond}, {Time: 2 * time.Second},
+		{Time: time.Microsecond, Budget: -1}, {Time: time.Microsecond, Budget: 1 << 16},
+	} {
+		if err := c.BusyPoll(int(null.Fd()), b); !errors.Is(err, unix.EINVAL) {
+			t.Errorf("busy polling with %+v: %v", b, err)
+		}
+	}
+	if err := c.BusyPoll(-1, xsk.BusyPoll{Time: time.Microsecond}); !errors.Is(err, unix.EBADF) {
+		t.Errorf("busy polling of nothing: %v", err)
+	}
 	if _, err := c.Map(strings.Repeat("x", 60)); !errors.Is(err, unix.EMSGSIZE) {
 		t.Errorf("a long name: %v", err)
 	}
@@ -188,11 +199,15 @@ func TestDialErrors(t *testing.T) {
 		{Config{}, "Config.Device"},
 		{Config{Device: "../x"}, "Config.Device"},
 		{Config{Device: "x", Pod: "a, b"}, "Config.Pod"},
+		{Config{Device: "x", Pod: strings.Repeat("p", 55)}, "Config.Pod"},
 		{Config{Device: "x", Timeout: -1}, "Config.Timeout"},
 	} {
 		if _, err := Dial(tc.cfg); err == nil || !strings.Contains(err.Error(), tc.says) {
 			t.Errorf("%v does not name %s", err, tc.says)
 		}
+	}
+	if _, err := (Config{Device: "x", Pod: strings.Repeat("p", 54)}).withDefaults(nil); err != nil {
+		t.Error(err)
 	}
 	cfg, err := Config{Device: "eth1"}.withDefaults(func() (string, error) { return "pod-0", nil })
 	if err != nil || cfg.Path != "/tmp/afxdp_dp/eth1/afxdp.sock" || cfg.Pod != "pod-0" {
