@@ -51,8 +51,8 @@ type Config struct {
 	// Empty means that this process does it itself.
 	Handover string
 
-	// Queues are the hardware queues to take. Nil means all of them; with
-	// fewer, flows that the NIC puts on other queues are left to the kernel
+	// Queues are the hardware queues to take, at least one. Nil means all of
+	// them; with fewer, flows that the NIC puts on other queues are left to the kernel
 	// and counted (xsk.Counters). One that the interface has for receiving
 	// only is not sent on; there has to be another.
 	Queues []uint32
@@ -69,7 +69,7 @@ type Config struct {
 	MultiBuffer xsk.MultiBuffer
 
 	// Rings and UMEM are each queue's ring sizes and packet memory; see
-	// xsk.Config.
+	// xsk.Config. UMEM.File must be nil.
 	Rings xsk.RingSizes
 	UMEM  umem.Config
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"os"
 	"runtime"
 	"strings"
 	"sync"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/afxnet/afxnet/internal/packet"
 	"github.com/afxnet/afxnet/internal/wire"
+	"github.com/afxnet/afxnet/umem"
 	"github.com/afxnet/afxnet/xsk"
 )
 
@@ -54,6 +56,26 @@ func TestNewOnErrors(t *testing.T) {
 			t.Errorf("%s: no error", c.name)
 		} else if !strings.Contains(err.Error(), c.want) || !strings.HasPrefix(err.Error(), "netdev: ") {
 			t.Errorf("%s: %v, want %q in it", c.name, err, c.want)
+		}
+	}
+}
+
+// TestOpenErrors refuses what Open alone uses, before anything is done to the device.
+func TestOpenErrors(t *testing.T) {
+	for _, c := range []struct {
+		cfg  Config
+		want string
+	}{
+		{Config{Queues: []uint32{}}, "netdev: Config.Queues: empty"},
+		{Config{UMEM: umem.Config{File: os.Stdin}}, "netdev: Config.UMEM.File: "},
+	} {
+		c.cfg.Interface = "nonesuch0"
+		d, err := Open(c.cfg)
+		if err == nil {
+			d.Close()
+		}
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%v, want %q in it", err, c.want)
 		}
 	}
 }

@@ -34,6 +34,12 @@ func Open(cfg Config) (_ *Device, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if cfg.Queues != nil && len(cfg.Queues) == 0 {
+		return nil, errors.New("netdev: Config.Queues: empty: nil means all of them")
+	}
+	if cfg.UMEM.File != nil {
+		return nil, errors.New("netdev: Config.UMEM.File: each queue would take all of that memory for its own: must be nil")
+	}
 	dev, err := hostif.Lookup(cfg.Interface)
 	if err != nil {
 		return nil, &xsk.OpError{Op: "look up interface", Device: cfg.Interface, Queue: xsk.NoQueue, Err: err}

@@ -29,8 +29,8 @@ type txCounters struct {
 	reasons                  [packet.Reasons]atomic.Uint64
 }
 
-// QueueStats is what one queue has counted. Every received frame is in exactly
-// one of RXDelivered, RXDrops and Socket's counters.
+// QueueStats is what one queue has counted. Every received frame is in RXDelivered,
+// or under one of the reasons of Drops that begin with "rx".
 type QueueStats struct {
 	Queue  uint32 // hardware queue
 	Socket xsk.Statistics

@@ -18,8 +18,8 @@ type Config struct {
 	// taken for the helper.
 	Path string
 
-	// Queues are the hardware queues to have a socket on. Nil means all that the
-	// helper gives.
+	// Queues are the hardware queues to have a socket on, at least one. Nil means all
+	// that the helper gives.
 	Queues []uint32
 
 	// Socket describes each of the sockets, as for [xsk.Open]. Interface may be
@@ -48,6 +48,8 @@ func (c Config) withDefaults() (Config, error) {
 		return c, fmt.Errorf("handover: Config.Timeout: %v: negative", c.Timeout)
 	case len(c.Queues) > maxQueues:
 		return c, fmt.Errorf("handover: Config.Queues: %d of them: at most %d", len(c.Queues), maxQueues)
+	case c.Queues != nil && len(c.Queues) == 0:
+		return c, errors.New("handover: Config.Queues: empty: nil means all that the helper gives")
 	}
 	if c.Timeout == 0 {
 		c.Timeout = defaultTimeout
@@ -78,7 +80,8 @@ type ServerConfig struct {
 	// in is refused whatever this says.
 	Groups []netip.Prefix
 
-	// Queues are the hardware queues to give. Nil means all receive queues.
+	// Queues are the hardware queues to give, at least one. Nil means all receive
+	// queues.
 	Queues []uint32
 
 	// MaxMemory bounds the packet memory of all sockets of one connection, in bytes.
@@ -130,6 +133,17 @@ func (c ServerConfig) withDefaults() (ServerConfig, error) {
 	}
 	if len(c.Queues) > maxQueues {
 		return c, fmt.Errorf("handover: ServerConfig.Queues: %d of them: at most %d", len(c.Queues), maxQueues)
+	}
+	if c.Queues != nil && len(c.Queues) == 0 {
+		return c, errors.New("handover: ServerConfig.Queues: empty: nil means all receive queues")
+	}
+	for i, q := range c.Queues {
+		if slices.Contains(c.Queues[:i], q) {
+			return c, fmt.Errorf("handover: ServerConfig.Queues[%d]: queue %d is named twice", i, q)
+		}
+	}
+	if c.Attach > xsk.AttachJoin {
+		return c, fmt.Errorf("handover: ServerConfig.Attach: %v: no such mode", c.Attach)
 	}
 	if c.MaxMemory < 0 {
 		return c, fmt.Errorf("handover: ServerConfig.MaxMemory: %d bytes: negative", c.MaxMemory)

@@ -437,6 +437,7 @@ func TestConfigErrors(t *testing.T) {
 		{Config{Path: "x", Socket: xsk.Config{Queue: 1}}, "Config.Socket"},
 		{Config{Path: "x", Timeout: -1}, "Config.Timeout"},
 		{Config{Path: "x", Queues: make([]uint32, maxQueues+1)}, "Config.Queues"},
+		{Config{Path: "x", Queues: []uint32{}}, "Config.Queues: empty"},
 		{Config{Path: "x", Socket: xsk.Config{Rings: xsk.RingSizes{RX: 3}}}, "Rings.Fill"},
 	} {
 		if _, err := Open(tc.cfg); err == nil || !strings.Contains(err.Error(), tc.says) {

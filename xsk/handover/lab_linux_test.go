@@ -462,12 +462,15 @@ func TestGroups(t *testing.T) {
 func TestServerConfig(t *testing.T) {
 	ok := ServerConfig{Interface: "eth0", Users: []uint32{1}}
 	for field, change := range map[string]func(*ServerConfig){
-		"Interface":    func(c *ServerConfig) { c.Interface = "" },
-		"Users":        func(c *ServerConfig) { c.Users = nil },
-		"Addresses[0]": func(c *ServerConfig) { c.Addresses = make([]netip.Prefix, 1) },
-		"Groups[0]":    func(c *ServerConfig) { c.Groups = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")} },
-		"Queues":       func(c *ServerConfig) { c.Queues = make([]uint32, maxQueues+1) },
-		"MaxMemory":    func(c *ServerConfig) { c.MaxMemory = -1 },
+		"Interface":     func(c *ServerConfig) { c.Interface = "" },
+		"Users":         func(c *ServerConfig) { c.Users = nil },
+		"Addresses[0]":  func(c *ServerConfig) { c.Addresses = make([]netip.Prefix, 1) },
+		"Groups[0]":     func(c *ServerConfig) { c.Groups = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")} },
+		"Queues":        func(c *ServerConfig) { c.Queues = make([]uint32, maxQueues+1) },
+		"Queues: empty": func(c *ServerConfig) { c.Queues = []uint32{} },
+		"Queues[1]":     func(c *ServerConfig) { c.Queues = []uint32{3, 3} },
+		"Attach":        func(c *ServerConfig) { c.Attach = xsk.AttachJoin + 1 },
+		"MaxMemory":     func(c *ServerConfig) { c.MaxMemory = -1 },
 	} {
 		c := ok
 		change(&c)
