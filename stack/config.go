@@ -33,8 +33,8 @@ type Config struct {
 	// link-local. None means that only prefixes and Routes can be reached.
 	Gateways []netip.Addr
 
-	// Routes are routes besides the default ones and those of Addresses. The
-	// longest prefix wins.
+	// Routes are routes besides the default ones and those of Addresses, one for
+	// each destination. The longest prefix wins.
 	Routes []Route
 
 	// Neighbors are link addresses that are known without asking. They never
@@ -152,7 +152,18 @@ func (c *Config) validate() error {
 		}
 	}
 	for i, r := range c.Routes {
-		if why := c.wrongRoute(r); why != "" {
+		why := c.wrongRoute(r)
+		for _, q := range c.Routes[:i] {
+			if why == "" && q.Destination == r.Destination {
+				why = "the destination is there twice"
+			}
+		}
+		for _, g := range c.Gateways {
+			if why == "" && r.Destination.Bits() == 0 && r.Destination.Addr().Is4() == g.Is4() {
+				why = "a default route beside the one of Gateways"
+			}
+		}
+		if why != "" {
 			return fmt.Errorf("stack: Config.Routes[%d]: %v via %v: %s", i, r.Destination, r.Gateway, why)
 		}
 	}
@@ -167,10 +178,20 @@ func (c *Config) validate() error {
 			return fmt.Errorf("stack: Config.Gateways[%d]: %v: %s", i, g, why)
 		}
 	}
+	known := make(map[netip.Addr]bool, len(c.Neighbors))
 	for i, n := range c.Neighbors {
-		if why := wrongUnicast(n.Addr); why != "" {
+		why, zone := wrongUnicast(n.Addr), n.Addr.Zone()
+		switch {
+		case why != "":
+		case zone != "" && zone != c.Interface:
+			why = "its zone is not Interface"
+		case known[n.Addr.WithZone("")]:
+			why = "the address is there twice"
+		}
+		if why != "" {
 			return fmt.Errorf("stack: Config.Neighbors[%d].Addr: %v: %s", i, n.Addr, why)
 		}
+		known[n.Addr.WithZone("")] = true
 		if len(n.HardwareAddr) != 6 || n.HardwareAddr[0]&1 != 0 {
 			return fmt.Errorf("stack: Config.Neighbors[%d].HardwareAddr: %v: not a unicast address of 6 bytes", i, n.HardwareAddr)
 		}
@@ -189,6 +210,21 @@ func (c *Config) validate() error {
 	}
 	if c.Profile != ProfileWAN && c.Profile != ProfileLAN {
 		return fmt.Errorf("stack: Config.Profile: %v: neither ProfileWAN nor ProfileLAN", c.Profile)
+	}
+	return nil
+}
+
+// leastMTU6 is what IPv6 needs of a link, in bytes (RFC 8200, 5). On one with less
+// netstack has no MTU for it, and refuses to send, with EINVAL (calculateNetworkMTU in
+// pkg/tcpip/network/ipv6/ipv6.go).
+const leastMTU6 = 1280
+
+// checkMTU returns what is wrong with c on a link of so many bytes.
+func (c *Config) checkMTU(mtu int) error {
+	for i, p := range c.Addresses {
+		if p.Addr().Is6() && mtu < leastMTU6 {
+			return fmt.Errorf("stack: Config.Addresses[%d]: %v: IPv6 needs an MTU of %d, the device has %d", i, p, leastMTU6, mtu)
+		}
 	}
 	return nil
 }
@@ -274,7 +310,11 @@ func (c *Config) wrongGateway(g netip.Addr) string {
 		}
 	}
 	for _, p := range c.Addresses {
-		if p.Contains(g) {
+		switch {
+		case !p.Contains(g):
+		case g.Is4() && p.Bits() < 31 && g == lastAddr(p):
+			return "broadcast address of its prefix"
+		default:
 			return ""
 		}
 	}

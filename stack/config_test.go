@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"errors"
 	"net"
 	"net/netip"
 	"slices"
@@ -10,6 +11,11 @@ import (
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+
+	"github.com/afxnet/afxnet/internal/wire"
+	"github.com/afxnet/afxnet/netdev"
+	"github.com/afxnet/afxnet/umem"
+	"github.com/afxnet/afxnet/xsk"
 )
 
 func TestConfigErrors(t *testing.T) {
@@ -58,7 +64,26 @@ func TestConfigErrors(t *testing.T) {
 		{func(c *Config) { c.Routes = []Route{{Destination: prefix("10.9.0.1/16")}} }, "host bits"},
 		{func(c *Config) { c.Routes = []Route{{prefix("fd00::/64"), addr("10.0.0.2")}} }, "not of one family"},
 		{func(c *Config) { c.Routes = []Route{{prefix("10.9.0.0/16"), addr("10.0.0.2")}} }, ""},
+		{func(c *Config) { c.Gateways = []netip.Addr{addr("10.0.0.255")} }, "stack: Config.Gateways[0]: 10.0.0.255: broadcast address"},
+		{func(c *Config) {
+			c.Addresses[0], c.Gateways = prefix("10.0.0.6/31"), []netip.Addr{addr("10.0.0.7")}
+		}, ""},
+		{func(c *Config) { c.Routes = []Route{{prefix("0.0.0.0/0"), addr("10.0.0.2")}} }, ""},
+		{func(c *Config) {
+			c.Routes = []Route{{prefix("10.9.0.0/16"), addr("10.0.0.2")}, {prefix("10.9.0.0/16"), addr("10.0.0.3")}}
+		}, "stack: Config.Routes[1]: 10.9.0.0/16 via 10.0.0.3: the destination is there twice"},
+		{func(c *Config) {
+			c.Routes = []Route{{prefix("0.0.0.0/0"), addr("10.0.0.2")}}
+			c.Gateways = []netip.Addr{addr("10.0.0.3")}
+		}, "a default route beside the one of Gateways"},
+		{func(c *Config) {
+			c.Routes = []Route{{prefix("0.0.0.0/0"), addr("10.0.0.2")}}
+			c.Gateways = []netip.Addr{addr("fe80::1")}
+		}, ""},
 		{func(c *Config) { c.Neighbors = []Neighbor{{addr("10.0.0.2"), mac}} }, ""},
+		{func(c *Config) { c.Neighbors = []Neighbor{{addr("10.0.0.2"), mac}, {addr("10.0.0.2"), mac}} }, "stack: Config.Neighbors[1].Addr: 10.0.0.2: the address is there twice"},
+		{func(c *Config) { c.Neighbors = []Neighbor{{addr("fe80::2%eth0"), mac}} }, ""},
+		{func(c *Config) { c.Neighbors = []Neighbor{{addr("fe80::2%eth1"), mac}} }, "its zone"},
 		{func(c *Config) { c.Neighbors = []Neighbor{{addr("10.0.0.2"), mac[:5]}} }, "stack: Config.Neighbors[0].HardwareAddr"},
 		{func(c *Config) { c.Neighbors = []Neighbor{{netip.Addr{}, mac}} }, "stack: Config.Neighbors[0].Addr"},
 		{func(c *Config) { c.Nameservers = nameservers("10.0.0.2:53", "[fe80::1%eth0]:0") }, ""},
@@ -77,6 +102,40 @@ func TestConfigErrors(t *testing.T) {
 		case tc.want != "" && (err == nil || !strings.Contains(err.Error(), tc.want)):
 			t.Errorf("%+v: %v, want %q", c, err, tc.want)
 		}
+	}
+}
+
+// TestConfigMTU refuses addresses of IPv6 on a link that has no IPv6.
+func TestConfigMTU(t *testing.T) {
+	both, four := testConfig(addrA, addrA6), testConfig(addrA)
+	if err := errors.Join(both.checkMTU(1280), four.checkMTU(576)); err != nil {
+		t.Error(err)
+	}
+	w, err := wire.New(wire.Config{Ports: [2]wire.PortConfig{{MTU: 1279}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	region, err := umem.New(umem.Config{ChunkSize: 2048, Chunks: 64, OnHeap: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer region.Close()
+	p := w.Port(0)
+	sock, err := p.Open(0, region, xsk.RingSizes{Fill: 16, Completion: 16, RX: 16, TX: 16})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := netdev.NewOn([]*xsk.Socket{sock}, netdev.Link{Name: p.Name(), MAC: p.MAC(), MTU: p.MTU()}, netdev.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := OpenOn(both, d)
+	if err == nil {
+		s.Close()
+	}
+	if err == nil || !strings.Contains(err.Error(), "stack: Config.Addresses[1]") || !strings.Contains(err.Error(), "1279") {
+		t.Errorf("%v does not name the address and the MTU", err)
 	}
 }
 

@@ -231,7 +231,8 @@ func (l *TCPListener) accept() (tcpip.Endpoint, *TCPConn, netip.AddrPort, error)
 	}
 }
 
-// Addr returns the address that the listener listens on.
+// Addr returns the address that the listener listens on, a *net.TCPAddr, also after
+// Close. It is shared by all calls: do not change it.
 func (l *TCPListener) Addr() net.Addr { return l.laddr }
 
 // SetDeadline makes Accept give up at t; zero means never. The error then is
