@@ -27,6 +27,7 @@ func TestConfig(t *testing.T) {
 		{"unaligned small", Config{ChunkSize: 1984, Unaligned: true}, fmt.Sprintf("umem: Config.ChunkSize: 1984 bytes, unaligned: a multiple of 64 from 2048 to the page size, %d", page)},
 		{"node", Config{Node: -3}, "umem: Config.Node: node -4: from 0 to 1023"},
 		{"far node", Config{Node: OnNode(1024)}, "umem: Config.Node: node 1024: from 0 to 1023"},
+		{"node of the heap", Config{OnHeap: true, Node: OnNode(0)}, "umem: Config.Node: the Go heap (Config.OnHeap) is on none"},
 		{"few chunks", Config{Chunks: 3}, "umem: Config.Chunks: 3: from 4 to 16777216"},
 		{"negative chunks", Config{Chunks: -1}, "umem: Config.Chunks: -1: from 4 to 16777216"},
 		{"many chunks", Config{Chunks: 1<<24 + 1}, "umem: Config.Chunks: 16777217: from 4 to 16777216"},

@@ -116,6 +116,9 @@ func (c Config) withDefaults() (Config, error) {
 	if c.OnHeap && c.HugePages == HugePagesRequire {
 		return c, errOnHeap
 	}
+	if c.OnHeap && c.Node != 0 {
+		return c, errors.New("umem: Config.Node: the Go heap (Config.OnHeap) is on none")
+	}
 	if c.File != nil && c.OnHeap {
 		return c, errors.New("umem: Config.File: the memory is there already: OnHeap must be zero")
 	}

@@ -33,12 +33,20 @@ func (f Flow) Check() error {
 		return nil
 	case f.Protocol != FlowTCP && f.Protocol != FlowUDP && f.Protocol != FlowSCTP:
 		return fmt.Errorf("flow rule: Protocol: %d: %d (TCP), %d (UDP) or %d (SCTP)", f.Protocol, FlowTCP, FlowUDP, FlowSCTP)
+	case wrongPrefix(f.Src) || wrongPrefix(f.Dst):
+		return fmt.Errorf("flow rule: Src, Dst: %v, %v: prefixes of IPv4 or IPv6, or none", f.Src, f.Dst)
 	case !f.Src.IsValid() && !f.Dst.IsValid():
 		return errors.New("flow rule: Src, Dst: one says whether this is IPv4 or IPv6, such as 0.0.0.0/0 or ::/0 for any address")
 	case f.Src.IsValid() && f.Dst.IsValid() && f.Src.Addr().Is4() != f.Dst.Addr().Is4():
 		return fmt.Errorf("flow rule: Src, Dst: %v and %v: one is IPv4, the other IPv6", f.Src, f.Dst)
 	}
 	return nil
+}
+
+// wrongPrefix tells whether p is there and is not what it seems: a length that there
+// is not would be any address, and IPv4 mapped to IPv6 is in no packet.
+func wrongPrefix(p netip.Prefix) bool {
+	return p != netip.Prefix{} && (!p.IsValid() || p.Addr().Is4In6())
 }
 
 func (f Flow) ipv4() bool {

@@ -415,6 +415,8 @@ func TestFlowCheck(t *testing.T) {
 		{Flow{Protocol: 1, Dst: v4}, "Protocol: 1"},
 		{Flow{Protocol: FlowTCP, DstPort: 80}, "whether this is IPv4 or IPv6"},
 		{Flow{Protocol: FlowTCP, Src: v4, Dst: v6}, "one is IPv4, the other IPv6"},
+		{Flow{Protocol: FlowTCP, Src: netip.PrefixFrom(v4.Addr(), 33), Dst: v4}, "prefixes of IPv4 or IPv6"},
+		{Flow{Protocol: FlowTCP, Dst: netip.MustParsePrefix("::ffff:192.0.2.1/128")}, "prefixes of IPv4 or IPv6"},
 	} {
 		err := tc.flow.Check()
 		if (err == nil) != (tc.says == "") || err != nil && !strings.Contains(err.Error(), tc.says) {
