@@ -33,7 +33,10 @@ const busyRetry = 10 * time.Millisecond
 // memory limit RLIMIT_MEMLOCK; errors.ErrUnsupported the kernel or the driver
 // cannot do what was asked.
 func Open(cfg Config) (_ *Socket, err error) {
-	given := cfg.Prepared.take()
+	given, err := cfg.Prepared.take()
+	if err != nil {
+		return nil, err
+	}
 	defer given.close()
 	if cfg, err = cfg.withDefaults(); err != nil {
 		return nil, err

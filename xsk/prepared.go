@@ -12,7 +12,7 @@ import (
 // keeps the network namespace that it was made in.
 type Prepared struct {
 	// FD is the socket's descriptor, which is not bound to a queue. Who opens it
-	// takes it over.
+	// takes it over: a Prepared is for one Open, successful or not.
 	FD int
 
 	// Registered says that the socket has its packet memory, which is that of
@@ -22,6 +22,8 @@ type Prepared struct {
 	// BusyPoll says that the socket has the options of Config.BusyPoll, which
 	// Open does not set then.
 	BusyPoll bool
+
+	taken bool // by an Open
 }
 
 var (

@@ -1,6 +1,8 @@
 package xsk
 
 import (
+	"errors"
+
 	"golang.org/x/sys/unix"
 
 	"github.com/afxnet/afxnet/internal/hostif"
@@ -59,12 +61,19 @@ func Prepare(device string, region *umem.Region, busy BusyPoll) (_ *Prepared, er
 // taken is the descriptor of a Prepared until the socket has it. Nil is none.
 type taken struct{ fd int }
 
-// take makes the descriptor of p the caller's to close.
-func (p *Prepared) take() *taken {
-	if p == nil || p.FD < 0 {
-		return nil
+var errPreparedTaken = errors.New("xsk: Config.Prepared: another Open has taken it: prepare a new one")
+
+// take makes the descriptor of p the caller's to close, once: afterwards the number
+// may be that of anything.
+func (p *Prepared) take() (*taken, error) {
+	switch {
+	case p == nil || p.FD < 0:
+		return nil, nil
+	case p.taken:
+		return nil, errPreparedTaken
 	}
-	return &taken{fd: p.FD}
+	p.taken = true
+	return &taken{fd: p.FD}, nil
 }
 
 // socket returns the socket that was prepared, or makes one.

@@ -192,6 +192,30 @@ func TestPreparedErrors(t *testing.T) {
 	}
 }
 
+// TestPreparedOnce opens a second time what an Open has closed: the number is
+// somebody else's by then.
+func TestPreparedOnce(t *testing.T) {
+	null := func() int {
+		fd, err := unix.Open(os.DevNull, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return fd
+	}
+	cfg := Config{Interface: "nonesuch0", Prepared: &Prepared{FD: null()}}
+	if _, err := Open(cfg); !errors.Is(err, unix.ENODEV) {
+		t.Fatalf("%v, want ENODEV", err)
+	}
+	fd := null() // most likely that number
+	defer unix.Close(fd)
+	if _, err := Open(cfg); !errors.Is(err, errPreparedTaken) {
+		t.Errorf("%v, want %v", err, errPreparedTaken)
+	}
+	if _, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil {
+		t.Errorf("somebody else's descriptor: %v", err)
+	}
+}
+
 // TestPrepareOnHeap wants Go memory refused: it would be somebody else's by the time
 // that the kernel writes to it.
 func TestPrepareOnHeap(t *testing.T) {
