@@ -71,8 +71,8 @@ type ServerConfig struct {
 	Users []uint32
 
 	// Addresses are what a process may claim: single addresses as prefixes of
-	// full length, or networks. None means no address. One that the host has is
-	// refused whatever this says.
+	// full length, or networks, without host bits. None means no address. One that
+	// the host has is refused whatever this says.
 	Addresses []netip.Prefix
 
 	// Groups are the multicast groups that a process may join: single ones as
@@ -124,6 +124,9 @@ func (c ServerConfig) withDefaults() (ServerConfig, error) {
 	for i, p := range c.Addresses {
 		if !p.IsValid() || p.Addr().Is4In6() {
 			return c, fmt.Errorf("handover: ServerConfig.Addresses[%d]: %v: an IPv4 or IPv6 prefix", i, p)
+		}
+		if one := netip.PrefixFrom(p.Addr(), p.Addr().BitLen()); p != p.Masked() { // an address with the length of its network
+			return c, fmt.Errorf("handover: ServerConfig.Addresses[%d]: %v: the address %v, or the network %v", i, p, one, p.Masked())
 		}
 	}
 	for i, p := range c.Groups {

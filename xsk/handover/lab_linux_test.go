@@ -247,7 +247,7 @@ func TestRefusals(t *testing.T) {
 		says string
 	}{
 		{"address", "nobody", order{Claim: []netip.Addr{netip.MustParseAddr("10.77.0.9")}}, "the helper gives [10.77.0.1/32 fd77::1/128]: permission denied (choose one of these"},
-		{"host's address", "nobody", order{Allow: []netip.Prefix{netip.PrefixFrom(host, 24)}, Claim: []netip.Addr{host}}, "the host has it on afx0: address already in use"},
+		{"host's address", "nobody", order{Allow: []netip.Prefix{netip.PrefixFrom(host, 24).Masked()}, Claim: []netip.Addr{host}}, "the host has it on afx0: address already in use"},
 		{"another user", "root", order{}, "user 0 may not have afx0: permission denied"},
 		{"listed user only", "nobody", order{Users: []uint32{0}}, "user 65534 may not have afx0: permission denied"},
 		{"memory", "nobody", order{Memory: 1 << 20}, "at most 1048576 are allowed"},
@@ -462,9 +462,12 @@ func TestGroups(t *testing.T) {
 func TestServerConfig(t *testing.T) {
 	ok := ServerConfig{Interface: "eth0", Users: []uint32{1}}
 	for field, change := range map[string]func(*ServerConfig){
-		"Interface":     func(c *ServerConfig) { c.Interface = "" },
-		"Users":         func(c *ServerConfig) { c.Users = nil },
-		"Addresses[0]":  func(c *ServerConfig) { c.Addresses = make([]netip.Prefix, 1) },
+		"Interface":    func(c *ServerConfig) { c.Interface = "" },
+		"Users":        func(c *ServerConfig) { c.Users = nil },
+		"Addresses[0]": func(c *ServerConfig) { c.Addresses = make([]netip.Prefix, 1) },
+		"the address 10.0.0.5/32, or the network 10.0.0.0/24": func(c *ServerConfig) {
+			c.Addresses = []netip.Prefix{netip.MustParsePrefix("10.0.0.5/24")}
+		},
 		"Groups[0]":     func(c *ServerConfig) { c.Groups = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")} },
 		"Queues":        func(c *ServerConfig) { c.Queues = make([]uint32, maxQueues+1) },
 		"Queues: empty": func(c *ServerConfig) { c.Queues = []uint32{} },
