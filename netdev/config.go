@@ -69,7 +69,7 @@ type Config struct {
 	MultiBuffer xsk.MultiBuffer
 
 	// Rings and UMEM are each queue's ring sizes and packet memory; see
-	// xsk.Config. UMEM.File must be nil.
+	// xsk.Config. UMEM.File must be nil, and UMEM.Headroom leave room for headers.
 	Rings xsk.RingSizes
 	UMEM  umem.Config
 

@@ -80,6 +80,9 @@ func NewOn(sockets []*xsk.Socket, link Link, cfg Config) (*Device, error) {
 		if most := maxMTU(s); link.MTU < minMTU || link.MTU > most {
 			return nil, fmt.Errorf("netdev: %s: MTU %d: from %d to %d in chunks of %d bytes, multi-buffer %v", link.Name, link.MTU, minMTU, most, s.Region().ChunkSize(), s.MultiBuffer())
 		}
+		if room := s.Region().MaxPacket(); room < leastRoom {
+			return nil, fmt.Errorf("netdev: %s: Config.UMEM.Headroom: %d bytes: it leaves %d of a chunk of %d, and the headers of a frame take up to %d", link.Name, s.Region().Headroom(), room, s.Region().ChunkSize(), leastRoom)
+		}
 	}
 	d.mtu.Store(uint32(link.MTU))
 	d.ep.init(d)
@@ -141,6 +144,10 @@ func maxMTU(s *xsk.Socket) int { return min(s.MaxMTU(), packet.MaxFrame-ethernet
 const (
 	ethernetLen = 14
 	vlanLen     = 4
+
+	// leastRoom is what the first chunk of a frame has to hold, in bytes: all its
+	// headers, those of IPv4 and TCP with all the options that there can be.
+	leastRoom = ethernetLen + 60 + 60
 )
 
 // LinkEndpoint returns the device as netstack wants it, for Stack.CreateNIC.

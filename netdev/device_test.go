@@ -23,13 +23,15 @@ import (
 )
 
 func TestNewOnErrors(t *testing.T) {
-	w, err := wire.New(wire.Config{})
+	w, err := wire.New(wire.Config{Ports: [2]wire.PortConfig{{}, {MultiBuffer: true}}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer w.Close()
 	s := openSocket(t, w.Port(0), 0, 2048, 64, 16, 16)
 	defer s.Close()
+	narrow := openSocketOn(t, w.Port(1), 0, umem.Config{ChunkSize: 2048, Chunks: 256, Headroom: 1700}, 64, 64)
+	defer narrow.Close()
 	mac := net.HardwareAddr{2, 0, 0, 0, 0, 1}
 	for _, c := range []struct {
 		name    string
@@ -43,6 +45,7 @@ func TestNewOnErrors(t *testing.T) {
 		{"long MAC", []*xsk.Socket{s}, Link{"x", make([]byte, 8), 1500}, Config{}, "MAC address"},
 		{"small MTU", []*xsk.Socket{s}, Link{"x", mac, 575}, Config{}, "MTU 575"},
 		{"large MTU", []*xsk.Socket{s}, Link{"x", mac, 2048 - 256 - 18 + 1}, Config{}, "MTU 1775"},
+		{"Headroom", []*xsk.Socket{narrow}, Link{"x", mac, 1500}, Config{}, "Config.UMEM.Headroom: 1700 bytes"},
 		{"Poll", []*xsk.Socket{s}, Link{"x", mac, 1500}, Config{Poll: 3}, "Config.Poll: poll mode 3"},
 		{"negative Spin", []*xsk.Socket{s}, Link{"x", mac, 1500}, Config{Spin: -1}, "Config.Spin: -1ns"},
 		{"long Spin", []*xsk.Socket{s}, Link{"x", mac, 1500}, Config{Spin: maxSpin + 1}, "Config.Spin: 10.000001ms"},
