@@ -3,6 +3,7 @@ package stack
 import (
 	"errors"
 	"io"
+	"math"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -60,6 +61,33 @@ func TestImpatience(t *testing.T) {
 		if n := c.stack.ns.Stats().TCP.CurrentConnected.Value(); n != 0 {
 			t.Errorf("%d connections after %v", n, most)
 		}
+	})
+}
+
+// TestLongestUserTimeout closes a connection that has lost something and has the
+// longest user timeout that there is: what it wrote still arrives.
+func TestLongestUserTimeout(t *testing.T) {
+	raced.Bubble(t, func(t *testing.T) {
+		ow := newOverWire(t, overWireOptions{bubble: true})
+		c, s := ow.tcpPair(t, addrB)
+		if err := c.SetUserTimeout(math.MaxInt64); err != nil {
+			t.Fatal(err)
+		}
+		swallow(t, ow.w, wire.From0)
+		const size = 10_000
+		if _, err := c.Write(make([]byte, size)); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second) // the timer of retransmission expires
+		c.Close()
+		time.Sleep(5 * time.Second)
+		if err := ow.w.SetFaults(wire.From0, wire.Faults{}); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := io.Copy(io.Discard, struct{ io.Reader }{s}); n != size || err != nil {
+			t.Errorf("%d bytes came, %v; want %d", n, err, size)
+		}
+		s.Close()
 	})
 }
 

@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"math"
 	"sync"
 	"time"
 
@@ -29,7 +30,7 @@ func boundRetries(ep tcpip.Endpoint, born time.Time, d time.Duration) {
 		d = giveUp
 	}
 	if timeoutsOf(ep) != 0 {
-		d += time.Since(born)
+		d += min(time.Since(born), math.MaxInt64-d)
 	}
 	setUserTimeout(ep, d)
 }
