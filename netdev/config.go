@@ -129,7 +129,7 @@ type Config struct {
 	// OnLink is called when the link goes down (err wraps ENETDOWN, with
 	// [ErrNoCarrier] for want of a carrier, or with ENODEV if the interface or
 	// the helper is gone for good) and when it comes back (nil), one call
-	// at a time. It must not block and must not call Close or SetLink.
+	// at a time. It must not block and must not call Close, SetLink or FollowLink.
 	OnLink func(err error)
 }
 
