@@ -4,6 +4,7 @@ package xsk
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
@@ -228,6 +229,8 @@ func programError(op, device string, err error) error {
 		// The library's text guesses at RLIMIT_MEMLOCK.
 		e.Err = os.NewSyscallError("bpf", unix.EPERM)
 		e.Remedy = fixBPF
+	case errors.Is(err, ebpf.ErrNotSupported): // which is not errors.ErrUnsupported
+		e.Err = fmt.Errorf("%w (%w)", err, errors.ErrUnsupported)
 	case errors.Is(err, unix.ENOMEM):
 		e.Remedy = "BPF memory counts against the memory cgroup, before Linux 5.11 against RLIMIT_MEMLOCK"
 	}
