@@ -41,6 +41,22 @@ func TestUnsupportedError(t *testing.T) {
 	}
 }
 
+// badStatistics is a kernel that does not tell its counters.
+type badStatistics struct{ *simKernel }
+
+func (badStatistics) Statistics() (KernelStatistics, error) {
+	return KernelStatistics{}, syscall.EBADF
+}
+
+func TestStatisticsError(t *testing.T) {
+	s, k := newSim(t, 4, 16)
+	s.kernel = badStatistics{k}
+	_, err := s.Statistics()
+	if want := "xsk: read statistics, sim0 queue 3: bad file descriptor"; !errors.Is(err, syscall.EBADF) || err.Error() != want {
+		t.Errorf("%v, want %q", err, want)
+	}
+}
+
 // TestClosedError replaces what the os package calls a closed file.
 func TestClosedError(t *testing.T) {
 	s, _ := newSim(t, 4, 16)

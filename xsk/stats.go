@@ -30,7 +30,7 @@ type Statistics struct {
 }
 
 // Statistics reads all counters; any goroutine may call it. The kernel's part
-// is a system call; after Close it is what it was then.
+// is a system call, whose error is an *OpError; after Close it is what it was then.
 func (s *Socket) Statistics() (Statistics, error) {
 	r, t := &s.rx.st, &s.tx.st
 	st := Statistics{
@@ -64,6 +64,8 @@ func (s *Socket) Statistics() (Statistics, error) {
 		return st, nil
 	}
 	var err error
-	st.Kernel, err = s.kernel.Statistics()
+	if st.Kernel, err = s.kernel.Statistics(); err != nil {
+		err = s.opError("read statistics", err, "")
+	}
 	return st, err
 }
