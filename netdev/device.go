@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"syscall"
 
 	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
 
@@ -178,13 +179,13 @@ func (d *Device) start() {
 }
 
 // SetLink tells the device that its link went down (err says why; see
-// [ErrNoCarrier]) or came up (nil). Open does so itself for its interface. A device that has lost a queue
-// for good stays down.
+// [ErrNoCarrier]) or came up (nil). Open does so itself for its interface. A device
+// that has lost a queue or its helper for good stays down, and says so.
 func (d *Device) SetLink(err error) {
 	d.linkMu.Lock() // so that OnLink hears of the changes in their order
 	defer d.linkMu.Unlock()
 	if broken := d.brokenErr(); broken != nil {
-		err = broken // also while there is no carrier: nobody is to wait for that
+		err = broken
 	}
 	if err == nil {
 		d.down.Store(nil)
@@ -221,8 +222,8 @@ func (d *Device) setMAC(mac string) {
 }
 
 // FollowLink has f called at once and after each change of the link or of its Ethernet
-// address, before Config.OnLink is; LinkErr and MAC tell what they are. Calls do not overlap. f must not
-// block and must not call Close, SetLink or FollowLink.
+// address, before Config.OnLink is; LinkErr and MAC tell what they are. Calls do not
+// overlap. f must not block and must not call Close, SetLink or FollowLink.
 func (d *Device) FollowLink(f func()) {
 	d.linkMu.Lock()
 	defer d.linkMu.Unlock()
@@ -230,8 +231,10 @@ func (d *Device) FollowLink(f func()) {
 	f()
 }
 
-// fail takes the device down for good: a queue's poller has ended.
+// fail takes the device down for good: a queue's poller has ended, or the helper. It is
+// as if the interface were gone: nobody has to wait for it.
 func (d *Device) fail(err error) {
+	err = fmt.Errorf("netdev: %s, for good: %w: %w: %w", d.link.Name, syscall.ENETDOWN, syscall.ENODEV, err)
 	d.broken.CompareAndSwap(nil, &err)
 	d.SetLink(err)
 }

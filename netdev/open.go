@@ -78,7 +78,7 @@ func Open(cfg Config) (_ *Device, err error) {
 func (d *Device) followHelper(h *handover.Set) {
 	<-h.Done()
 	if err := h.Err(); err != nil {
-		d.fail(fmt.Errorf("netdev: %s is lost: %w", d.link.Name, errors.Join(syscall.ENETDOWN, syscall.ENODEV, err)))
+		d.fail(err)
 	}
 }
 
@@ -121,7 +121,7 @@ func (d *Device) onLink(ev hostif.Event) {
 	}
 	switch {
 	case ev.Change.Has(hostif.ChangeEnded):
-		d.SetLink(fmt.Errorf("netdev: watch on %s: %w", name, ev.Err))
+		d.SetLink(fmt.Errorf("netdev: watch on %s: %w: %w: %w", name, syscall.ENETDOWN, syscall.ENODEV, ev.Err))
 	case ev.Change.Has(hostif.ChangeGone):
 		d.SetLink(fmt.Errorf("netdev: %s is gone: %w", name, errors.Join(syscall.ENETDOWN, syscall.ENODEV)))
 	case !ev.State.Up:

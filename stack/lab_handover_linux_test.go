@@ -196,7 +196,7 @@ func beUnprivileged(path string) (err error) {
 	defer server.Close()
 	fmt.Println("listening")
 	if err := <-down; !errors.Is(err, syscall.ENETDOWN) || !errors.Is(err, syscall.ENODEV) || !errors.Is(err, syscall.ECONNRESET) {
-		return err
+		return fmt.Errorf("the helper has gone: %w", err)
 	}
 	// A server that is told to try again does so for ever.
 	_, err = server.Accept()
