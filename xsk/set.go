@@ -148,7 +148,8 @@ func (s *Set) Program() *Program { return s.prog }
 // flows can arrive on and that have no socket, by the device's RSS table as it is
 // now or, without one, its number of queues, and packets that did so already; and
 // for fill rings that a zero-copy device could not fill its own from. It notes
-// sockets that can only receive: see [TX.Err]. It returns nothing if all is well.
+// sockets that can only receive: see [TX.Err]. It returns nothing if all is well. Call
+// it in the device's network namespace.
 func (s *Set) Check() ([]Finding, error) {
 	dev, err := hostif.Lookup(s.dev.Name)
 	if err != nil {
@@ -181,8 +182,9 @@ func (s *Set) Check() ([]Finding, error) {
 }
 
 // WaitLink waits until the device is ready to carry frames: attaching a program
-// and binding make some drivers reset the link, for up to some seconds. It returns
-// ctx's error if that ends first, and unix.ENODEV if the device goes away.
+// and binding make some drivers reset the link, for up to some seconds. The error
+// wraps ctx's if that ends first, and unix.ENODEV if the device goes away. Call it in
+// the device's network namespace.
 func (s *Set) WaitLink(ctx context.Context) error {
 	err := hostif.Await(ctx, s.dev.Index, func(e hostif.Event) (bool, error) {
 		switch {
