@@ -6,6 +6,8 @@ import (
 	"io"
 	"net"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -162,12 +164,118 @@ func TestOpenLoopLost(t *testing.T) {
 	if err != nil || r.Ops != 0 || r.Lost != 10 {
 		t.Fatalf("got %+v, %v, want 10 lost", r, err)
 	}
+	h, err := r.Histogram()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if h.TotalCount() != 10 || h.Min() < int64(drainFor)*99/100 {
+		t.Errorf("%d latencies from %v on, want those of 10 that were waited for", h.TotalCount(), time.Duration(h.Min()))
+	}
 	if err := s.Ready(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if r, err = s.Run(t.Context(), spec); err != nil || r.Ops != 10 || r.Lost != 0 {
 		t.Errorf("after that: got %+v, %v", r, err)
 	}
+}
+
+// TestOpenLoopStart wants the first request to be due when all readers have had the
+// time to start.
+func TestOpenLoopStart(t *testing.T) {
+	const conns = 400
+	var exchanges atomic.Int64
+	first := make(chan time.Time, 1)
+	address := serve(t, func(c net.Conn) {
+		b := make([]byte, 8)
+		for {
+			if _, err := io.ReadFull(c, b); err != nil {
+				return
+			}
+			if exchanges.Add(1) == conns+1 { // after those when connecting
+				first <- time.Now()
+			}
+			c.Write(b) //nolint:errcheck // the client notices
+		}
+	})
+	spec := Spec{Kind: Open, Network: "tcp", Address: address, Size: 8, Conns: conns, Rate: 1000, Duration: 10 * time.Millisecond}
+	s := prepare(t, spec)
+	before := time.Now()
+	if r, err := s.Run(t.Context(), spec); err != nil || r.Ops != 10 {
+		t.Fatalf("got %+v, %v", r, err)
+	}
+	if lead := (<-first).Sub(before); lead < conns*startFor {
+		t.Errorf("the first request comes after %v, want %v", lead, conns*startFor)
+	}
+}
+
+// TestLateDatagram has a server that answers one datagram of a run when it has the
+// next, and each a while after it came: no latency is shorter than that.
+func TestLateDatagram(t *testing.T) {
+	const delay, late = 5 * time.Millisecond, warmUps + 3
+	c, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	go func() {
+		b, held := make([]byte, 64), make([]byte, 64)
+		for n := 1; ; n++ {
+			got, from, err := c.ReadFrom(b)
+			if err != nil {
+				return
+			}
+			if n == late {
+				copy(held, b)
+				continue
+			}
+			if n == late+1 {
+				c.WriteTo(held[:got], from) //nolint:errcheck // the client notices
+			}
+			if n > warmUps+1 {
+				time.Sleep(delay)
+			}
+			c.WriteTo(b[:got], from) //nolint:errcheck // the client notices
+		}
+	}()
+	spec := Spec{Kind: RR, Network: "udp", Address: c.LocalAddr().String(), Size: 8, Conns: 1, Duration: 2 * lostAfter}
+	r, err := prepare(t, spec).Run(t.Context(), spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := r.Histogram()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Lost < 1 || r.Ops < 2 || h.Min() < int64(delay)*99/100 {
+		t.Errorf("%d answered, %d lost, latencies from %v on, want %v at least", r.Ops, r.Lost, time.Duration(h.Min()), delay)
+	}
+}
+
+// TestStalled ends with servers that take what comes and say nothing.
+func TestStalled(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for answers that do not come")
+	}
+	address := serve(t, func(c net.Conn) { io.Copy(io.Discard, c) }) //nolint:errcheck // until the client is gone
+	silent, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { silent.Close() })
+	var wg sync.WaitGroup
+	for _, kind := range []Kind{RR, CRR} {
+		wg.Go(func() {
+			spec := Spec{Kind: kind, Network: "tcp", Address: address, Size: 8, Conns: 1}
+			if _, err := Prepare(t.Context(), spec); !isLost(err) {
+				t.Errorf("%s: got %v, want a time that is over", kind, err)
+			}
+		})
+	}
+	spec := Spec{Kind: RR, Network: "udp", Address: silent.LocalAddr().String(), Size: 8, Conns: 1, Duration: time.Millisecond}
+	if r, err := prepare(t, spec).Run(t.Context(), spec); err != nil || r.Ops != 0 || r.Lost != leastTries {
+		t.Errorf("udp: got %+v, %v, want %d lost", r, err, leastTries)
+	}
+	wg.Wait()
 }
 
 // TestRunFails has a server that hangs up in the middle.

@@ -6,9 +6,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// sleep sleeps in the kernel, with its timers' precision. A signal ends it early;
-// the caller then is a little ahead of its time.
+// sleep sleeps in the kernel, with its timers' precision. A signal, of which the Go
+// runtime sends itself some, does not end it early.
 func sleep(d time.Duration) {
 	ts := unix.NsecToTimespec(int64(d))
-	_ = unix.Nanosleep(&ts, nil)
+	for unix.Nanosleep(&ts, &ts) == unix.EINTR {
+	}
 }
