@@ -4,11 +4,14 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/afxnet/afxnet/bench/internal/peers"
 	"github.com/afxnet/afxnet/bench/internal/plan"
+	"github.com/afxnet/afxnet/bench/internal/role"
 )
 
 // TestLeaveOut tells what the machine cannot do, of which another process sends
@@ -40,5 +43,34 @@ func TestTurnWithoutCases(t *testing.T) {
 		if err := c.turn(t.Context(), e, cases, 1); err != nil || len(c.failures) != 0 {
 			t.Errorf("%s: %v, %v", name, err, c.failures)
 		}
+	}
+}
+
+// TestSignals sends a process of the bench what a terminal and timeout(1) send to all
+// of them. It has to live on, to undo what it has set, until the conductor ends it.
+func TestSignals(t *testing.T) {
+	p, err := role.Start(role.Wire, role.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	answers := func() {
+		t.Helper()
+		if err := p.Call(t.Context(), "rest", nil, nil); err == nil || !strings.Contains(err.Error(), `no method "rest"`) {
+			t.Errorf("got %v", err)
+		}
+	}
+	answers() // it has begun
+	child, err := os.FindProcess(p.PID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP} {
+		if err := child.Signal(s); err != nil {
+			t.Errorf("%v: %v", s, err)
+		}
+		answers()
+	}
+	if err := p.Stop(); err != nil {
+		t.Error(err)
 	}
 }

@@ -39,9 +39,10 @@ func Main() bool {
 	if !ok {
 		return false
 	}
-	// An interrupt from the terminal reaches all processes: the conductor tells
-	// this one what to do then.
-	signal.Ignore(os.Interrupt)
+	// What the terminal or timeout(1) sends reaches all processes: the conductor
+	// tells this one what to do then, or its input ends with the conductor. It has
+	// settings to undo.
+	signal.Ignore(os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	if err := run(context.Background(), os.Stdin, os.Stdout); err != nil {
 		fmt.Fprintf(os.Stderr, "%s: %v\n", os.Args[1], err)
 		os.Exit(1)
@@ -95,7 +96,8 @@ func Start(role string, o Options) (*Process, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("role: start %s: %w", role, err), in.Close(), out.Close())
 	}
-	return &Process{Conn: control.NewConn(pipes{out, in}, role), PID: cmd.Process.Pid, cmd: cmd}, nil
+	p := pipes{out, in, stopTimeout, cmd.Process.Kill}
+	return &Process{Conn: control.NewConn(p, role), PID: cmd.Process.Pid, cmd: cmd}, nil
 }
 
 // stopTimeout is how long a process may take to close what it has open.
@@ -104,9 +106,7 @@ const stopTimeout = 10 * time.Second
 // Stop ends the process and waits for it. One that does not end is killed, which
 // is an error.
 func (p *Process) Stop() error {
-	_ = p.Conn.Close()                                                   // it may have been closed by a context
-	kill := time.AfterFunc(stopTimeout, func() { p.cmd.Process.Kill() }) //nolint:errcheck // it has ended
-	defer kill.Stop()
+	_ = p.Conn.Close() // it may have been closed by a context
 	err := p.cmd.Wait()
 	var exit *exec.ExitError
 	if errors.As(err, &exit) && exit.Sys().(syscall.WaitStatus).Signaled() {
@@ -116,10 +116,16 @@ func (p *Process) Stop() error {
 }
 
 // pipes are both ends of a conversation with a child. Closing ends the child's
-// input, and the caller's reading.
+// input, upon which it ends, and with it the caller's reading. A child that takes
+// longer than patience, since it hangs in what it was asked for, is killed.
 type pipes struct {
 	io.Reader
 	io.WriteCloser
+	patience time.Duration
+	kill     func() error
 }
 
-func (p pipes) Close() error { return p.WriteCloser.Close() }
+func (p pipes) Close() error {
+	time.AfterFunc(p.patience, func() { p.kill() }) //nolint:errcheck // it has ended
+	return p.WriteCloser.Close()
+}

@@ -1,0 +1,29 @@
+package role
+
+import (
+	"context"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/afxnet/afxnet/bench/internal/control"
+)
+
+// nowhere takes what is written to it.
+type nowhere struct{ io.Writer }
+
+func (nowhere) Close() error { return nil }
+
+// TestHung calls a process that does not answer, and has not seen that its input has
+// ended: it is killed a while after the context is done, and the call ends with it.
+func TestHung(t *testing.T) {
+	r, w := io.Pipe()
+	c := control.NewConn(pipes{r, nowhere{io.Discard}, time.Millisecond, w.Close}, "hung")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(errors.New("enough"))
+	if err := c.Call(ctx, "run", nil, nil); err == nil || !strings.Contains(err.Error(), "enough") {
+		t.Errorf("got %v", err)
+	}
+}
