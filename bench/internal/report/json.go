@@ -25,7 +25,8 @@ type line struct {
 // JSON writes the environment as one line, then a line for each figure. The ends
 // of a figure's 95% interval are lines of their own, with _ci_low and _ci_high
 // behind the metric's name: value is the figure's, ratio_to_kernel the ratio's.
-// The number of latencies in all rounds is the metric samples.
+// Without an interval of its own a ratio is null there. The number of latencies in
+// all rounds is the metric samples, that of the rounds is rounds.
 func JSON(w io.Writer, env Environment, rows []summary.Row) error {
 	out := json.NewEncoder(w)
 	if err := out.Encode(env); err != nil {
@@ -53,6 +54,9 @@ func lines(r summary.Row) (all []line) {
 		if !f.HasInterval() {
 			continue
 		}
+		if f.Ratio != nil && !f.Ratio.HasInterval() {
+			f.Ratio = nil // too few rounds have both
+		}
 		l.Metric, l.Value, l.Ratio = f.Metric+"_ci_low", f.Low, pick(f.Ratio, func(e stat.Estimate) float64 { return e.Low })
 		all = append(all, l)
 		l.Metric, l.Value, l.Ratio = f.Metric+"_ci_high", f.High, pick(f.Ratio, func(e stat.Estimate) float64 { return e.High })
@@ -62,7 +66,8 @@ func lines(r summary.Row) (all []line) {
 		l.Metric, l.Value, l.Unit, l.Ratio = "samples", float64(r.Samples), "1", nil
 		all = append(all, l)
 	}
-	return all
+	l.Metric, l.Value, l.Unit, l.Ratio = "rounds", float64(r.Rounds), "1", nil
+	return append(all, l)
 }
 
 // pick returns a part of an estimate that is there and finite.

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"math"
 	"regexp"
 	"slices"
@@ -82,7 +83,7 @@ func TestJSON(t *testing.T) {
 		found[l["workload"].(string)+" "+l["peer"].(string)+" "+l["metric"].(string)] = l["ratio_to_kernel"] != nil
 	}
 	for name, ratio := range map[string]bool{
-		"rr afxnet p50_us": true, "rr afxnet p50_us_ci_low": true, "rr kernel p999_us": true, "rr afxnet samples": false,
+		"rr kernel rounds": false, "rr afxnet p50_us": true, "rr afxnet p50_us_ci_low": true, "rr kernel p999_us": true, "rr afxnet samples": false,
 		"stream afxnet gbit_s": true, "stream kernel cpu_us_per_op_ci_high": true,
 	} {
 		if got, ok := found[name]; !ok || got != ratio {
@@ -101,8 +102,39 @@ func TestJSONOddValues(t *testing.T) {
 	if err := JSON(&b, env, all); err != nil {
 		t.Fatal(err)
 	}
-	if n := strings.Count(b.String(), "\n"); n != 2 || !strings.Contains(b.String(), `"ratio_to_kernel":null`) {
+	if n := strings.Count(b.String(), "\n"); n != 3 || !strings.Contains(b.String(), `"ratio_to_kernel":null`) {
 		t.Errorf("got %s", &b)
+	}
+}
+
+// TestMissingRounds has a kernel that failed in most rounds: its row says so, and a
+// ratio to it that has no interval is given none.
+func TestMissingRounds(t *testing.T) {
+	var samples []summary.Sample
+	for round := 1; round <= 4; round++ {
+		for _, peer := range []string{"kernel", "afxnet"} {
+			if peer == "kernel" && round > 1 {
+				continue
+			}
+			samples = append(samples, summary.Sample{
+				Workload: "rr", Params: plan.Params{"size": 64}, Peer: peer, Round: round,
+				Metrics: map[string]float64{"p50_us": float64(round)},
+			})
+		}
+	}
+	all := summary.Rows(samples)
+	var table, lines bytes.Buffer
+	if err := errors.Join(Table(&table, env, all), JSON(&lines, env, all)); err != nil {
+		t.Fatal(err)
+	}
+	if want := "\nkernel: from 1 rounds, others have 4\n"; !strings.Contains(table.String(), want) || strings.Contains(table.String(), "afxnet: from") {
+		t.Errorf("no %q in\n%s", want, &table)
+	}
+	for metric, want := range map[string]string{"p50_us": `2.5,"unit":"us","ratio_to_kernel":1}`, "p50_us_ci_low": `"ratio_to_kernel":null}`, "rounds": `"value":4,"unit":"1","ratio_to_kernel":null}`} {
+		line := regexp.MustCompile(`.*"afxnet".*"metric":"` + metric + `".*`).FindString(lines.String())
+		if !strings.HasSuffix(line, want) {
+			t.Errorf("%s: got %s, want %s at its end", metric, line, want)
+		}
 	}
 }
 

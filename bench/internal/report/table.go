@@ -97,6 +97,15 @@ func caseTable(w io.Writer, rows []summary.Row) error {
 	if few {
 		fmt.Fprintf(w, "* from fewer than %d samples\n", summary.EnoughForP999)
 	}
+	most := 0
+	for _, r := range rows {
+		most = max(most, r.Rounds)
+	}
+	for _, r := range rows {
+		if r.Rounds < most {
+			fmt.Fprintf(w, "%s: from %d rounds, others have %d\n", r.Peer, r.Rounds, most)
+		}
+	}
 	return nil
 }
 

@@ -39,6 +39,7 @@ type Row struct {
 	Params   plan.Params
 	Peer     string
 	Figures  []Figure       // in the order of the metrics
+	Rounds   int            // in which the case was measured
 	Samples  int64          // latencies in all rounds
 	Merged   *hdr.Histogram // all of them; nil without
 }
@@ -119,6 +120,7 @@ func inOrder(of map[string]*series) (names []string) {
 // nil.
 func (v *series) summarise(kernel *series) Row {
 	r := v.row
+	r.Rounds = len(v.rounds)
 	names := make(map[string]bool)
 	for _, s := range v.rounds {
 		for name := range s.Metrics {
