@@ -232,6 +232,8 @@ func (w *load) bulkOnce(ctx context.Context, p *pace, up bool, n uint64) error {
 		return err
 	}
 	defer ln.Close()
+	// Or a connection that does not arrive would be waited for after the end.
+	defer context.AfterFunc(ctx, func() { ln.Close() })()
 	theirs, err := w.ground.peer.dial(ctx, "tcp", ln.Addr().String())
 	if err != nil {
 		return err
