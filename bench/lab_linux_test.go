@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -122,6 +123,21 @@ func TestLab(t *testing.T) {
 	}
 	if !strings.Contains(table, "not for quoting") {
 		t.Errorf("a quick run does not say so:\n%s", table)
+	}
+}
+
+// TestTuneClient has a client that keeps nothing from one peer for the next.
+func TestTuneClient(t *testing.T) {
+	l := lab.New(t, lab.Config{})
+	var text []byte
+	err := l.Peer.Do(func() (err error) {
+		if err = tuneClient(); err == nil {
+			text, err = os.ReadFile("/proc/sys/net/ipv4/tcp_no_metrics_save")
+		}
+		return err
+	})
+	if err != nil || strings.TrimSpace(string(text)) != "1" {
+		t.Errorf("got %q, %v", text, err)
 	}
 }
 

@@ -7,6 +7,8 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -149,6 +151,11 @@ func (o *options) quicken(given map[string]bool) {
 }
 
 func (o *options) check(addr string) error {
+	for _, f := range [][2]string{{"-json", o.json}, {"-html", o.html}} {
+		if _, err := os.Stat(filepath.Dir(f[1])); err != nil {
+			return fmt.Errorf("%s: %w", f[0], err) // now, and not after hours
+		}
+	}
 	switch {
 	case o.rounds < 1:
 		return fmt.Errorf("-rounds is %d, at least 1", o.rounds)

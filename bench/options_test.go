@@ -79,6 +79,7 @@ func TestParseErrors(t *testing.T) {
 		{"-d 1us", "-d and -idle"},
 		{"-idle -1s", "-d and -idle"},
 		{"-queues 0", "-queues is 0"},
+		{"-json no/such/folder/out.json", "-json: "},
 		{"-gomaxprocs -1", "-gomaxprocs is -1"},
 		{"-pin 0", `-pin is "0"`},
 		{"-pin 0/x", `-pin is "0/x"`},

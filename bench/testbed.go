@@ -71,13 +71,16 @@ func (t *testbed) openLab(o options) error {
 }
 
 // tuneClient lets a client open connections as fast as a server takes them: it
-// closes first, and would run out of ports while they wait (TIME_WAIT).
+// closes first, and would run out of ports while they wait (TIME_WAIT). And it has
+// the client forget what connections to one peer have told about the way, such as
+// how far segments are reordered: to the kernel, all peers are one host.
 //
 // Preconditions: the thread is in the client's namespace.
 func tuneClient() error {
 	for name, value := range map[string]string{
 		"tcp_max_tw_buckets":  "256",
 		"ip_local_port_range": "10000 65535",
+		"tcp_no_metrics_save": "1",
 	} {
 		if err := os.WriteFile("/proc/sys/net/ipv4/"+name, []byte(value), 0); err != nil {
 			return fmt.Errorf("set the client up: %w", err)
