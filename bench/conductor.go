@@ -181,6 +181,10 @@ func missing(have, all []string) (m []string) {
 	return m
 }
 
+// patience is how long a process under test may take for what takes a second at most
+// on a machine with nothing else to do: one that hangs must not hold up the others.
+const patience = time.Minute
+
 // turn starts a server with one peer, measures all cases of a workload, and ends
 // it.
 func (c *conductor) turn(ctx context.Context, e peers.Entry, cases []plan.Case, round int) (err error) {
@@ -205,7 +209,7 @@ func (c *conductor) turn(ctx context.Context, e peers.Entry, cases []plan.Case, 
 		return err
 	}
 	var opened role.OpenReply
-	err = server.Call(ctx, "open", role.OpenRequest{Peer: e.Name, Backend: c.backendAddr(), Config: peer.Config{
+	err = server.CallWithin(ctx, patience, "open", role.OpenRequest{Peer: e.Name, Backend: c.backendAddr(), Config: peer.Config{
 		Interface: c.bed.device, V4: c.bed.v4, V6: c.bed.v6, MTU: c.env.MTU, Queues: c.o.queues,
 	}}, &opened)
 	if err != nil {

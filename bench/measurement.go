@@ -99,7 +99,7 @@ func (m *measurement) prepare(ctx context.Context, cs plan.Case, spec load.Spec)
 	var server measure.Usage
 	var available uint64
 	if idle {
-		if err := m.server.Call(ctx, "usage", role.UsageRequest{Shrink: true}, &server); err != nil {
+		if err := m.server.CallWithin(ctx, patience, "usage", role.UsageRequest{Shrink: true}, &server); err != nil {
 			return err
 		}
 		available = measure.Available()
@@ -112,7 +112,7 @@ func (m *measurement) prepare(ctx context.Context, cs plan.Case, spec load.Spec)
 		return nil
 	}
 	var now measure.Usage
-	if err := m.server.Call(ctx, "usage", role.UsageRequest{Shrink: true}, &now); err != nil {
+	if err := m.server.CallWithin(ctx, patience, "usage", role.UsageRequest{Shrink: true}, &now); err != nil {
 		return err
 	}
 	conns := float64(cs.Spec.Conns)
@@ -135,7 +135,7 @@ func (m *measurement) drop(ctx context.Context) {
 
 func (m *measurement) read(ctx context.Context, cs plan.Case) (r readings, err error) {
 	err = errors.Join(
-		m.server.Call(ctx, "usage", role.UsageRequest{}, &r.server),
+		m.server.CallWithin(ctx, patience, "usage", role.UsageRequest{}, &r.server),
 		m.c.bed.client.Call(ctx, "usage", role.UsageRequest{}, &r.client),
 	)
 	if cs.Proxied {

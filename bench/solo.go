@@ -106,7 +106,9 @@ func (c *conductor) wire(ctx context.Context, cs plan.Case, kind string) (v map[
 	}
 	defer func() { err = errors.Join(err, p.Stop()) }()
 	var r inmemory.Result
-	if err := p.Call(ctx, "run", role.WireRequest{Kind: kind, Load: cs.Solo, Duration: cs.Spec.Duration}, &r); err != nil {
+	// Twice the duration is with the warm-up.
+	err = p.CallWithin(ctx, 2*cs.Spec.Duration+patience, "run", role.WireRequest{Kind: kind, Load: cs.Solo, Duration: cs.Spec.Duration}, &r)
+	if err != nil {
 		return nil, err
 	}
 	v = make(map[string]float64)

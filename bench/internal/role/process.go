@@ -100,6 +100,14 @@ func Start(role string, o Options) (*Process, error) {
 	return &Process{Conn: control.NewConn(p, role), PID: cmd.Process.Pid, cmd: cmd}, nil
 }
 
+// CallWithin is Call for what a process does in this time, or it hangs: its input is
+// closed, and it is killed if it does not end.
+func (p *Process) CallWithin(ctx context.Context, limit time.Duration, method string, arg, value any) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("no answer within %v", limit))
+	defer cancel()
+	return p.Call(ctx, method, arg, value)
+}
+
 // stopTimeout is how long a process may take to close what it has open.
 const stopTimeout = 10 * time.Second
 

@@ -27,3 +27,12 @@ func TestHung(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// TestHungWithin does the same with a process that nobody tells to end.
+func TestHungWithin(t *testing.T) {
+	r, w := io.Pipe()
+	p := &Process{Conn: control.NewConn(pipes{r, nowhere{io.Discard}, time.Millisecond, w.Close}, "hung")}
+	if err := p.CallWithin(t.Context(), time.Millisecond, "usage", nil, nil); err == nil || !strings.Contains(err.Error(), "hung: usage: no answer within 1ms") {
+		t.Errorf("got %v", err)
+	}
+}
