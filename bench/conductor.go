@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/afxnet/afxnet/bench/internal/offload"
 	"github.com/afxnet/afxnet/bench/internal/peer"
 	"github.com/afxnet/afxnet/bench/internal/peers"
 	"github.com/afxnet/afxnet/bench/internal/plan"
@@ -192,6 +193,11 @@ func (c *conductor) turn(ctx context.Context, e peers.Entry, cases []plan.Case, 
 		return nil
 	}
 	label := fmt.Sprintf("%s round %d/%d %s", cases[0].Workload, round, c.o.rounds, e.Name)
+	undo, err := c.profile(e)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, undo()) }()
 	server, err := role.Start(role.Server, role.Options{Inside: c.bed.host, GOMAXPROCS: c.o.gomaxprocs, CPUs: c.o.pin[0]})
 	if err != nil {
 		return err
@@ -238,6 +244,22 @@ func (c *conductor) turn(ctx context.Context, e peers.Entry, cases []plan.Case, 
 	}
 	m.drop(ctx)
 	return nil
+}
+
+// profile sets the server's end of a private network to what a peer runs with. The
+// server does so too, on a real link for itself, since it outlives a conductor that is
+// killed. One that crashes does not undo it, and the peers after it would be measured
+// with it: here the conductor does.
+func (c *conductor) profile(e peers.Entry) (undo func() error, err error) {
+	undo = func() error { return nil }
+	if c.bed.clientNS == nil {
+		return undo, nil
+	}
+	err = c.bed.inside(func() (err error) {
+		undo, err = offload.Apply(c.bed.device, e.Offloads)
+		return err
+	})
+	return undo, err
 }
 
 // leaveOut tells whether this machine cannot run a contestant, and says so once.

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/afxnet/afxnet/bench/internal/offload"
+	"github.com/afxnet/afxnet/bench/internal/peers"
 	"github.com/afxnet/afxnet/bench/internal/plan"
 	"github.com/afxnet/afxnet/bench/internal/summary"
 	"github.com/afxnet/afxnet/internal/lab"
@@ -138,6 +140,43 @@ func TestTuneClient(t *testing.T) {
 	})
 	if err != nil || strings.TrimSpace(string(text)) != "1" {
 		t.Errorf("got %q, %v", text, err)
+	}
+}
+
+// TestCrash has a server that dies and leaves the offloads of its peer behind. The next
+// peer, the kernel, has those that the link had at first: its frames are many segments.
+func TestCrash(t *testing.T) {
+	lab.Require(t, lab.NetNS)
+	o, err := parse([]string{"-quick", "-rounds", "1", "-d", round.String(), "-workloads", "source", "-peers", "kernel"}, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := newConductor(t.Context(), o, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := c.close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	dying := peers.Entry{Offloads: offload.Complete}
+	undo, err := c.profile(dying)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = c.bed.inside(func() error {
+		_, err := offload.Apply(c.bed.device, dying.Offloads)
+		return err
+	})
+	if err := errors.Join(err, undo(), c.turn(t.Context(), c.peers[0], c.plan[0], 1)); err != nil || len(c.failures) != 0 {
+		t.Fatal(err, c.failures)
+	}
+	r := figures(c)["source tcp 1 conns kernel"]
+	sent, ok := r.Figure("tx_bytes_per_op")
+	frames, _ := r.Figure("tx_frames_per_op")
+	if !ok || sent.Value < 2*1514*frames.Value {
+		t.Errorf("%v bytes in %v frames (%v): one segment each", sent.Value, frames.Value, ok)
 	}
 }
 
