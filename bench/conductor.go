@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/afxnet/afxnet/bench/internal/load"
 	"github.com/afxnet/afxnet/bench/internal/offload"
 	"github.com/afxnet/afxnet/bench/internal/peer"
 	"github.com/afxnet/afxnet/bench/internal/peers"
@@ -101,9 +102,10 @@ const (
 	quickLongest = time.Second
 )
 
-// quickDuration spreads the time of a quick run over its cases.
+// quickDuration spreads the time of a quick run over its cases, but for those of idle,
+// which have a time of their own.
 func (c *conductor) quickDuration() time.Duration {
-	var turns, runs int
+	var turns, runs, idle int
 	for _, name := range c.o.workloads {
 		cases, err := c.cases(name)
 		if err != nil || len(cases) == 0 {
@@ -120,11 +122,15 @@ func (c *conductor) quickDuration() time.Duration {
 					takes++
 				}
 			}
-			runs += takes * (c.o.rounds + 1)
+			if cases[0].Spec.Kind == load.Idle {
+				idle += takes * (c.o.rounds + 1)
+			} else {
+				runs += takes * (c.o.rounds + 1)
+			}
 			turns += min(takes, 1) * (c.o.rounds + 1)
 		}
 	}
-	left := quickPlan - time.Duration(turns)*turnCost - time.Duration(runs)*caseCost
+	left := quickPlan - time.Duration(turns)*turnCost - time.Duration(runs)*caseCost - time.Duration(idle)*(caseCost+c.o.idle)
 	each := left / time.Duration(max(runs, 1))
 	return min(max(each, quickLeast), quickLongest).Round(time.Millisecond)
 }

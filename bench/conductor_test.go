@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/afxnet/afxnet/bench/internal/peers"
 	"github.com/afxnet/afxnet/bench/internal/plan"
@@ -25,6 +27,26 @@ func TestLeaveOut(t *testing.T) {
 	text := fmt.Errorf("MTU of 9000: %w", errors.ErrUnsupported).Error()
 	if !c.leaveOut("raw", errors.New(text)) || !c.impossible["raw"] || !strings.Contains(log.String(), "raw is left out: MTU of 9000") {
 		t.Errorf("not left out: %s", &log)
+	}
+}
+
+// TestQuickDuration leaves the idle workload its time, and gives the others the rest.
+func TestQuickDuration(t *testing.T) {
+	o, err := parse([]string{"-quick", "-workloads", "rr,idle", "-peers", "kernel,afxnet,inline,inline-block"}, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &conductor{o: o}
+	for _, name := range o.peers {
+		e, err := peers.Lookup(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.peers = append(c.peers, e)
+	}
+	runs := len(c.peers) * (quickRounds + 1) // of each case: two of rr, one of idle
+	if d := c.quickDuration(); d <= quickLeast || time.Duration(2*runs)*d+time.Duration(runs)*o.idle > quickPlan {
+		t.Errorf("%v each, of %v", d, quickPlan)
 	}
 }
 
