@@ -60,8 +60,8 @@ func exchangeSoon(c net.Conn, network string, msg, back []byte) (lost bool, err 
 	return exchange(c, network, msg, back)
 }
 
-// renewals is how many exchanges share a deadline: setting one costs time, which
-// would count.
+// renewals is how many exchanges share a deadline, if they do not take half of it:
+// setting one costs time, which would count.
 const renewals = 256
 
 // closedLoop has one exchange under way on every connection.
@@ -125,8 +125,9 @@ func loop(ctx context.Context, c net.Conn, spec Spec, end time.Time, record func
 	}
 	msg, back := make([]byte, spec.Size), make([]byte, max(spec.Size, 2048))
 	now := time.Now()
+	var half time.Time // of the time that the deadline leaves
 	for n := int64(0); ops == 0 && lost < leastTries || now.Before(end); n++ {
-		if n%every == 0 {
+		if n%every == 0 || now.After(half) {
 			if err := ctx.Err(); err != nil {
 				return ops, lost, err
 			}
@@ -134,6 +135,7 @@ func loop(ctx context.Context, c net.Conn, spec Spec, end time.Time, record func
 				return ops, lost, err
 			}
 			now = time.Now()
+			half = now.Add(patience / 2)
 		}
 		start := now
 		gone, err := exchange(c, spec.Network, msg, back)

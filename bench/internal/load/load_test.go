@@ -251,6 +251,42 @@ func TestLateDatagram(t *testing.T) {
 	}
 }
 
+// TestSlow has a server that takes its time for each datagram: none is lost, however
+// many share a deadline. A machine that stalls may lose one, three times in a row not.
+func TestSlow(t *testing.T) {
+	c, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	go func() {
+		b := make([]byte, 64)
+		for n := 1; ; n++ {
+			got, from, err := c.ReadFrom(b)
+			if err != nil {
+				return
+			}
+			if n > warmUps+1 {
+				time.Sleep(10 * time.Millisecond)
+			}
+			c.WriteTo(b[:got], from) //nolint:errcheck // the client notices
+		}
+	}()
+	spec := Spec{Kind: RR, Network: "udp", Address: c.LocalAddr().String(), Size: 8, Conns: 1, Duration: 2 * lostAfter}
+	s := prepare(t, spec)
+	for range 3 {
+		r, err := s.Run(t.Context(), spec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.Lost == 0 {
+			return
+		}
+		t.Logf("%d answered, %d lost", r.Ops, r.Lost)
+	}
+	t.Error("a server that is slow loses datagrams each time")
+}
+
 // TestStalled ends with servers that take what comes and say nothing.
 func TestStalled(t *testing.T) {
 	if testing.Short() {
