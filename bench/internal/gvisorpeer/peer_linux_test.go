@@ -2,6 +2,7 @@ package gvisorpeer
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/netip"
 	"os"
@@ -229,6 +230,13 @@ func nothingLeft(t testing.TB, l *lab.Lab) {
 		if strings.Contains(line, "socket:[") {
 			t.Errorf("a ring is mapped: %s", line)
 		}
+	}
+}
+
+// TestQueues says that gVisor cannot have two queues, and the bench leaves it out.
+func TestQueues(t *testing.T) {
+	if _, err := openXDP(hostif.Interface{}, peer.Config{Queues: 2}); !errors.Is(err, errors.ErrUnsupported) {
+		t.Errorf("got %v", err)
 	}
 }
 

@@ -21,7 +21,7 @@ import (
 // package xsk in front.
 func openXDP(dev hostif.Interface, cfg peer.Config) (_ *endpoint, err error) {
 	if cfg.Queues > 1 {
-		return nil, fmt.Errorf("Config.Queues: %d: gVisor's xdp endpoint has one queue; use 1", cfg.Queues)
+		return nil, fmt.Errorf("Config.Queues: %d: gVisor's xdp endpoint has one queue; use 1: %w", cfg.Queues, errors.ErrUnsupported)
 	}
 	var undo []func() error
 	defer func() {
