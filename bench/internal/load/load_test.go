@@ -232,7 +232,7 @@ func TestLateDatagram(t *testing.T) {
 				c.WriteTo(held[:got], from) //nolint:errcheck // the client notices
 			}
 			if n > warmUps+1 {
-				time.Sleep(delay)
+				<-time.After(delay)
 			}
 			c.WriteTo(b[:got], from) //nolint:errcheck // the client notices
 		}
@@ -267,7 +267,7 @@ func TestSlow(t *testing.T) {
 				return
 			}
 			if n > warmUps+1 {
-				time.Sleep(10 * time.Millisecond)
+				<-time.After(10 * time.Millisecond)
 			}
 			c.WriteTo(b[:got], from) //nolint:errcheck // the client notices
 		}
