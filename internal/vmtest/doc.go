@@ -34,7 +34,8 @@
 //
 // # What comes of it
 //
-// TestZeroCopy runs everything on one kernel, TestOldKernel the refusals on one that
-// is too old. TestMatrix, on demand, tries every mode on every device and several
-// kernels; what it found is kept in testdata, and is the table in the README.
+// TestZeroCopy runs everything on one kernel, in two machines of 1 GB, beside that of
+// TestOldKernel, which tries the refusals on a kernel that is too old. TestMatrix, on
+// demand, tries every mode on every device and several kernels; what it found is kept
+// in testdata, and is the table in the README.
 package vmtest
