@@ -3,6 +3,7 @@ package main
 import (
 	"io"
 	"net"
+	"syscall"
 	"testing"
 	"time"
 
@@ -44,5 +45,65 @@ func TestInterrupt(t *testing.T) {
 		}
 	case <-time.After(patience):
 		t.Error("the service waits for its client")
+	}
+}
+
+// downListener and downPacketConn are of an interface that is down, once.
+type downListener struct {
+	net.Listener
+	calls int
+}
+
+func (l *downListener) Accept() (net.Conn, error) {
+	if l.calls++; l.calls == 1 {
+		return nil, syscall.ENETDOWN
+	}
+	return l.Listener.Accept()
+}
+
+type downPacketConn struct {
+	net.PacketConn
+	calls int
+}
+
+func (c *downPacketConn) ReadFrom(b []byte) (int, net.Addr, error) {
+	if c.calls++; c.calls == 1 {
+		return 0, nil, syscall.ENETDOWN
+	}
+	return c.PacketConn.ReadFrom(b)
+}
+
+// TestDown has the service go on when its interface was set down and is up again.
+func TestDown(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := &echo{tcp: &downListener{Listener: l}, udp: &downPacketConn{PacketConn: p}}
+	e.wg.Go(e.serveTCP)
+	e.wg.Go(e.serveUDP)
+	for _, addr := range []net.Addr{l.Addr(), p.LocalAddr()} {
+		c, err := net.Dial(addr.Network(), addr.String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = c.SetDeadline(time.Now().Add(patience))
+		if err == nil {
+			_, err = c.Write([]byte("hello"))
+		}
+		if err == nil {
+			_, err = io.ReadFull(c, make([]byte, 5))
+		}
+		if err != nil {
+			t.Errorf("%s: %v", addr.Network(), err)
+		}
+		c.Close()
+	}
+	if err := e.close(); err != nil {
+		t.Error(err)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"net"
 	"sync"
 
+	"github.com/afxnet/afxnet/examples/internal/demo"
 	"github.com/afxnet/afxnet/stack"
 )
 
@@ -35,6 +36,9 @@ func serve(s *stack.Stack, address string) (*echo, error) {
 func (e *echo) serveTCP() {
 	for {
 		c, err := e.tcp.Accept()
+		if demo.Away(err) {
+			continue
+		}
 		if err != nil {
 			return // closed
 		}
@@ -60,8 +64,11 @@ func (e *echo) serveUDP() {
 	buf := make([]byte, 64<<10)
 	for {
 		n, from, err := e.udp.ReadFrom(buf)
+		if demo.Away(err) {
+			continue
+		}
 		if err != nil {
-			return
+			return // closed
 		}
 		if _, err := e.udp.WriteTo(buf[:n], from); errors.Is(err, net.ErrClosed) {
 			return

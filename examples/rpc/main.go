@@ -52,6 +52,9 @@ func serve(h demo.Host, address string) (stop func() error, err error) {
 	wg.Go(func() {
 		for {
 			c, err := l.Accept()
+			if demo.Away(err) {
+				continue
+			}
 			if err != nil {
 				return // closed
 			}

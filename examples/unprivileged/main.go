@@ -24,6 +24,7 @@ import (
 	"slices"
 	"syscall"
 
+	"github.com/afxnet/afxnet/examples/internal/demo"
 	"github.com/afxnet/afxnet/examples/internal/privlab"
 	"github.com/afxnet/afxnet/internal/lab"
 	"github.com/afxnet/afxnet/netdev"
@@ -91,6 +92,9 @@ func run(ctx context.Context, iface, addr, helper string) (err error) {
 		c, err := l.Accept()
 		if errors.Is(err, net.ErrClosed) {
 			break
+		}
+		if demo.Away(err) {
+			continue
 		}
 		if err != nil {
 			return err
