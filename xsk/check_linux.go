@@ -167,9 +167,6 @@ func (c *checker) link() {
 	default:
 		c.add(SubjectLink, OK, "", "the interface is up and running")
 	}
-	if c.dev.Driver == "bonding" || c.dev.Driver == "team" {
-		c.add(SubjectLink, Warning, "bind to the members", "an AF_XDP socket on a bond gets nothing by itself: it belongs on the members")
-	}
 }
 
 // program predicts the attach mode.

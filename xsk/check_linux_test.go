@@ -152,6 +152,17 @@ func TestCheckNoDevice(t *testing.T) {
 	}
 }
 
+// TestCheckBondLink has nothing against the link of a bond: sockets on it work, in
+// generic mode, which another finding says.
+func TestCheckBondLink(t *testing.T) {
+	for _, driver := range []string{"bonding", "team"} {
+		c := &checker{dev: hostif.Interface{Name: "bond0", Driver: driver, Up: true, Running: true}}
+		if c.link(); c.Worst() != OK || len(c.Findings) != 1 {
+			t.Errorf("%s: %v", driver, c.Findings)
+		}
+	}
+}
+
 // TestPredictions looks at devices that are not there: what they declare, and what
 // Check makes of it.
 func TestPredictions(t *testing.T) {
