@@ -12,8 +12,22 @@ import (
 // Positions in one 32-feature block of struct ethtool_gfeatures, in bytes.
 const (
 	featureBlockLen     = 16
-	featureActiveOffset = 8 // after "available" and "requested"
+	featureWantedOffset = 4 // after "available"
+	featureActiveOffset = 8
 )
+
+// featureState is what the kernel says of one feature of a device.
+type featureState struct {
+	wanted bool // as it was asked for last
+	active bool
+}
+
+// offloadTool asks about the features of a device. Package tests have another one.
+type offloadTool interface {
+	readFeature(name, feature string) (featureState, error)
+	// wantFeature asks for it, and does not say whether it was done.
+	wantFeature(name, feature string, on bool) error
+}
 
 // SetOffload switches one offload of an interface on or off. Features are
 // named as ethtool does, such as "tx-checksum-ip-generic". It returns when
@@ -33,15 +47,15 @@ func SetOffload(name, feature string, on bool) (undo func() error, err error) {
 		return nil, offloadError(name, feature, err)
 	}
 	index, err := tool.index(name)
-	var before bool
+	var before featureState
 	if err == nil {
-		before, err = tool.setFeature(name, feature, on)
+		before, err = setFeature(tool, name, feature, on)
 	}
 	if err != nil {
 		tool.close()
 		return nil, offloadError(name, feature, err)
 	}
-	if before == on {
+	if before.active == on {
 		tool.close()
 		return func() error { return nil }, nil
 	}
@@ -49,7 +63,7 @@ func SetOffload(name, feature string, on bool) (undo func() error, err error) {
 		defer tool.close()
 		name, err := tool.name(index)
 		if err == nil {
-			_, err = tool.setFeature(name, feature, before)
+			err = restoreFeature(tool, name, feature, before.active)
 		}
 		if err == nil || errors.Is(err, unix.ENODEV) {
 			return nil
@@ -65,16 +79,68 @@ func offloadError(name, feature string, err error) error {
 	return fmt.Errorf("hostif: set offload %s of %s: %w", feature, name, err)
 }
 
-// setFeature returns whether the feature was on before.
-func (e *ethtool) setFeature(name, feature string, on bool) (before bool, err error) {
-	bit, blocks, err := e.feature(name, feature)
-	if err != nil {
-		return false, err
-	}
-	if before, err = e.featureActive(name, blocks, bit); err != nil || before == on {
+// setFeature switches a feature, and returns what it was before. If it fails, what is
+// wanted is as before, too.
+func setFeature(tool offloadTool, name, feature string, on bool) (before featureState, err error) {
+	if before, err = tool.readFeature(name, feature); err != nil || before.active == on {
 		return before, err
 	}
+	if err := tool.wantFeature(name, feature, on); err != nil {
+		return before, err // the kernel has changed nothing
+	}
+	if err := checkFeature(tool, name, feature, on); err != nil {
+		// What is wanted and was not done would be done with some later change
+		// of another feature.
+		return before, errors.Join(err, tool.wantFeature(name, feature, before.wanted))
+	}
+	return before, nil
+}
 
+// restoreFeature switches a feature back. If the driver does not do it now, it
+// remains wanted.
+func restoreFeature(tool offloadTool, name, feature string, on bool) error {
+	now, err := tool.readFeature(name, feature)
+	if err != nil || now.active == on {
+		return err
+	}
+	if err := tool.wantFeature(name, feature, on); err != nil {
+		return err
+	}
+	return checkFeature(tool, name, feature, on)
+}
+
+// checkFeature reads back what was asked for: a request that could not be met in full
+// succeeds with a positive result.
+func checkFeature(tool offloadTool, name, feature string, on bool) error {
+	now, err := tool.readFeature(name, feature)
+	if err == nil && now.active != on {
+		err = leftAt(now)
+	}
+	return err
+}
+
+func leftAt(now featureState) error {
+	return fmt.Errorf("the driver leaves it at %v: %w", now.active, errors.ErrUnsupported)
+}
+
+func (e *ethtool) readFeature(name, feature string) (featureState, error) {
+	bit, blocks, err := e.feature(name, feature)
+	if err != nil {
+		return featureState{}, err
+	}
+	block, err := e.featureBlock(name, blocks, bit)
+	if err != nil {
+		return featureState{}, err
+	}
+	is := func(offset int) bool { return native.Uint32(block[offset:])>>(bit%32)&1 != 0 }
+	return featureState{wanted: is(featureWantedOffset), active: is(featureActiveOffset)}, nil
+}
+
+func (e *ethtool) wantFeature(name, feature string, on bool) error {
+	bit, blocks, err := e.feature(name, feature)
+	if err != nil {
+		return err
+	}
 	// struct ethtool_sfeatures: cmd, blocks, then per block a mask of
 	// the bits that count and their values.
 	req := make([]byte, 8+blocks*8)
@@ -86,20 +152,7 @@ func (e *ethtool) setFeature(name, feature string, on bool) (before bool, err er
 	if on {
 		native.PutUint32(block[4:], mask)
 	}
-	if err := e.ioctl(name, req); err != nil {
-		return before, err
-	}
-
-	// A request that could not be met in full succeeds with a positive
-	// result, so look.
-	after, err := e.featureActive(name, blocks, bit)
-	if err != nil {
-		return before, err
-	}
-	if after != on {
-		return before, fmt.Errorf("the driver leaves it at %v: %w", after, errors.ErrUnsupported)
-	}
-	return before, nil
+	return e.ioctl(name, req)
 }
 
 // feature returns the number of a feature and how many blocks hold all of them.

@@ -207,6 +207,29 @@ func TestSetOffloadRenamed(t *testing.T) {
 	}
 }
 
+// TestSetOffloadRefused asks for what the device cannot do, and then for what it
+// lacked: nothing remains to be wanted.
+func TestSetOffloadRefused(t *testing.T) {
+	const segmentation, checksum = "tx-tcp-segmentation", "tx-checksum-ip-generic"
+	l := lab.New(t, lab.Config{}) // without either
+	err := l.Host.Do(func() error {
+		if _, err := hostif.SetOffload(lab.HostDevice, segmentation, true); !errors.Is(err, errors.ErrUnsupported) {
+			t.Errorf("segmentation without checksums: %v", err)
+		}
+		if _, err := hostif.SetOffload(lab.HostDevice, checksum, true); err != nil {
+			return err
+		}
+		on, err := hostif.FeatureOn(lab.HostDevice, segmentation)
+		if on {
+			t.Error("what was refused has come with the checksums")
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestSetCombined asks veth, which has no combined channels: the guest of package
 // vmtest tests it on devices that have.
 func TestSetCombined(t *testing.T) {
