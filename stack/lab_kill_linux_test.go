@@ -84,6 +84,7 @@ func TestLabKillAddress(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.kill(t)
+	restoreSettings(t, l)
 	for _, p := range []netip.Prefix{l.StackV4, l.StackV6} {
 		if err := l.Host.AddAddress(p); err != nil {
 			t.Fatal(err)
@@ -95,6 +96,15 @@ func TestLabKillAddress(t *testing.T) {
 		defer ln.Close()
 		go traffic.EchoTCP(ln)
 		eventuallyReach(t, l.Peer, hostPort(p.Addr(), 11))
+	}
+}
+
+// restoreSettings is for a process that was killed and has no next one, whose record
+// would stay.
+func restoreSettings(t *testing.T, l *lab.Lab) {
+	t.Helper()
+	if err := l.Host.Do(hostif.RestoreSettings); err != nil {
+		t.Error(err)
 	}
 }
 

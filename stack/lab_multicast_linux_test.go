@@ -340,6 +340,7 @@ func TestLabMulticastClose(t *testing.T) {
 	}
 	cmd.Process.Kill() //nolint:errcheck // Wait tells
 	cmd.Wait()         //nolint:errcheck // it was killed
+	restoreSettings(t, l)
 	lab.Eventually(t, patience, "the groups of a killed process gone", func() bool { return memberships(t, l.Host) == before })
 }
 

@@ -16,8 +16,9 @@
 // # Privileges
 //
 // Lookup, Addresses, DriverStats and Watch need none. JoinMulticast needs
-// CAP_NET_RAW, SetOffload and AddFlow CAP_NET_ADMIN, all in the user namespace that
-// owns the network namespace; SetNAPI needs CAP_NET_ADMIN in the initial one.
+// CAP_NET_RAW, SetOffload, HoldOffload and AddFlow CAP_NET_ADMIN, all in the user
+// namespace that owns the network namespace; SetNAPI needs CAP_NET_ADMIN in the
+// initial one.
 //
 // # Systems
 //

@@ -26,7 +26,7 @@ func WatchSmall(index int, fn func(Event)) (stop func(), overruns func() int, er
 
 // inDir is a keeper with a directory of the test's own.
 func inDir(dir string) keeper {
-	return keeper{recordDir(dir), openNetdev, openDeviceFiles, openFlowTool}
+	return keeper{recordDir(dir), openNetdev, openDeviceFiles, openFlowTool, openOffloadTool}
 }
 
 // SetNAPIIn is SetNAPI with a directory of the test's own for the records.
@@ -47,6 +47,14 @@ func (h *HeldNAPI) Abandon() error {
 	}
 	return h.record.keep()
 }
+
+// HoldOffloadIn is HoldOffload with such a directory, and without a record an error.
+func HoldOffloadIn(dir, name, feature string, on bool) (*HeldOffload, error) {
+	return inDir(dir).holdOffload(name, feature, on)
+}
+
+// Abandon does what the end of the process does: see HeldNAPI.
+func (h *HeldOffload) Abandon() error { return h.record.keep() }
 
 // SetOldNAPIIn is SetNAPIIn on a kernel that has no settings for one NAPI.
 func SetOldNAPIIn(dir string, index int, values NAPIValues) (*HeldNAPI, error) {

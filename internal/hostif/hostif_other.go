@@ -57,6 +57,15 @@ func (*Groups) Close() error                    { return nil }
 // SetOffload needs Linux.
 func SetOffload(string, string, bool) (undo func() error, err error) { return nil, errUnsupported }
 
+// HeldOffload needs Linux.
+type HeldOffload struct{}
+
+// Restore needs Linux.
+func (*HeldOffload) Restore() error { return errUnsupported }
+
+// HoldOffload needs Linux.
+func HoldOffload(string, string, bool) (*HeldOffload, error) { return nil, errUnsupported }
+
 // AddAddress needs Linux.
 func AddAddress(string, netip.Prefix) (undo func() error, err error) { return nil, errUnsupported }
 

@@ -86,7 +86,7 @@ func newFakeNetdev() *fakeNetdev {
 func keeperOf(dir string, kernel *fakeNetdev) keeper {
 	return keeper{recordDir(dir), func() (netdev, error) { return kernel, nil }, func(int) (*deviceFiles, error) {
 		return nil, fmt.Errorf("no files: %w", errors.ErrUnsupported)
-	}, nil}
+	}, nil, nil}
 }
 
 // TestNAPITable goes through what kernels and drivers have and lack.

@@ -18,16 +18,26 @@ const (
 
 // featureState is what the kernel says of one feature of a device.
 type featureState struct {
-	wanted bool // as it was asked for last
-	active bool
+	available bool // it can be changed
+	wanted    bool // as it was asked for last
+	active    bool
 }
 
 // offloadTool asks about the features of a device. Package tests have another one.
 type offloadTool interface {
+	// index and name are of a device that is there now: errors.Is(err,
+	// unix.ENODEV) holds if none is.
+	index(name string) (int, error)
+	name(index int) (string, error)
 	readFeature(name, feature string) (featureState, error)
 	// wantFeature asks for it, and does not say whether it was done.
 	wantFeature(name, feature string, on bool) error
+	// namespace is what no other network namespace since boot has or had.
+	namespace() (uint64, error)
+	close()
 }
+
+func openOffloadTool() (offloadTool, error) { return openEthtool() }
 
 // SetOffload switches one offload of an interface on or off. Features are
 // named as ethtool does, such as "tx-checksum-ip-generic". It returns when
@@ -41,6 +51,9 @@ type offloadTool interface {
 // same, or the interface is gone.
 // It is idempotent, safe for concurrent use, and holds a file descriptor
 // until it is called.
+//
+// If the process ends without it, the setting stays. HoldOffload is for devices that
+// outlive the process.
 func SetOffload(name, feature string, on bool) (undo func() error, err error) {
 	tool, err := openEthtool()
 	if err != nil {
@@ -123,6 +136,8 @@ func leftAt(now featureState) error {
 	return fmt.Errorf("the driver leaves it at %v: %w", now.active, errors.ErrUnsupported)
 }
 
+func (e *ethtool) namespace() (uint64, error) { return NetNSOf(e.fd) }
+
 func (e *ethtool) readFeature(name, feature string) (featureState, error) {
 	bit, blocks, err := e.feature(name, feature)
 	if err != nil {
@@ -133,7 +148,7 @@ func (e *ethtool) readFeature(name, feature string) (featureState, error) {
 		return featureState{}, err
 	}
 	is := func(offset int) bool { return native.Uint32(block[offset:])>>(bit%32)&1 != 0 }
-	return featureState{wanted: is(featureWantedOffset), active: is(featureActiveOffset)}, nil
+	return featureState{available: is(0), wanted: is(featureWantedOffset), active: is(featureActiveOffset)}, nil
 }
 
 func (e *ethtool) wantFeature(name, feature string, on bool) error {

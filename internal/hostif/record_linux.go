@@ -35,21 +35,24 @@ const settingsRecords = "/run/afxnet/settings"
 // keeper changes settings and restores them. Package tests have one with a
 // directory and a kernel of their own.
 type keeper struct {
-	dir   recordDir
-	open  func() (netdev, error)
-	files func(index int) (*deviceFiles, error)
-	flows func() (flowTool, error)
+	dir      recordDir
+	open     func() (netdev, error)
+	files    func(index int) (*deviceFiles, error)
+	flows    func() (flowTool, error)
+	offloads func() (offloadTool, error)
 }
 
-var settings = keeper{dir: settingsRecords, open: openNetdev, files: openDeviceFiles, flows: openFlowTool}
+var settings = keeper{
+	dir: settingsRecords, open: openNetdev, files: openDeviceFiles, flows: openFlowTool, offloads: openOffloadTool,
+}
 
 // recordDir is a directory of records.
 type recordDir string
 
 // serializeTries times serializePause is how long who holds the directory may take,
-// some milliseconds usually.
+// some milliseconds usually, but some drivers start their device anew for an offload.
 const (
-	serializeTries = 200
+	serializeTries = 1000
 	serializePause = 10 * time.Millisecond
 )
 
@@ -84,14 +87,16 @@ func (d recordDir) serialize() (end func(), err error) {
 
 // lock makes or takes over a record; serialize comes before it. The error wraps
 // unix.EBUSY if another holder lives, also in this process.
-func (d recordDir) lock(name string) (*record, error) {
+func (d recordDir) lock(name string) (*record, error) { return d.lockAs(name, unix.LOCK_EX) }
+
+func (d recordDir) lockAs(name string, how int) (*record, error) {
 	path := filepath.Join(string(d), name)
 	for {
 		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 		if err != nil {
 			return nil, fmt.Errorf("the record of the former settings: %w", err)
 		}
-		if err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		if err = unix.Flock(int(f.Fd()), how|unix.LOCK_NB); err != nil {
 			f.Close()
 			if errors.Is(err, unix.EWOULDBLOCK) {
 				err = fmt.Errorf("%s is locked by who has set it, a socket of this or another process: %w", path, unix.EBUSY)
@@ -178,9 +183,9 @@ func (r *record) remove() error {
 }
 
 // RestoreSettings undoes what processes left behind that ended without doing so:
-// settings of NAPIs and devices, and flow rules, in the caller's network namespace. It
-// removes their records; those that live keep theirs. It needs what SetNAPI and
-// AddFlow need, once there is something to do.
+// settings of NAPIs and devices, offloads and flow rules, in the caller's network
+// namespace. It removes their records; those that live keep theirs. It needs what
+// SetNAPI, HoldOffload and AddFlow need, once there is something to do.
 func RestoreSettings() error { return settings.restoreAll() }
 
 func (k keeper) restoreAll() error {
@@ -233,7 +238,7 @@ func (k keeper) restoreSerialized() (failed map[string]error, err error) {
 		return nil, fmt.Errorf("hostif: restore settings: %w", err)
 	}
 	kinds := map[string]func(*record) (bool, error){
-		napiPrefix: k.restoreNAPI, devicePrefix: k.restoreDevice, flowPrefix: k.restoreFlow,
+		napiPrefix: k.restoreNAPI, devicePrefix: k.restoreDevice, flowPrefix: k.restoreFlow, offloadPrefix: k.restoreOffload,
 	}
 	failed = make(map[string]error)
 	for _, e := range entries {

@@ -95,14 +95,14 @@ const vlanOffload = "rx-vlan-hw-parse"
 // them: without, a VLAN's packet to an address of the stack would pass for one of
 // the untagged network. Where the driver does not let it be changed, it stays.
 func keepTags(name string) (restore func() error, err error) {
-	restore, err = hostif.SetOffload(name, vlanOffload, false)
+	held, err := hostif.HoldOffload(name, vlanOffload, false)
 	if errors.Is(err, errors.ErrUnsupported) {
 		return func() error { return nil }, nil
 	}
 	if err != nil {
 		return nil, &xsk.OpError{Op: "keep VLAN tags", Device: name, Queue: xsk.NoQueue, Err: err}
 	}
-	return restore, nil
+	return held.Restore, nil
 }
 
 // AddSocket is [xsk.Program.AddSocket].
