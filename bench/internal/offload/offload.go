@@ -51,7 +51,8 @@ var off = map[Profile][]string{
 }
 
 // Apply sets a device of this network namespace to a profile. undo restores
-// what was before; it may be called from any namespace, and more than once.
+// what was before; it may be called from any namespace, and more than once. If the
+// process ends without it, the next start of an afxnet program does it.
 func Apply(device string, p Profile) (undo func() error, err error) {
 	features, ok := off[p]
 	if !ok {
@@ -66,14 +67,14 @@ func Apply(device string, p Profile) (undo func() error, err error) {
 		return errors.Join(errs...)
 	}
 	for _, f := range features {
-		u, err := hostif.SetOffload(device, f, false)
+		held, err := hostif.HoldOffload(device, f, false)
 		if errors.Is(err, errors.ErrUnsupported) {
 			continue // a device without it, or one that has it fixed
 		}
 		if err != nil {
 			return nil, errors.Join(err, undo())
 		}
-		undos = append(undos, u)
+		undos = append(undos, held.Restore)
 	}
 	return undo, nil
 }

@@ -2,12 +2,15 @@ package offload
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net/netip"
+	"path/filepath"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/afxnet/afxnet/internal/hostif"
 	"github.com/afxnet/afxnet/internal/lab"
 )
 
@@ -93,6 +96,47 @@ func TestApply(t *testing.T) {
 	if err := undo(); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestApplyOnRecord wants what a killed bench leaves behind to be known to the next
+// start.
+func TestApplyOnRecord(t *testing.T) {
+	l := lab.New(t, lab.Config{Offloads: true})
+	records := func(want int) {
+		t.Helper()
+		err := l.Host.Do(func() error {
+			fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+			if err != nil {
+				return err
+			}
+			defer unix.Close(fd)
+			namespace, err := hostif.NetNSOf(fd)
+			if err != nil {
+				return err
+			}
+			got, err := filepath.Glob(fmt.Sprintf("/run/afxnet/settings/offload-%d-*", namespace))
+			if len(got) != want {
+				t.Errorf("%d records, want %d: %v", len(got), want, got)
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	var undo func() error
+	err := l.Host.Do(func() (err error) {
+		undo, err = Apply(l.Host.Device, Complete)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	records(len(off[Complete]))
+	if err := undo(); err != nil {
+		t.Error(err)
+	}
+	records(0)
 }
 
 func TestApplyErrors(t *testing.T) {
