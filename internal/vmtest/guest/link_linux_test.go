@@ -124,10 +124,12 @@ func up(s *stack.Stack, err error) bool {
 
 // TestKill kills a process with a stack: the kernel has the device to itself
 // again, without the program and the multicast group, and the next process can
-// take it.
+// take it. The VLAN tag offload is restored by the next start, on the NICs that can
+// have it off: igb.
 func TestKill(t *testing.T) {
 	eachNIC(t, func(t *testing.T, g *ground) {
 		before := groups(t, g)
+		tags := tagsTaken(t, g)
 		cmd := g.child("stack")
 		out, err := cmd.StdoutPipe()
 		if err != nil {
@@ -159,6 +161,15 @@ func TestKill(t *testing.T) {
 		lab.Eventually(t, patience, "the end of the multicast groups", func() bool {
 			return len(groups(t, g)) == len(before)
 		})
+		if tagsTaken(t, g) {
+			t.Error("the child did not have the NIC leave VLAN tags, or they are taken off again by itself")
+		}
+		if err := g.Host.Do(hostif.RestoreSettings); err != nil {
+			t.Error(err)
+		}
+		if now := tagsTaken(t, g); now != tags {
+			t.Errorf("VLAN tags taken off by the NIC: %v after the next start, %v before", now, tags)
+		}
 		g.running(t)
 		s := g.stack(t, zeroCopy())
 		serve(t, s)
@@ -166,6 +177,20 @@ func TestKill(t *testing.T) {
 			reach(t, g, f.stack)
 		}
 	})
+}
+
+// tagsTaken tells whether the NIC takes VLAN tags off.
+func tagsTaken(t *testing.T, g *ground) (on bool) {
+	t.Helper()
+	err := g.Host.Do(func() (err error) {
+		on, err = hostif.FeatureOn(lab.HostDevice, "rx-vlan-hw-parse")
+		t.Logf("VLAN tags are taken off: %v", on)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return on
 }
 
 // reach makes an exchange with the echo service at an address, from the peer.
