@@ -128,9 +128,9 @@ type Config struct {
 
 	// OnLink is called when the link goes down (err wraps ENETDOWN, with
 	// [ErrNoCarrier] for want of a carrier, or with ENODEV if it is for good: the
-	// interface or the helper is gone, or the kernel's side of a queue of no use
-	// any more) and when it comes back (nil), one call at a time. It must not
-	// block and must not call Close, SetLink or FollowLink.
+	// interface, its program or the helper is gone, or the kernel's side of a queue
+	// of no use any more) and when it comes back (nil), one call at a time. It must
+	// not block and must not call Close, SetLink or FollowLink.
 	OnLink func(err error)
 }
 

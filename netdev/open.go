@@ -10,7 +10,6 @@ import (
 
 	"github.com/afxnet/afxnet/internal/hostif"
 	"github.com/afxnet/afxnet/xsk"
-	"github.com/afxnet/afxnet/xsk/handover"
 )
 
 // host is what a Device has of a real interface: what steers packets to its
@@ -67,17 +66,16 @@ func Open(cfg Config) (_ *Device, err error) {
 	if err != nil {
 		return nil, &xsk.OpError{Op: "watch link", Device: cfg.Interface, Queue: xsk.NoQueue, Err: err}
 	}
-	if h, ok := steer.(*handover.Set); ok {
-		d.workers.Go(func() { d.followHelper(h) })
-	}
+	d.workers.Go(func() { d.followSteering(steer) })
 	return d, nil
 }
 
-// followHelper takes the device down for good if the helper goes that its sockets
-// come from, and the program with it.
-func (d *Device) followHelper(h *handover.Set) {
-	<-h.Done()
-	if err := h.Err(); err != nil {
+// followSteering takes the device down for good if the program goes that steers
+// packets to its sockets: somebody takes it off the interface, or it goes with the
+// helper that the sockets come from.
+func (d *Device) followSteering(steer steerer) {
+	<-steer.Done()
+	if err := steer.Err(); err != nil {
 		d.fail(err)
 	}
 }

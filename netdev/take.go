@@ -21,8 +21,10 @@ type steerer interface {
 	LeaveGroup(netip.Addr) error
 	Counters() (xsk.Counters, error)
 	Mode() xsk.AttachMode
-	Detach() error // no packet leaves the kernel from then on
-	Close() error  // the rest, after the sockets are closed
+	Done() <-chan struct{} // closed when no packet leaves the kernel any more
+	Err() error            // why; nil if it was Detach
+	Detach() error         // no packet leaves the kernel from then on
+	Close() error          // the rest, after the sockets are closed
 }
 
 // take attaches a program to an interface and binds a socket to each of the queues,

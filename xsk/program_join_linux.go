@@ -11,6 +11,8 @@ import (
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
+
+	"github.com/afxnet/afxnet/internal/hostif"
 )
 
 // ProgramObject returns the steering program as an ELF object, for whoever loads
@@ -30,6 +32,8 @@ const globalsName = ".bss"
 type joined struct {
 	id   uint32 // of the program
 	maps map[string]*ebpf.Map
+	hook *hostif.Hook
+	top  uint32 // what was at the hook when the program was last seen there
 }
 
 // joinProgram finds the steering program on an interface and takes hold of its
@@ -39,15 +43,19 @@ func joinProgram(ifindex int) (_ *joined, lock *os.File, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	id, err := findSteer(max(state.native, state.generic))
+	top := max(state.native, state.generic)
+	id, err := findSteer(top)
 	if err != nil {
 		return nil, nil, err
 	}
 	if lock, err = lockProgram(id); err != nil {
 		return nil, nil, err
 	}
-	j := &joined{id: id, maps: make(map[string]*ebpf.Map)}
-	if err := j.open(); err != nil {
+	j := &joined{id: id, top: top, maps: make(map[string]*ebpf.Map)}
+	if err = j.open(); err == nil {
+		j.hook, err = hostif.OpenHook(ifindex)
+	}
+	if err != nil {
 		return nil, nil, errors.Join(err, j.close(), lock.Close())
 	}
 	return j, lock, nil

@@ -207,6 +207,9 @@ func (p *Program) Close() error {
 	if p.joined != nil && p.id != 0 { // else it is not known to be ours
 		errs = append(errs, p.clearLocked())
 	}
+	if p.joined != nil {
+		p.joined.hook.Close()
+	}
 	if p.lock != nil {
 		errs = append(errs, p.lock.Close())
 	}

@@ -28,6 +28,7 @@ func (*Program) ID() uint32                     { return 0 }
 func (*Program) Mode() AttachMode               { return AttachAuto }
 func (*Program) MetadataMarker() uint64         { return 0 }
 func (*Program) NativeErr() error               { return nil }
+func (*Program) Lost() error                    { return nil }
 func (*Program) Addresses() []netip.Addr        { return nil }
 func (*Program) Groups() []netip.Addr           { return nil }
 func (*Program) Close() error                   { return nil }

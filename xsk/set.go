@@ -146,10 +146,11 @@ func (s *Set) Program() *Program { return s.prog }
 
 // Check looks for ways in which packets miss the sockets: receive queues that
 // flows can arrive on and that have no socket, by the device's RSS table as it is
-// now or, without one, its number of queues, and packets that did so already; and
-// for fill rings that a zero-copy device could not fill its own from. It notes
-// sockets that can only receive: see [TX.Err]. It returns nothing if all is well. Call
-// it in the device's network namespace.
+// now or, without one, its number of queues, and packets that did so already; for a
+// program that somebody has taken off ([Program.Lost]); and for fill rings that a
+// zero-copy device could not fill its own from. It notes sockets that can only
+// receive: see [TX.Err]. It returns nothing if all is well. Call it in the device's
+// network namespace.
 func (s *Set) Check() ([]Finding, error) {
 	dev, err := hostif.Lookup(s.dev.Name)
 	if err != nil {
@@ -168,6 +169,9 @@ func (s *Set) Check() ([]Finding, error) {
 		if r, err := hostif.ReadRings(dev.Name); err == nil { // some drivers do not tell
 			findings = append(findings, checkRings(dev.Name, Warning, r, len(s.sockets[0].kernel.Rings().Fill.Slots))...)
 		}
+	}
+	if lost := (*OpError)(nil); errors.As(s.prog.Lost(), &lost) {
+		findings = append(findings, Finding{Subject: SubjectProgram, Level: Problem, Text: lost.Err.Error(), Fix: lost.Remedy})
 	}
 	c, err := s.prog.Counters()
 	if err != nil {

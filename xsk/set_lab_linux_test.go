@@ -257,3 +257,23 @@ func TestUnreadQueues(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+// TestSetProgramLost has the program taken off.
+func TestSetProgramLost(t *testing.T) {
+	lab.Require(t, lab.NetNS, lab.XDP)
+	l := lab.New(t, lab.Config{})
+	set, err := openSet(l, SetConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer set.Close()
+	if f := checkIn(t, l, set); len(f) != 0 {
+		t.Errorf("findings: %v", f)
+	}
+	if err := l.DetachProgram(); err != nil {
+		t.Fatal(err)
+	}
+	if f := checkIn(t, l, set); len(f) != 1 || f[0].Level != Problem || f[0].Subject != SubjectProgram || !strings.Contains(f[0].Text, "detached") || f[0].Fix == "" {
+		t.Errorf("findings: %v", f)
+	}
+}

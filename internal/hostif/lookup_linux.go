@@ -36,9 +36,7 @@ func lookup(name, sysfs string) (Interface, error) {
 		MTU:     attrs.MTU,
 		Up:      attrs.RawFlags&unix.IFF_UP != 0,
 		Running: running(attrs.RawFlags),
-	}
-	if attrs.Xdp != nil {
-		ifc.XDP = XDP{ID: attrs.Xdp.ProgId, Mode: XDPMode(attrs.Xdp.AttachMode)}
+		XDP:     xdpOf(attrs),
 	}
 
 	tool, err := openEthtool()

@@ -36,6 +36,9 @@ func (l *Lab) SetMTU(int) error { return errUnsupported }
 // Delete needs Linux.
 func (l *Lab) Delete() error { return errUnsupported }
 
+// DetachProgram needs Linux.
+func (l *Lab) DetachProgram() error { return errUnsupported }
+
 // Stats needs Linux.
 func (n *Namespace) Stats(string) (map[string]uint64, error) { return nil, errUnsupported }
 

@@ -28,12 +28,16 @@ type Interface struct {
 	prog    *xsk.Program
 	restore func() error // gives the NIC its VLAN tags back
 	unwatch func()       // ends follow
+	unguard func()       // ends guard
+	done    chan struct{}
 
 	mu       sync.Mutex
 	groups   []membership       // solicited-node groups joined on the NIC, one per address
 	kernel   *hostif.Groups     // the host as member of the groups in joined
 	joined   map[netip.Addr]int // calls of JoinGroup without their LeaveGroup
 	lost     error              // why the program does not follow the interface's address
+	gone     bool               // the interface
+	err      error              // see Err
 	detached bool
 	last     xsk.Counters // as of Detach
 }
@@ -52,7 +56,7 @@ const leastQueues = 256 // 2 KiB of map
 // Nothing is redirected yet. Errors are those of [xsk.LoadProgram] and
 // [xsk.Program.Attach].
 func Attach(dev hostif.Interface, mode xsk.AttachMode) (_ *Interface, err error) {
-	i := &Interface{dev: dev, joined: make(map[netip.Addr]int), unwatch: func() {}}
+	i := &Interface{dev: dev, joined: make(map[netip.Addr]int), unwatch: func() {}, unguard: func() {}, done: make(chan struct{})}
 	i.prog, err = xsk.LoadProgram(xsk.ProgramConfig{Interface: dev.Name, Queues: max(dev.RXQueues, dev.TXQueues, leastQueues), Mode: mode})
 	if err != nil {
 		return nil, err
@@ -70,6 +74,7 @@ func Attach(dev hostif.Interface, mode xsk.AttachMode) (_ *Interface, err error)
 		return nil, errors.Join(err, i.Close())
 	}
 	i.unwatch = unwatch
+	i.startGuard()
 	return i, nil
 }
 
@@ -80,9 +85,10 @@ func (i *Interface) follow(ev hostif.Event) {
 	if ev.Change.Has(hostif.ChangeMAC) {
 		err = errors.Join(err, i.prog.SetMAC([]byte(ev.State.MAC)))
 	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.gone = ev.Change.Has(hostif.ChangeGone)
 	if err != nil {
-		i.mu.Lock()
-		defer i.mu.Unlock()
 		i.lost = errors.Join(i.lost, err)
 	}
 }
@@ -190,6 +196,7 @@ func (i *Interface) Counters() (xsk.Counters, error) {
 // Idempotent.
 func (i *Interface) Detach() error {
 	i.unwatch() // it waits for follow
+	i.unguard()
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if i.detached {

@@ -52,5 +52,8 @@
 //	counters
 //	close                                             the program is detached
 //
+// One reply answers nothing: "lost", before the helper ends the connection because
+// somebody has taken the program off the interface.
+//
 // What is not understood ends the connection.
 package handover

@@ -22,6 +22,7 @@ type grant struct {
 	conn   *conn
 	dev    hostif.Interface
 	steer  *steering.Interface
+	lost   bool // the process is being told that the program is
 	queues []uint32
 	given  map[uint32]bool // queues whose socket the process has
 	memory memory          // of each socket

@@ -76,6 +76,9 @@ type busyPoll struct {
 	Prefer bool          `json:"prefer,omitempty"`
 }
 
+// opLost is in a reply that answers nothing: why the connection is about to end.
+const opLost = "lost"
+
 // reply is the helper's answer.
 type reply struct {
 	Error *failure `json:"error,omitempty"` // nothing else then
@@ -119,6 +122,13 @@ func failureOf(op string, err error) *failure {
 	case errors.Is(err, os.ErrExist):
 		f.Errno = syscall.EEXIST
 	}
+	return f
+}
+
+// lostOf is failureOf, of an error that ends the connection.
+func lostOf(err error) *failure {
+	f := failureOf(opLost, err)
+	f.Op, f.Text = opLost, cut(err.Error())
 	return f
 }
 

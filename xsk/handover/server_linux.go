@@ -135,6 +135,8 @@ func (s *server) serve(outer context.Context, l *net.UnixListener) error {
 		case <-ctx.Done():
 		case e := <-s.events:
 			s.handle(e)
+		case <-s.programLost():
+			s.endLost()
 		}
 	}
 	err := context.Cause(ctx)
@@ -231,7 +233,7 @@ func (s *server) handle(e event) {
 	case e.err != nil:
 		delete(s.conns, c)
 		c.Close()
-		if !errors.Is(e.err, io.EOF) {
+		if !errors.Is(e.err, io.EOF) && !errors.Is(e.err, net.ErrClosed) { // that is endLost's
 			s.log(c, "connection ended", e.err)
 		}
 		if s.granted != nil && s.granted.conn == c {
@@ -240,6 +242,29 @@ func (s *server) handle(e event) {
 	default:
 		c.answer <- s.decide(c, e.req)
 	}
+}
+
+// programLost is closed when somebody has taken the program off the interface.
+func (s *server) programLost() <-chan struct{} {
+	if s.granted == nil || s.granted.lost {
+		return nil
+	}
+	return s.granted.steer.Done()
+}
+
+// endLost tells the process that it gets no more packets, and why, and ends its
+// connection.
+func (s *server) endLost() {
+	g := s.granted
+	g.lost = true
+	err := g.steer.Err()
+	s.log(g.conn, "has lost the program", err)
+	s.workers.Go(func() {
+		if msg, err := encode(reply{Error: lostOf(err)}); err == nil {
+			g.conn.Send(msg, sendTimeout) //nolint:errcheck // it ends all the same
+		}
+		g.conn.Close() //nolint:errcheck // run tells
+	})
 }
 
 // takeBack takes the program off the interface, for the next process to have it.

@@ -365,6 +365,9 @@ func (s *Set) read() {
 		if err == nil {
 			r.reply, err = decode[reply](msg)
 		}
+		if err == nil && r.Error != nil && r.Error.Op == opLost {
+			err = &remoteError{r.Error.Text, r.Error.Errno}
+		}
 		if err == nil && !s.pending.CompareAndSwap(true, false) {
 			err = fmt.Errorf("an answer to nothing: %w", errUnknown)
 		}

@@ -1,0 +1,61 @@
+package steering
+
+import (
+	"sync"
+	"time"
+)
+
+// guardEvery is how often guard looks for the program. The kernel tells nobody that
+// a bpf_link was taken off an interface, or was given another program, so that it
+// has to be asked: one system call, and twice this long at most until it is told.
+const guardEvery = time.Second
+
+// startGuard has guard run until unguard.
+func (i *Interface) startGuard() {
+	stop := make(chan struct{})
+	go i.guard(stop)
+	i.unguard = sync.OnceFunc(func() { close(stop); <-i.done })
+}
+
+// guard ends when the program is not on the interface any more. It has to miss it
+// twice: an interface that goes takes its program along, and is its own matter,
+// which the watch hears of; and a loader may be at work on a dispatcher.
+func (i *Interface) guard(stop <-chan struct{}) {
+	defer close(i.done)
+	tick := time.NewTicker(guardEvery)
+	defer tick.Stop()
+	for missed := false; ; {
+		select {
+		case <-stop:
+			return
+		case <-tick.C:
+		}
+		err := i.prog.Lost()
+		if err != nil && missed && i.end(err) {
+			return
+		}
+		missed = err != nil
+	}
+}
+
+// end notes why the program is gone, unless it is the interface that is.
+func (i *Interface) end(err error) bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if !i.gone {
+		i.err = err
+	}
+	return i.err != nil
+}
+
+// Done is closed when nothing leaves the kernel any more, since somebody has taken
+// the program off the interface or because of Detach. Err then tells which.
+func (i *Interface) Done() <-chan struct{} { return i.done }
+
+// Err returns why the program is not on the interface any more, and nil while it is
+// and after Detach.
+func (i *Interface) Err() error {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.err
+}
