@@ -163,13 +163,15 @@ func (q *queue) pollBatches() bool {
 }
 
 // arm lets the next packet end the poller's Park, and room in the TX ring if
-// packets wait for it. Precondition: pollMu held.
+// packets wait for it. While the link is down it does not do that: the poller sends
+// nothing then, so that room which a driver makes all the same would end each Park.
+// The link's return interrupts. Precondition: pollMu held.
 func (q *queue) arm() error {
 	q.late = false
 	if err := q.broken(); err != nil {
 		return err
 	}
-	return q.sock.Arm(q.tx.stuck() == waitRing)
+	return q.sock.Arm(q.tx.stuck() == waitRing && q.d.LinkErr() == nil)
 }
 
 // broken returns why it is of no use to go on, nil if the kernel's side of the

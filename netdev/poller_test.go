@@ -105,6 +105,8 @@ type counting struct {
 	calls atomic.Int64
 	park  atomic.Int64           // ns of the last Park
 	armed atomic.Pointer[func()] // called once, after the next Arm
+
+	armedTX atomic.Bool // by the last Arm: room to send ends Park
 }
 
 func (c *counting) WakeTX() syscall.Errno { c.calls.Add(1); return c.Queue.WakeTX() }
@@ -113,6 +115,7 @@ func (c *counting) Interrupt()            { c.calls.Add(1); c.Queue.Interrupt() 
 
 func (c *counting) Arm(tx bool) error {
 	c.calls.Add(1)
+	c.armedTX.Store(tx)
 	err := c.Queue.Arm(tx)
 	if f := c.armed.Swap(nil); f != nil {
 		(*f)()

@@ -337,6 +337,45 @@ func TestNoCarrier(t *testing.T) {
 	})
 }
 
+// TestNoCarrierFull has a writer that saw the link up fill the ring when it is down
+// already, and a device that sends all the same: the poller, which does not, sleeps.
+func TestNoCarrierFull(t *testing.T) {
+	raced.Bubble(t, func(t *testing.T) {
+		r, k := newCounting(t, Config{})
+		k.HoldCompletions(true)
+		k.FailTX(1000, syscall.ENETDOWN)
+		r.d.SetLink(fmt.Errorf("test: %w: %w", ErrNoCarrier, syscall.ENETDOWN))
+		for i := range 20 { // the ring has 16
+			pkt := datagram(uint32(i), 100, nil)
+			r.d.queues[0].tx.write(pkt)
+			pkt.DecRef()
+		}
+		if w := r.d.queues[0].tx.stuck(); w != waitRing {
+			t.Fatalf("waits for %v, want room in the ring", w)
+		}
+		synctest.Wait()
+		if k.armedTX.Load() {
+			t.Fatal("without a carrier the poller asks to be told of room, which it would not use")
+		}
+		k.FailTX(0, 0)
+		if e := k.WakeTX(); e != 0 { // as a driver does by itself
+			t.Fatal(e)
+		}
+		before := k.calls.Load()
+		synctest.Wait() // for ever, if the poller does not sleep
+		advance(time.Second)
+		if n := k.calls.Load() - before; n > 2 {
+			t.Errorf("%d calls in a second without a carrier", n)
+		}
+		r.d.SetLink(nil)
+		k.HoldCompletions(false)
+		advance(time.Second)
+		if st := r.stats(); st.TXFrames != 20 || len(st.Drops) != 0 {
+			t.Errorf("with the carrier back: %+v", st)
+		}
+	})
+}
+
 // TestLinkDown discards what waits, refuses what comes, and sends again.
 func TestLinkDown(t *testing.T) {
 	raced.Bubble(t, func(t *testing.T) {
