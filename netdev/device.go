@@ -11,7 +11,6 @@ import (
 
 	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
 
-	"github.com/afxnet/afxnet/internal/packet"
 	"github.com/afxnet/afxnet/xsk"
 )
 
@@ -33,7 +32,7 @@ var ErrNoCarrier = errors.New("no carrier")
 type Device struct {
 	cfg    Config
 	link   Link
-	mtu    atomic.Uint32
+	mtu    atomic.Uint32 // see mtu.go
 	queues []*queue
 	ep     endpoint
 
@@ -50,6 +49,9 @@ type Device struct {
 	host      *host      // program, sockets and watches of a real interface; nil over NewOn
 	linkMu    sync.Mutex // held by SetLink; before every other lock
 	followers []func()   // guarded by linkMu
+	mtuMu     sync.Mutex // guards the next two; orders changes of mtu
+	linkMTU   int        // the interface's, as far as frames fit their chunks
+	askedMTU  int        // a smaller one, of endpoint.SetMTU; 0 if there is none
 	startMu   sync.Mutex // guards started; orders start and Close
 	started   bool
 	closing   atomic.Bool
@@ -85,7 +87,7 @@ func NewOn(sockets []*xsk.Socket, link Link, cfg Config) (*Device, error) {
 			return nil, fmt.Errorf("netdev: %s: Config.UMEM.Headroom: %d bytes: it leaves %d of a chunk of %d, and the headers of a frame take up to %d", link.Name, s.Region().Headroom(), room, s.Region().ChunkSize(), leastRoom)
 		}
 	}
-	d.mtu.Store(uint32(link.MTU))
+	d.setMTU(link.MTU)
 	d.ep.init(d)
 	if len(sockets) >= queueMask {
 		return nil, fmt.Errorf("netdev: %s: %d queues: at most %d", link.Name, len(sockets), queueMask-1)
@@ -135,13 +137,6 @@ func (d *Device) AfterBatch(f func(queue int)) {
 // QueueCount returns the number of queues.
 func (d *Device) QueueCount() int { return len(d.queues) }
 
-// minMTU is what every IPv4 host takes in one piece (RFC 791, 3.1). IPv6 needs
-// a link of 1280 (RFC 8200, 5); package stack checks that where it is used.
-const minMTU = 576
-
-// maxMTU is the largest MTU whose frames the socket and packet.Parse take.
-func maxMTU(s *xsk.Socket) int { return min(s.MaxMTU(), packet.MaxFrame-ethernetLen-vlanLen) }
-
 const (
 	ethernetLen = 14
 	vlanLen     = 4
@@ -158,9 +153,6 @@ func (d *Device) LinkEndpoint() gstack.LinkEndpoint { return &d.ep }
 // QDisc returns the device's queueing discipline. With netstack's own the
 // packets get there all the same, one allocation each later.
 func (d *Device) QDisc() gstack.QueueingDiscipline { return (*qdisc)(d) }
-
-// MTU returns the current MTU in bytes.
-func (d *Device) MTU() int { return int(d.mtu.Load()) }
 
 // MAC returns the interface's Ethernet address as it is now.
 func (d *Device) MAC() net.HardwareAddr { return net.HardwareAddr(d.ep.LinkAddress()) }

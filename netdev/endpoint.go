@@ -43,13 +43,10 @@ func (e *endpoint) MaxHeaderLength() uint16                 { return ethernetLen
 func (e *endpoint) LinkAddress() tcpip.LinkAddress          { return *e.mac.Load() }
 func (e *endpoint) ARPHardwareType() header.ARPHardwareType { return header.ARPHardwareEther }
 
-// SetMTU takes a smaller MTU than the interface's; a larger one is ignored, as
-// the frames would not fit.
-func (e *endpoint) SetMTU(mtu uint32) {
-	if mtu >= minMTU && int(mtu) <= e.d.link.MTU {
-		e.d.mtu.Store(mtu)
-	}
-}
+// SetMTU takes a smaller MTU than the interface has now; a larger one is ignored, as
+// the frames would not fit. It outlives changes of the interface's, below which it
+// does not count, until it is set to the interface's own.
+func (e *endpoint) SetMTU(mtu uint32) { e.d.askMTU(int(mtu)) }
 
 // SetLinkAddress does nothing: the address is the interface's.
 func (e *endpoint) SetLinkAddress(tcpip.LinkAddress) {}

@@ -3,12 +3,16 @@ package netdev
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"net"
 	"runtime"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
@@ -63,4 +67,61 @@ func TestLabMTUShrinks(t *testing.T) {
 	if n, err := io.ReadFull(c, got); err != nil || !bytes.Equal(got, data) {
 		t.Errorf("%d bytes of %d, or others: %v", n, size, err)
 	}
+}
+
+// TestLabMTUNarrow gives the interface an MTU below what the device can do: it says so
+// and is down for as long.
+func TestLabMTUNarrow(t *testing.T) {
+	l := lab.New(t, lab.Config{})
+	told := make(chan error, 100)
+	d, _ := labStack(t, l, Config{OnLink: func(err error) { told <- err }})
+	set := func(mtu uint32) {
+		t.Helper()
+		if err := l.Host.Do(func() error { return setMTU(lab.HostDevice, mtu) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	late := time.After(20 * time.Second)
+	next := func() error {
+		t.Helper()
+		select {
+		case err := <-told:
+			return err
+		case <-late:
+			t.Fatal("OnLink was not told")
+			return nil
+		}
+	}
+	for _, back := range []int{minMTU, 1500} {
+		set(minMTU - 1)
+		checkNarrow(t, next(), "575")
+		checkNarrow(t, d.LinkErr(), "575")
+		set(uint32(back))
+		if err := next(); err != nil || d.MTU() != back {
+			t.Errorf("back at %d: MTU %d, %v", back, d.MTU(), err)
+		}
+	}
+}
+
+// checkNarrow wants the error of an interface whose MTU is too small.
+func checkNarrow(t *testing.T, err error, mtu string) {
+	t.Helper()
+	if !errors.Is(err, syscall.ENETDOWN) || errors.Is(err, syscall.ENODEV) || errors.Is(err, ErrNoCarrier) || !strings.Contains(err.Error(), "an MTU of "+mtu) {
+		t.Errorf("%v, want ENETDOWN and the MTU, for now", err)
+	}
+}
+
+// setMTU changes one end only, and goes lower than the lab does.
+func setMTU(device string, mtu uint32) error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	ifr, err := unix.NewIfreq(device)
+	if err != nil {
+		return err
+	}
+	ifr.SetUint32(mtu)
+	return unix.IoctlIfreq(fd, unix.SIOCSIFMTU, ifr)
 }

@@ -117,6 +117,9 @@ func (d *Device) onLink(ev hostif.Event) {
 	if ev.Change.Has(hostif.ChangeMAC) {
 		d.setMAC(ev.State.MAC)
 	}
+	if ev.Change.Has(hostif.ChangeMTU) {
+		d.setMTU(ev.State.MTU)
+	}
 	switch {
 	case ev.Change.Has(hostif.ChangeEnded):
 		d.SetLink(fmt.Errorf("netdev: watch on %s: %w: %w: %w", name, syscall.ENETDOWN, syscall.ENODEV, ev.Err))
@@ -126,22 +129,10 @@ func (d *Device) onLink(ev hostif.Event) {
 		d.SetLink(fmt.Errorf("netdev: %s is down: %w", name, syscall.ENETDOWN))
 	case !ev.State.Running:
 		d.SetLink(fmt.Errorf("netdev: %s: %w: %w", name, ErrNoCarrier, syscall.ENETDOWN))
+	case ev.State.MTU < minMTU:
+		d.SetLink(fmt.Errorf("netdev: %s has an MTU of %d, at least %d is needed (ip link set %s mtu %d): %w", name, ev.State.MTU, minMTU, name, d.link.MTU, syscall.ENETDOWN))
 	case d.LinkErr() != nil:
 		d.SetLink(nil)
-	}
-	if ev.Change.Has(hostif.ChangeMTU) {
-		d.setMTU(ev.State.MTU)
-	}
-}
-
-// setMTU follows the interface's MTU as far as frames fit their chunks.
-func (d *Device) setMTU(mtu int) {
-	most := mtu
-	for _, q := range d.queues {
-		most = min(most, maxMTU(q.sock))
-	}
-	if most >= minMTU {
-		d.mtu.Store(uint32(most))
 	}
 }
 
