@@ -168,3 +168,51 @@ func (e *ethtool) setCombined(name string, n int) (before int, err error) {
 	native.PutUint32(combined, uint32(n))
 	return before, e.ioctl(name, req)
 }
+
+// SetSingle sets how many channels of an RX and of a TX queue alone an interface
+// uses, for drivers that have no combined ones, as veth.
+func SetSingle(name string, rx, tx int) error {
+	return ask(name, "channels", func(tool *ethtool) error {
+		req, err := tool.readChannels(name)
+		if err != nil {
+			return err
+		}
+		// struct ethtool_channels: cmd, four maxima, then rx, tx, other, combined.
+		native.PutUint32(req, unix.ETHTOOL_SCHANNELS)
+		native.PutUint32(req[5*4:], uint32(rx))
+		native.PutUint32(req[6*4:], uint32(tx))
+		return tool.ioctl(name, req)
+	})
+}
+
+// QueueCount tells how many receive queues an interface uses, of the network
+// namespace that it was opened in, whichever the caller's thread is in by then.
+type QueueCount struct {
+	index int
+	tool  *ethtool
+}
+
+// OpenQueueCount opens it for the interface with this index.
+func OpenQueueCount(index int) (*QueueCount, error) {
+	tool, err := openEthtool()
+	if err != nil {
+		return nil, indexError("count queues", index, err)
+	}
+	return &QueueCount{index, tool}, nil
+}
+
+// Read returns the number. The driver may not tell: unix.EOPNOTSUPP.
+func (q *QueueCount) Read() (int, error) {
+	name, err := q.tool.name(q.index)
+	var ch Channels
+	if err == nil {
+		ch, err = q.tool.channels(name)
+	}
+	if err != nil {
+		return 0, indexError("count queues", q.index, err)
+	}
+	return ch.RX + ch.Combined, nil
+}
+
+// Close closes it.
+func (q *QueueCount) Close() { q.tool.close() }

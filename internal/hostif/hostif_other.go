@@ -40,6 +40,20 @@ func ReadRings(string) (Rings, error) { return Rings{}, errUnsupported }
 // Watch needs Linux.
 func Watch(int, func(Event)) (stop func(), err error) { return nil, errUnsupported }
 
+// QueueCount needs Linux.
+type QueueCount struct{}
+
+// OpenQueueCount needs Linux.
+func OpenQueueCount(int) (*QueueCount, error) { return nil, errUnsupported }
+
+func (*QueueCount) Read() (int, error) { return 0, errUnsupported }
+func (*QueueCount) Close()             {}
+
+// WatchAddresses needs Linux.
+func WatchAddresses(func(netip.Prefix, int, bool)) (stop func(), err error) {
+	return nil, errUnsupported
+}
+
 // JoinMulticast needs Linux.
 func JoinMulticast(int, ...net.HardwareAddr) (io.Closer, error) { return nil, errUnsupported }
 

@@ -6,15 +6,10 @@ import (
 	"os"
 	"sync"
 	"syscall"
-	"time"
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
-
-// watchBuffer is the largest netlink message batch read at once, in bytes.
-// The kernel sizes its own dumps at 32 KB at most (netlink_dump).
-const watchBuffer = 64 << 10
 
 // Watch calls fn for every change of the interface with this index, one call
 // at a time, on a goroutine of its own. The first call gives the state at the
@@ -38,49 +33,21 @@ func Watch(index int, fn func(Event)) (stop func(), err error) {
 // the kernel's notifications and the answers to our own requests: they come
 // in the order in which they happened.
 type watcher struct {
+	*listener
 	index int
 	fn    func(Event)
-	file  *os.File
-	conn  syscall.RawConn
-	done  chan struct{}
 
 	// The rest belongs to the goroutine in run.
 	state    State
-	buf      []byte
 	overruns int // how often the kernel dropped messages
 }
 
 func newWatcher(index int, fn func(Event)) (*watcher, error) {
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_ROUTE)
+	l, err := listen(unix.RTNLGRP_LINK)
 	if err != nil {
-		return nil, os.NewSyscallError("socket", err)
-	}
-	file := os.NewFile(uintptr(fd), "netlink")
-	addr := unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: 1 << (unix.RTNLGRP_LINK - 1)}
-	if err := unix.Bind(fd, &addr); err != nil {
-		file.Close()
-		return nil, os.NewSyscallError("bind", err)
-	}
-	conn, err := file.SyscallConn()
-	if err != nil {
-		file.Close()
 		return nil, err
 	}
-	return &watcher{
-		index: index,
-		fn:    fn,
-		file:  file,
-		conn:  conn,
-		done:  make(chan struct{}),
-		buf:   make([]byte, watchBuffer),
-	}, nil
-}
-
-// stop ends run and waits for it. A deadline in the past is how: unlike a
-// close, the error it gives a raw connection can be told from others.
-func (w *watcher) stop() {
-	w.file.SetReadDeadline(time.Unix(1, 0)) // fails only if run has closed the file
-	<-w.done
+	return &watcher{listener: l, index: index, fn: fn}, nil
 }
 
 // run reads until the interface is gone or stop is called. A socket that
@@ -116,32 +83,6 @@ func (w *watcher) run() {
 	}
 }
 
-// receive reads one batch of messages into w.buf. Without wait it returns
-// EAGAIN if there is none.
-func (w *watcher) receive(wait bool) (n int, err error) {
-	connErr := w.conn.Read(func(fd uintptr) bool {
-		for {
-			var from unix.Sockaddr
-			n, from, err = unix.Recvfrom(int(fd), w.buf, 0)
-			if err == nil && !fromKernel(from) {
-				continue
-			}
-			if err != unix.EINTR {
-				return !wait || err != unix.EAGAIN
-			}
-		}
-	})
-	if connErr != nil {
-		return 0, connErr
-	}
-	return n, os.NewSyscallError("recvfrom", err)
-}
-
-func fromKernel(from unix.Sockaddr) bool {
-	addr, ok := from.(*unix.SockaddrNetlink)
-	return ok && addr.Pid == nl.PidKernel
-}
-
 // ask requests the current state. The answer arrives like a notification;
 // if there is no such interface it is an error message with ENODEV.
 func (w *watcher) ask() error {
@@ -149,19 +90,7 @@ func (w *watcher) ask() error {
 	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
 	msg.Index = int32(w.index)
 	req.AddData(msg)
-	var err error
-	connErr := w.conn.Write(func(fd uintptr) bool {
-		for {
-			err = unix.Sendto(int(fd), req.Serialize(), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})
-			if err != unix.EINTR {
-				return err != unix.EAGAIN
-			}
-		}
-	})
-	if connErr != nil {
-		return connErr
-	}
-	return os.NewSyscallError("sendto", err)
+	return w.send(req.Serialize())
 }
 
 // handle reports what a batch of messages changes. gone ends the watch.

@@ -73,6 +73,15 @@ func (n *Namespace) AddAddress(prefix netip.Prefix) error {
 	})
 }
 
+// RemoveAddress takes an address from the namespace's kernel again.
+func (n *Namespace) RemoveAddress(prefix netip.Prefix) error {
+	return n.change("remove address "+prefix.String()+" from", func(link netlink.Link) error {
+		return netlink.AddrDel(link, &netlink.Addr{IPNet: &net.IPNet{
+			IP: prefix.Addr().AsSlice(), Mask: net.CIDRMask(prefix.Bits(), prefix.Addr().BitLen()),
+		}})
+	})
+}
+
 // RouteGroups tells the namespace's kernel that multicast groups of IPv4 are at its
 // interface, where a program names none. For IPv6 the kernel knows.
 func (n *Namespace) RouteGroups() error {
@@ -109,5 +118,14 @@ func (n *Namespace) change(op string, f func(netlink.Link) error) error {
 			return fmt.Errorf("lab: %s %s: %w", op, n.Device, err)
 		}
 		return nil
+	})
+}
+
+// SetQueues sets how many queues of each kind the namespace's interface uses, up to
+// those that the lab was made with. It loses its carrier for a moment. Under an XDP
+// program the AF_XDP side needs no fewer than the peer has.
+func (n *Namespace) SetQueues(count int) error {
+	return n.change(fmt.Sprintf("set %d queues of", count), func(link netlink.Link) error {
+		return hostif.SetSingle(link.Attrs().Name, count, count)
 	})
 }

@@ -39,6 +39,12 @@ func (l *Lab) Delete() error { return errUnsupported }
 // DetachProgram needs Linux.
 func (l *Lab) DetachProgram() error { return errUnsupported }
 
+// SetQueues needs Linux.
+func (n *Namespace) SetQueues(int) error { return errUnsupported }
+
+// RemoveAddress needs Linux.
+func (n *Namespace) RemoveAddress(netip.Prefix) error { return errUnsupported }
+
 // Stats needs Linux.
 func (n *Namespace) Stats(string) (map[string]uint64, error) { return nil, errUnsupported }
 

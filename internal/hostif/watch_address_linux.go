@@ -1,0 +1,82 @@
+package hostif
+
+import (
+	"errors"
+	"net/netip"
+	"os"
+	"sync"
+	"syscall"
+
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// WatchAddresses calls fn for every address that an interface of the network
+// namespace is given (there), or loses, one call at a time, on a goroutine of its own.
+// The address comes with the length of its network's prefix, index is the
+// interface's. What the interfaces have at the start is not told, and an
+// address may be told again. If events came faster than fn took them, all that are
+// there are told anew; losses are not, then.
+//
+// stop is as that of Watch.
+func WatchAddresses(fn func(addr netip.Prefix, index int, there bool)) (stop func(), err error) {
+	l, err := listen(unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR)
+	if err != nil {
+		return nil, err
+	}
+	go l.runAddresses(fn)
+	return sync.OnceFunc(l.stop), nil
+}
+
+func (l *listener) runAddresses(fn func(netip.Prefix, int, bool)) {
+	defer close(l.done)
+	defer l.file.Close()
+	for stale := false; ; {
+		n, err := l.receive(!stale)
+		switch {
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			return // stop was called
+		case errors.Is(err, unix.ENOBUFS):
+			stale = true
+		case stale && errors.Is(err, unix.EAGAIN): // deaf until its queue is empty
+			stale = false
+			req := nl.NewNetlinkRequest(unix.RTM_GETADDR, unix.NLM_F_DUMP)
+			req.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))
+			l.send(req.Serialize()) //nolint:errcheck // the next event may do
+		case err != nil:
+			return
+		default:
+			msgs, err := syscall.ParseNetlinkMessage(l.buf[:n])
+			if err != nil {
+				continue
+			}
+			for _, m := range msgs {
+				if addr, index, ok := parseAddress(m); ok {
+					fn(addr, index, m.Header.Type == unix.RTM_NEWADDR)
+				}
+			}
+		}
+	}
+}
+
+// parseAddress returns an interface's own address of a message: the other end's
+// of a point-to-point link is IFA_ADDRESS, and the own one IFA_LOCAL then.
+func parseAddress(m syscall.NetlinkMessage) (p netip.Prefix, index int, ok bool) {
+	if m.Header.Type != unix.RTM_NEWADDR && m.Header.Type != unix.RTM_DELADDR || len(m.Data) < unix.SizeofIfAddrmsg {
+		return p, 0, false
+	}
+	attrs, err := nl.ParseRouteAttr(m.Data[unix.SizeofIfAddrmsg:])
+	if err != nil {
+		return p, 0, false
+	}
+	var addr netip.Addr
+	local := false
+	for _, a := range attrs {
+		if a.Attr.Type == unix.IFA_LOCAL || a.Attr.Type == unix.IFA_ADDRESS && !local {
+			local = a.Attr.Type == unix.IFA_LOCAL
+			addr, ok = netip.AddrFromSlice(a.Value)
+		}
+	}
+	// struct ifaddrmsg: family, prefix length, flags, scope, index.
+	return netip.PrefixFrom(addr, int(m.Data[1])), int(native.Uint32(m.Data[4:])), ok
+}

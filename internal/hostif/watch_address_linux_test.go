@@ -1,0 +1,101 @@
+package hostif_test
+
+import (
+	"errors"
+	"net/netip"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/afxnet/afxnet/internal/hostif"
+	"github.com/afxnet/afxnet/internal/lab"
+)
+
+// TestWatchAddresses gives an interface addresses, and takes them.
+func TestWatchAddresses(t *testing.T) {
+	type told struct {
+		addr  netip.Prefix
+		index int
+		there bool
+	}
+	l := lab.New(t, lab.Config{})
+	ifc, err := l.Host.Interface()
+	if err != nil {
+		t.Fatal(err)
+	}
+	events := make(chan told, 1000)
+	var stop func()
+	err = l.Host.Do(func() error {
+		stop, err = hostif.WatchAddresses(func(addr netip.Prefix, index int, there bool) { events <- told{addr, index, there} })
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stop()
+	for _, addr := range []netip.Prefix{l.StackV4, l.StackV6} {
+		for _, there := range []bool{true, false} {
+			change := l.Host.AddAddress
+			if !there {
+				change = l.Host.RemoveAddress
+			}
+			if err := change(addr); err != nil {
+				t.Fatal(err)
+			}
+			for want := (told{addr, ifc.Index, there}); ; {
+				select {
+				case got := <-events:
+					if got != want {
+						t.Logf("also %+v", got) // IPv6 tells of one more than once
+						continue
+					}
+				case <-time.After(testTimeout):
+					t.Fatalf("no event %+v", want)
+				}
+				break
+			}
+		}
+	}
+	stop()
+	stop()
+	if err := l.Host.AddAddress(l.StackV4); err != nil {
+		t.Fatal(err)
+	}
+	if len(events) != 0 {
+		t.Errorf("after stop: %+v", <-events)
+	}
+}
+
+// TestQueueCount counts in the namespace that it was opened in, until the interface
+// is gone.
+func TestQueueCount(t *testing.T) {
+	l := lab.New(t, lab.Config{Queues: 3})
+	ifc, err := l.Host.Interface()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var q *hostif.QueueCount
+	err = l.Host.Do(func() error {
+		q, err = hostif.OpenQueueCount(ifc.Index)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer q.Close()
+	for _, want := range []int{3, 1, 2} {
+		if err := l.Host.SetQueues(want); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := q.Read(); n != want || err != nil {
+			t.Errorf("%d queues, %v, want %d", n, err, want)
+		}
+	}
+	if err := l.Delete(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := q.Read(); !errors.Is(err, unix.ENODEV) {
+		t.Errorf("of no interface: %v", err)
+	}
+}
