@@ -132,6 +132,13 @@ type Config struct {
 	// of no use any more) and when it comes back (nil), one call at a time. It must
 	// not block and must not call Close, SetLink or FollowLink.
 	OnLink func(err error)
+
+	// OnFinding is called when somebody changes the interface, or the host, under
+	// the device so that packets get lost while all else works, one call at a time:
+	// flows arrive on queues without a socket (ethtool -L, or -X), or the host was
+	// given an address of the stack's. The finding says what mends it. Not over
+	// NewOn. It must not block and must not call Close.
+	OnFinding func(xsk.Finding)
 }
 
 const (

@@ -72,9 +72,18 @@ func Open(cfg Config) (_ *Device, err error) {
 
 // followSteering takes the device down for good if the program goes that steers
 // packets to its sockets: somebody takes it off the interface, or it goes with the
-// helper that the sockets come from.
+// helper that the sockets come from. Until then it passes on what is found.
 func (d *Device) followSteering(steer steerer) {
-	<-steer.Done()
+	for on := true; on; {
+		select {
+		case f := <-steer.Findings():
+			if d.cfg.OnFinding != nil {
+				d.cfg.OnFinding(f)
+			}
+		case <-steer.Done():
+			on = false
+		}
+	}
 	if err := steer.Err(); err != nil {
 		d.fail(err)
 	}

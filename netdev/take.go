@@ -23,8 +23,9 @@ type steerer interface {
 	Mode() xsk.AttachMode
 	Done() <-chan struct{} // closed when no packet leaves the kernel any more
 	Err() error            // why; nil if it was Detach
-	Detach() error         // no packet leaves the kernel from then on
-	Close() error          // the rest, after the sockets are closed
+	Findings() <-chan xsk.Finding
+	Detach() error // no packet leaves the kernel from then on
+	Close() error  // the rest, after the sockets are closed
 }
 
 // take attaches a program to an interface and binds a socket to each of the queues,

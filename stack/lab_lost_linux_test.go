@@ -1,11 +1,7 @@
 package stack_test
 
 import (
-	"context"
 	"errors"
-	"net/netip"
-	"os"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -15,7 +11,6 @@ import (
 	"github.com/afxnet/afxnet/netdev"
 	"github.com/afxnet/afxnet/stack"
 	"github.com/afxnet/afxnet/xsk"
-	"github.com/afxnet/afxnet/xsk/handover"
 )
 
 // missedWithin is how soon a stack hears that its program is off the interface, of
@@ -79,28 +74,7 @@ func checkLost(t *testing.T, told chan error, want string) {
 func TestLabLostHandover(t *testing.T) {
 	lab.Require(t, lab.NetNS, lab.XDP)
 	l := lab.New(t, lab.Config{})
-	path := filepath.Join(t.TempDir(), "s")
-	ul, err := handover.Listen(path, 0o600)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	helper := make(chan error, 1)
-	go func() {
-		helper <- l.Host.Do(func() error {
-			return handover.Serve(ctx, ul, handover.ServerConfig{
-				Interface: lab.HostDevice, Users: []uint32{uint32(os.Getuid())},
-				Addresses: []netip.Prefix{l.StackV4.Masked(), l.StackV6.Masked()},
-				Log:       func(line string) { t.Log(line) },
-			})
-		})
-	}()
-	defer func() {
-		cancel()
-		if err := <-helper; err != nil {
-			t.Error(err)
-		}
-	}()
+	path := serveHelper(t, l)
 	for range 2 { // the helper gives the interface again
 		told := make(chan error, 1000)
 		s := openIn(t, l, stack.Config{Device: netdev.Config{Handover: path, OnLink: func(err error) { told <- err }}})

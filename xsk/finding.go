@@ -34,6 +34,7 @@ const (
 	SubjectQueues       = "queues"
 	SubjectOffloads     = "offloads"
 	SubjectMetadata     = "metadata"
+	SubjectAddresses    = "addresses"
 )
 
 // Finding is one thing that Check found out about a device, in plain words.

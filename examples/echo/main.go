@@ -24,6 +24,7 @@ import (
 
 	"github.com/afxnet/afxnet/examples/internal/demo"
 	"github.com/afxnet/afxnet/stack"
+	"github.com/afxnet/afxnet/xsk"
 )
 
 // maxSize is the longest message: it must fit one UDP datagram over IPv4.
@@ -87,6 +88,7 @@ func run(ctx context.Context, o options) error {
 // runInterface serves on a real interface until ctx ends.
 func runInterface(ctx context.Context, o options) error {
 	cfg := stack.Config{Interface: o.iface}
+	cfg.Device.OnFinding = func(f xsk.Finding) { fmt.Fprintln(os.Stderr, f) }
 	for _, a := range strings.Split(o.addrs, ",") {
 		p, err := netip.ParsePrefix(a)
 		if err != nil {

@@ -29,6 +29,7 @@ import (
 	"github.com/afxnet/afxnet/internal/lab"
 	"github.com/afxnet/afxnet/netdev"
 	"github.com/afxnet/afxnet/stack"
+	"github.com/afxnet/afxnet/xsk"
 )
 
 func main() {
@@ -72,10 +73,11 @@ func run(ctx context.Context, iface, addr, helper string) (err error) {
 		Device: netdev.Config{
 			Handover: helper, // all that is different from a stack with privileges
 			OnLink: func(err error) {
-				if errors.Is(err, syscall.ECONNRESET) { // the helper has gone, and the program with it
+				if errors.Is(err, syscall.ENODEV) { // for good: the helper has gone, or the program
 					cancel(err)
 				}
 			},
+			OnFinding: func(f xsk.Finding) { fmt.Fprintln(os.Stderr, f) },
 		},
 	})
 	if err != nil {

@@ -7,34 +7,39 @@ import (
 
 // guardEvery is how often guard looks for the program. The kernel tells nobody that
 // a bpf_link was taken off an interface, or was given another program, so that it
-// has to be asked: one system call, and twice this long at most until it is told.
+// has to be asked, by system calls that take microseconds. What is found is told
+// within this time, and that the program is gone within twice as long.
 const guardEvery = time.Second
 
 // startGuard has guard run until unguard.
 func (i *Interface) startGuard() {
 	stop := make(chan struct{})
-	go i.guard(stop)
+	q := i.openQueues() // in the namespace of Attach
+	go i.guard(stop, q)
 	i.unguard = sync.OnceFunc(func() { close(stop); <-i.done })
 }
 
-// guard ends when the program is not on the interface any more. It has to miss it
-// twice: an interface that goes takes its program along, and is its own matter,
-// which the watch hears of; and a loader may be at work on a dispatcher.
-func (i *Interface) guard(stop <-chan struct{}) {
+// guard tells of packets that miss the sockets, and ends when the program is not on
+// the interface any more. It has to miss it twice: an interface that goes takes its
+// program along, and is its own matter, which the watch hears of; and a loader may be
+// at work on a dispatcher.
+func (i *Interface) guard(stop <-chan struct{}, q *queues) {
 	defer close(i.done)
+	defer q.close()
 	tick := time.NewTicker(guardEvery)
 	defer tick.Stop()
-	for missed := false; ; {
+	for lost := false; ; {
 		select {
 		case <-stop:
 			return
 		case <-tick.C:
 		}
 		err := i.prog.Lost()
-		if err != nil && missed && i.end(err) {
+		if err != nil && lost && i.end(err) {
 			return
 		}
-		missed = err != nil
+		lost = err != nil
+		i.findMissed(q)
 	}
 }
 

@@ -27,17 +27,21 @@ type Interface struct {
 	dev     hostif.Interface
 	prog    *xsk.Program
 	restore func() error // gives the NIC its VLAN tags back
-	unwatch func()       // ends follow
+	unwatch func()       // ends follow and followAddress
 	unguard func()       // ends guard
 	done    chan struct{}
+
+	findings chan xsk.Finding
 
 	mu       sync.Mutex
 	groups   []membership       // solicited-node groups joined on the NIC, one per address
 	kernel   *hostif.Groups     // the host as member of the groups in joined
 	joined   map[netip.Addr]int // calls of JoinGroup without their LeaveGroup
 	lost     error              // why the program does not follow the interface's address
-	gone     bool               // the interface
-	err      error              // see Err
+	gone     bool               // the interface is
+	claimed  map[netip.Addr]bool
+	shared   map[netip.Addr]bool // of claimed, those that the host has been given since
+	err      error               // see Err
 	detached bool
 	last     xsk.Counters // as of Detach
 }
@@ -56,7 +60,10 @@ const leastQueues = 256 // 2 KiB of map
 // Nothing is redirected yet. Errors are those of [xsk.LoadProgram] and
 // [xsk.Program.Attach].
 func Attach(dev hostif.Interface, mode xsk.AttachMode) (_ *Interface, err error) {
-	i := &Interface{dev: dev, joined: make(map[netip.Addr]int), unwatch: func() {}, unguard: func() {}, done: make(chan struct{})}
+	i := &Interface{
+		dev: dev, joined: make(map[netip.Addr]int), claimed: make(map[netip.Addr]bool), shared: make(map[netip.Addr]bool),
+		unwatch: func() {}, unguard: func() {}, done: make(chan struct{}), findings: make(chan xsk.Finding, findingsRoom),
+	}
 	i.prog, err = xsk.LoadProgram(xsk.ProgramConfig{Interface: dev.Name, Queues: max(dev.RXQueues, dev.TXQueues, leastQueues), Mode: mode})
 	if err != nil {
 		return nil, err
@@ -74,6 +81,12 @@ func Attach(dev hostif.Interface, mode xsk.AttachMode) (_ *Interface, err error)
 		return nil, errors.Join(err, i.Close())
 	}
 	i.unwatch = unwatch
+	unwatchAddresses, err := hostif.WatchAddresses(i.followAddress)
+	if err != nil {
+		err = &xsk.OpError{Op: "watch addresses", Device: dev.Name, Queue: xsk.NoQueue, Err: err}
+		return nil, errors.Join(err, i.Close())
+	}
+	i.unwatch = func() { unwatch(); unwatchAddresses() }
 	i.startGuard()
 	return i, nil
 }
@@ -132,6 +145,7 @@ func (i *Interface) AddAddress(addr netip.Addr) error {
 	if err := i.prog.AddAddress(addr); err != nil {
 		return err
 	}
+	i.claimed[addr] = true
 	if !addr.Is6() {
 		return nil
 	}
@@ -144,6 +158,7 @@ func (i *Interface) AddAddress(addr netip.Addr) error {
 	group := net.HardwareAddr{0x33, 0x33, 0xff, b[13], b[14], b[15]}
 	leave, err := hostif.JoinMulticast(i.dev.Index, group)
 	if err != nil {
+		delete(i.claimed, addr)
 		return errors.Join(&xsk.OpError{Op: "join " + group.String(), Device: i.dev.Name, Queue: xsk.NoQueue, Err: err}, i.prog.RemoveAddress(addr))
 	}
 	i.groups = append(i.groups, membership{addr, leave})
@@ -173,6 +188,8 @@ func (i *Interface) RemoveAddress(addr netip.Addr) error {
 	defer i.mu.Unlock()
 	addr = addr.Unmap()
 	err := i.prog.RemoveAddress(addr)
+	delete(i.claimed, addr)
+	delete(i.shared, addr)
 	for n, m := range i.groups {
 		if m.addr == addr {
 			i.groups = append(i.groups[:n], i.groups[n+1:]...)

@@ -52,8 +52,8 @@
 //	counters
 //	close                                             the program is detached
 //
-// One reply answers nothing: "lost", before the helper ends the connection because
-// somebody has taken the program off the interface.
+// Two replies answer nothing: a finding about the interface, and "lost", before the
+// helper ends the connection because somebody has taken the program off.
 //
 // What is not understood ends the connection.
 package handover

@@ -35,6 +35,7 @@ func (*Set) JoinGroup(netip.Addr) error      { return errLinuxOnly }
 func (*Set) LeaveGroup(netip.Addr) error     { return errLinuxOnly }
 func (*Set) Counters() (xsk.Counters, error) { return xsk.Counters{}, errLinuxOnly }
 func (*Set) Done() <-chan struct{}           { return nil }
+func (*Set) Findings() <-chan xsk.Finding    { return nil }
 func (*Set) Err() error                      { return nil }
 func (*Set) Detach() error                   { return nil }
 func (*Set) Close() error                    { return nil }

@@ -104,13 +104,13 @@ func TestHostileProcess(t *testing.T) {
 		{"unknown request", `{"op":"reboot"}`, 0, "protocol error"},
 		{"too early", `{"op":"claim","address":"192.0.2.1"}`, 0, `before \"open\"`},
 		{"long name", `{"op":"` + strings.Repeat("\u0001", 600) + `"}`, 0, ""},
-		{"another protocol", `{"op":"open","protocol":2}`, 0, "use one release"},
-		{"another interface", `{"op":"open","protocol":1,"interface":"` + strings.Repeat("<", 3000) + `"}`, 0, "no such device"},
-		{"no memory", `{"op":"open","protocol":1}`, 0, "no size of memory"},
-		{"memory", `{"op":"open","protocol":1,"memory":{"chunks":1000000000000}}`, 0, "umem: Config.Chunks"},
-		{"negative memory", `{"op":"open","protocol":1,"memory":{"chunks":64,"chunk_size":-4096}}`, 0, "umem: Config.ChunkSize"},
-		{"busy polling", `{"op":"open","protocol":1,"memory":{},"busy_poll":{"time":1000}}`, 0, "busy polling is not allowed"},
-		{"interface", `{"op":"open","protocol":1,"memory":{}}`, 0, "nonesuch0"},
+		{"another protocol", `{"op":"open","protocol":1}`, 0, "use one release"},
+		{"another interface", `{"op":"open","protocol":2,"interface":"` + strings.Repeat("<", 3000) + `"}`, 0, "no such device"},
+		{"no memory", `{"op":"open","protocol":2}`, 0, "no size of memory"},
+		{"memory", `{"op":"open","protocol":2,"memory":{"chunks":1000000000000}}`, 0, "umem: Config.Chunks"},
+		{"negative memory", `{"op":"open","protocol":2,"memory":{"chunks":64,"chunk_size":-4096}}`, 0, "umem: Config.ChunkSize"},
+		{"busy polling", `{"op":"open","protocol":2,"memory":{},"busy_poll":{"time":1000}}`, 0, "busy polling is not allowed"},
+		{"interface", `{"op":"open","protocol":2,"memory":{}}`, 0, "nonesuch0"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			c := dial(t, path)
@@ -405,7 +405,7 @@ func TestListen(t *testing.T) {
 
 // FuzzDecode reads messages of both kinds, and writes what it has read.
 func FuzzDecode(f *testing.F) {
-	f.Add([]byte(`{"op":"open","protocol":1,"queues":[0,1],"memory":{"chunks":64}}`))
+	f.Add([]byte(`{"op":"open","protocol":2,"queues":[0,1],"memory":{"chunks":64}}`))
 	f.Add([]byte(`{"error":{"op":"x","text":"y","errno":13},"counters":{"RedirectIPv4":7}}`))
 	f.Fuzz(func(t *testing.T, msg []byte) {
 		if r, err := decode[request](msg); err == nil {

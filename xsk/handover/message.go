@@ -15,8 +15,9 @@ import (
 	"github.com/afxnet/afxnet/xsk/internal/seqpacket"
 )
 
-// protocol is the version of the messages. Another one is refused.
-const protocol = 1
+// protocol is the version of the messages. Another one is refused. 2 has replies that
+// answer nothing.
+const protocol = 2
 
 // The requests.
 const (
@@ -89,6 +90,8 @@ type reply struct {
 	Attach    xsk.AttachMode `json:"attach,omitempty"`
 
 	Counters *xsk.Counters `json:"counters,omitempty"` // to "counters" and "close"
+
+	Finding *xsk.Finding `json:"finding,omitempty"` // to nothing
 }
 
 // failure is an error on its way.

@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/afxnet/afxnet/xsk"
 	"github.com/afxnet/afxnet/xsk/internal/seqpacket"
 )
 
@@ -135,6 +136,8 @@ func (s *server) serve(outer context.Context, l *net.UnixListener) error {
 		case <-ctx.Done():
 		case e := <-s.events:
 			s.handle(e)
+		case f := <-s.findings():
+			s.tell(f)
 		case <-s.programLost():
 			s.endLost()
 		}
@@ -242,6 +245,25 @@ func (s *server) handle(e event) {
 	default:
 		c.answer <- s.decide(c, e.req)
 	}
+}
+
+// findings are those about the interface while a process has it.
+func (s *server) findings() <-chan xsk.Finding {
+	if s.granted == nil {
+		return nil
+	}
+	return s.granted.steer.Findings()
+}
+
+// tell passes a finding on to the process.
+func (s *server) tell(f xsk.Finding) {
+	c := s.granted.conn
+	s.log(c, f.Text, nil)
+	s.workers.Go(func() {
+		if msg, err := encode(reply{Finding: &f}); err == nil {
+			c.Send(msg, sendTimeout) //nolint:errcheck // it may have ended
+		}
+	})
 }
 
 // programLost is closed when somebody has taken the program off the interface.

@@ -37,6 +37,8 @@ type Set struct {
 	replies chan received
 	done    chan struct{} // closed when the connection has ended
 
+	findings chan xsk.Finding
+
 	endMu    sync.Mutex // guards what follows
 	leaving  bool       // the connection ends because this side wants it to
 	detached bool       // it has, and last is valid
@@ -107,7 +109,7 @@ func connect(cfg Config) (s *Set, queues []uint32, err error) {
 func connectOnce(cfg Config) (_ *Set, queues []uint32, err error) {
 	s := &Set{
 		timeout: cfg.Timeout, device: cfg.Socket.Interface,
-		replies: make(chan received, 1), done: make(chan struct{}),
+		replies: make(chan received, 1), done: make(chan struct{}), findings: make(chan xsk.Finding, findingsRoom),
 	}
 	if s.conn, err = seqpacket.Dial(cfg.Path, cfg.Timeout); err != nil {
 		return nil, nil, s.opError("connect to the helper", xsk.NoQueue, err, "start one that listens there: afxnet-handover -socket "+cfg.Path)
@@ -241,6 +243,15 @@ func (s *Set) Counters() (xsk.Counters, error) {
 // Close.
 func (s *Set) Done() <-chan struct{} { return s.done }
 
+// findingsRoom is how many findings wait for who receives them.
+const findingsRoom = 16
+
+// Findings tells what the helper finds out about the interface while the process has
+// it, and that keeps packets from the sockets: they arrive on queues without one, or
+// the host was given an address that was claimed. One goroutine should receive it:
+// it has room for some, and what finds none is lost.
+func (s *Set) Findings() <-chan xsk.Finding { return s.findings }
+
 // Err returns why the connection to the helper has ended, and nil if it has not, or
 // was by Detach or Close.
 func (s *Set) Err() error {
@@ -367,6 +378,13 @@ func (s *Set) read() {
 		}
 		if err == nil && r.Error != nil && r.Error.Op == opLost {
 			err = &remoteError{r.Error.Text, r.Error.Errno}
+		}
+		if err == nil && r.Finding != nil && len(fds) == 0 {
+			select {
+			case s.findings <- *r.Finding:
+			default:
+			}
+			continue
 		}
 		if err == nil && !s.pending.CompareAndSwap(true, false) {
 			err = fmt.Errorf("an answer to nothing: %w", errUnknown)
