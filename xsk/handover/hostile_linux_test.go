@@ -1,7 +1,6 @@
 package handover
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 	"unicode"
@@ -22,57 +20,6 @@ import (
 	"github.com/afxnet/afxnet/xsk"
 	"github.com/afxnet/afxnet/xsk/internal/seqpacket"
 )
-
-// serveHere runs a helper in this process, on an interface that does not exist:
-// what these tests send does not get so far.
-func serveHere(t *testing.T, change func(*server)) (path string) {
-	t.Helper()
-	path = filepath.Join(t.TempDir(), "s")
-	l, err := Listen(path, 0o600)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cfg, err := ServerConfig{Interface: "nonesuch0", Users: []uint32{uint32(os.Getuid())}}.withDefaults()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var mu sync.Mutex
-	over := false
-	cfg.Log = func(line string) {
-		mu.Lock()
-		defer mu.Unlock()
-		if !over {
-			t.Log(line)
-		}
-	}
-	s := newServer(cfg)
-	if change != nil {
-		change(s)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- s.serve(ctx, l) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-		mu.Lock()
-		over = true
-		mu.Unlock()
-	})
-	return path
-}
-
-func dial(t *testing.T, path string) *seqpacket.Conn {
-	t.Helper()
-	c, err := seqpacket.Dial(path, patience)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { c.Close() })
-	return c
-}
 
 // TestHostileProcess sends a helper what no process should: the connection ends,
 // after an error that says why where the message was one, and the helper goes on,

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"runtime"
 	"slices"
 	"strings"
@@ -25,36 +24,6 @@ const (
 	firstWithin = 10 * time.Second // from connecting to the first request
 	sendTimeout = 10 * time.Second // for the other end to make room for a reply
 )
-
-// Listen makes the helper's Unix socket, with these permissions: who may write to it
-// may connect. A socket that is there and that nobody listens on is replaced; with
-// anything else that is there, the error wraps unix.EADDRINUSE. The listener's Close
-// removes it.
-func Listen(path string, mode os.FileMode) (*net.UnixListener, error) {
-	l, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: path, Net: "unixpacket"})
-	if errors.Is(err, unix.EADDRINUSE) {
-		c, dialErr := seqpacket.Dial(path, time.Second)
-		if dialErr == nil {
-			c.Close()
-		}
-		// Files of other kinds refuse connections, too.
-		if errors.Is(dialErr, unix.ECONNREFUSED) && isSocket(path) && os.Remove(path) == nil {
-			l, err = net.ListenUnix("unixpacket", &net.UnixAddr{Name: path, Net: "unixpacket"})
-		}
-	}
-	if err != nil {
-		return nil, fmt.Errorf("handover: %w", err)
-	}
-	if err := os.Chmod(path, mode); err != nil {
-		return nil, fmt.Errorf("handover: %w", errors.Join(err, l.Close()))
-	}
-	return l, nil
-}
-
-func isSocket(path string) bool {
-	info, err := os.Lstat(path)
-	return err == nil && info.Mode().Type() == os.ModeSocket
-}
 
 // server is Serve's: one goroutine, that of Serve itself, does everything that takes
 // privileges or changes state, in the namespace it was called in.
@@ -126,9 +95,10 @@ func newServer(cfg ServerConfig) *server {
 	return &server{cfg: cfg, first: firstWithin, events: make(chan event), conns: make(map[*conn]bool)}
 }
 
-func (s *server) serve(outer context.Context, l *net.UnixListener) error {
+func (s *server) serve(outer context.Context, ul *net.UnixListener) error {
 	ctx, cancel := context.WithCancelCause(outer)
 	defer cancel(nil)
+	l := listenerOf(ul)
 	var accepting sync.WaitGroup
 	accepting.Go(func() { cancel(s.accept(ctx, l)) })
 	for ctx.Err() == nil {
@@ -171,7 +141,7 @@ func (s *server) serve(outer context.Context, l *net.UnixListener) error {
 }
 
 // accept takes connections until the listener ends.
-func (s *server) accept(ctx context.Context, l *net.UnixListener) error {
+func (s *server) accept(ctx context.Context, l listener) error {
 	defer context.AfterFunc(ctx, func() { l.Close() })()
 	for {
 		uc, err := l.AcceptUnix()
