@@ -103,7 +103,10 @@ type ServerConfig struct {
 	BusyPoll bool
 
 	// Log is told in a line what happens to whom: it opened, was refused, ended.
-	// Nil is told nothing. It is called from Serve's goroutine.
+	// Nil is told nothing. It is called from one goroutine, which nobody waits for. Of
+	// more than 100 lines a minute about one user, or about all those together that may
+	// not have the interface, the rest is left out, as is what comes while it does not
+	// return: a line that comes later says how many.
 	Log func(line string)
 }
 

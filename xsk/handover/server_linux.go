@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"runtime"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -15,42 +14,43 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/afxnet/afxnet/xsk"
-	"github.com/afxnet/afxnet/xsk/internal/seqpacket"
 )
 
 // Bounds of what strangers can cost.
 const (
-	maxConns    = 16               // connections at a time, and as many that are refused
+	maxConns    = 16               // connections at a time, of each class
+	maxClosing  = 64               // goroutines that close what has no place
 	firstWithin = 10 * time.Second // from connecting to the first request
 	sendTimeout = 10 * time.Second // for the other end to make room for a reply
+	endWithin   = 5 * time.Second  // for Serve to return
 )
 
 // server is Serve's: one goroutine, that of Serve itself, does everything that takes
-// privileges or changes state, in the namespace it was called in.
+// privileges or changes state, in the namespace it was called in. It waits for nothing
+// that strangers have a hand in.
 type server struct {
 	cfg     ServerConfig
-	first   time.Duration // firstWithin
+	first   time.Duration         // firstWithin
+	end     time.Duration         // endWithin
+	dispose func(io.Closer) error // dispose
 	events  chan event
-	conns   map[*conn]bool
+	over    chan struct{} // closed when Serve returns
+	closing chan struct{} // one in it for each that has no place and is being closed
 	workers sync.WaitGroup
+	logger  *logger
 	granted *grant // who has the interface; nil if nobody
+
+	mu     sync.Mutex     // guards what follows
+	conns  map[*conn]bool // false once it is being closed
+	ending bool
 }
 
-// conn is a connection, with a goroutine that reads requests and sends replies.
-type conn struct {
-	*seqpacket.Conn
-	peer    unix.Ucred
-	refused error // what he is told, whatever he asks for
-	answer  chan answer
-}
-
-// event is what a goroutine tells Serve's: a new connection, a request on it, or its
-// end, if err is not nil.
+// event is what a goroutine tells Serve's: a request on a connection, or its end, if
+// err is not nil.
 type event struct {
-	conn     *conn
-	accepted bool
-	req      request
-	err      error
+	conn *conn
+	req  request
+	err  error
 }
 
 // answer is what Serve's goroutine has decided.
@@ -63,7 +63,9 @@ type answer struct {
 // Serve gives out the sockets of one interface, as the configuration says, to those
 // who connect to the listener, until ctx ends. It closes the listener and takes the
 // program off the interface before it returns; the error is nil if it was ctx that
-// ended it, or the listener's Close.
+// ended it, or the listener's Close. Within some seconds it returns also if processes
+// have sent it descriptors that take longer to close, or Log does not return; what
+// closes them goes on then.
 //
 // It needs CAP_NET_RAW, CAP_NET_ADMIN and CAP_BPF, and CAP_IPC_LOCK or enough
 // RLIMIT_MEMLOCK.
@@ -92,13 +94,18 @@ func refuseDescriptors(l *net.UnixListener) {
 }
 
 func newServer(cfg ServerConfig) *server {
-	return &server{cfg: cfg, first: firstWithin, events: make(chan event), conns: make(map[*conn]bool)}
+	return &server{
+		cfg: cfg, first: firstWithin, end: endWithin, dispose: dispose,
+		events: make(chan event), over: make(chan struct{}), closing: make(chan struct{}, maxClosing),
+		conns: make(map[*conn]bool),
+	}
 }
 
 func (s *server) serve(outer context.Context, ul *net.UnixListener) error {
 	ctx, cancel := context.WithCancelCause(outer)
 	defer cancel(nil)
 	l := listenerOf(ul)
+	s.logger = newLogger(s.cfg.Log)
 	var accepting sync.WaitGroup
 	accepting.Go(func() { cancel(s.accept(ctx, l)) })
 	for ctx.Err() == nil {
@@ -107,7 +114,7 @@ func (s *server) serve(outer context.Context, ul *net.UnixListener) error {
 		case e := <-s.events:
 			s.handle(e)
 		case f := <-s.findings():
-			s.tell(f)
+			s.pass(f)
 		case <-s.programLost():
 			s.endLost()
 		}
@@ -116,104 +123,57 @@ func (s *server) serve(outer context.Context, ul *net.UnixListener) error {
 	if outer.Err() != nil || errors.Is(err, net.ErrClosed) {
 		err = nil
 	}
-	closeErr := l.Close()
-	for c := range s.conns {
-		c.Close()
-	}
-	ended := make(chan struct{})
-	go func() { accepting.Wait(); s.workers.Wait(); close(ended) }()
+	// Who uses a listener last closes it, and what came on connections that nobody has
+	// accepted: that is not for accept.
+	l.SetDeadline(time.Unix(1, 0)) //nolint:errcheck // it is closed already
+	err = errors.Join(err, s.granted.close())
+	s.endAll()
+	ended := make(chan error, 1)
+	go func() {
+		accepting.Wait()
+		closeErr := s.dispose(l)
+		s.workers.Wait()
+		ended <- closeErr
+	}()
+	return errors.Join(err, s.wind(ended))
+}
+
+// wind waits for everything to end, but not for long, and returns what ended sent.
+func (s *server) wind(ended <-chan error) (err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), s.end)
+	defer cancel()
+	defer s.logger.end(ctx)
+	defer close(s.over)
 	for {
 		select {
 		case e := <-s.events:
-			e.conn.Close()
-			if e.err == nil && !e.accepted {
+			if e.err == nil {
 				e.conn.answer <- answer{last: true}
 			}
 			continue
-		case <-ended:
+		case err = <-ended:
+		case <-ctx.Done():
 		}
 		break
 	}
-	if errors.Is(closeErr, net.ErrClosed) {
-		closeErr = nil
+	if errors.Is(err, net.ErrClosed) {
+		err = nil
 	}
-	return errors.Join(err, closeErr, s.granted.close())
-}
-
-// accept takes connections until the listener ends.
-func (s *server) accept(ctx context.Context, l listener) error {
-	defer context.AfterFunc(ctx, func() { l.Close() })()
-	for {
-		uc, err := l.AcceptUnix()
-		if errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ENOBUFS) || errors.Is(err, unix.ENOMEM) {
-			select { // others may end meanwhile
-			case <-ctx.Done():
-			case <-time.After(100 * time.Millisecond):
-			}
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		c := &conn{Conn: seqpacket.New(uc), answer: make(chan answer)}
-		if c.peer, err = c.Peer(); err != nil {
-			c.Close()
-			continue
-		}
-		s.events <- event{conn: c, accepted: true}
-	}
-}
-
-// run reads requests until the connection ends.
-func (s *server) run(c *conn) {
-	timeout := s.first
-	for {
-		e := event{conn: c}
-		msg, fds, err := c.Receive(timeout)
-		if len(fds) > 0 {
-			err = errors.Join(fmt.Errorf("a request with %d descriptors: %w", len(fds), errUnknown), seqpacket.CloseAll(fds))
-		}
-		if err == nil {
-			e.req, err = decode[request](msg)
-		}
-		if e.err = err; err != nil {
-			s.events <- e
-			return
-		}
-		s.events <- e
-		a := <-c.answer
-		if msg, err = encode(a.reply); err == nil {
-			err = c.Send(msg, sendTimeout, a.fds...)
-		}
-		seqpacket.CloseAll(a.fds) //nolint:errcheck // the other end has its own
-		if a.last && err == nil {
-			err = io.EOF
-		}
-		if e.err = err; err != nil {
-			s.events <- e
-			return
-		}
-		timeout = 0
-	}
+	return err
 }
 
 // handle does what an event asks for.
 func (s *server) handle(e event) {
 	c := e.conn
-	switch {
-	case e.accepted:
-		s.welcome(c)
-	case e.err != nil:
-		delete(s.conns, c)
-		c.Close()
-		if !errors.Is(e.err, io.EOF) && !errors.Is(e.err, net.ErrClosed) { // that is endLost's
-			s.log(c, "connection ended", e.err)
-		}
-		if s.granted != nil && s.granted.conn == c {
-			s.takeBack()
-		}
-	default:
+	if e.err == nil {
 		c.answer <- s.decide(c, e.req)
+		return
+	}
+	if !errors.Is(e.err, io.EOF) {
+		s.log(c, "connection ended", e.err)
+	}
+	if s.granted != nil && s.granted.conn == c {
+		s.takeBack()
 	}
 }
 
@@ -225,8 +185,8 @@ func (s *server) findings() <-chan xsk.Finding {
 	return s.granted.steer.Findings()
 }
 
-// tell passes a finding on to the process.
-func (s *server) tell(f xsk.Finding) {
+// pass passes a finding on to the process.
+func (s *server) pass(f xsk.Finding) {
 	c := s.granted.conn
 	s.log(c, f.Text, nil)
 	s.workers.Go(func() {
@@ -255,7 +215,11 @@ func (s *server) endLost() {
 		if msg, err := encode(reply{Error: lostOf(err)}); err == nil {
 			g.conn.Send(msg, sendTimeout) //nolint:errcheck // it ends all the same
 		}
-		g.conn.Close() //nolint:errcheck // run tells
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.conns[g.conn] {
+			g.conn.End()
+		}
 	})
 }
 
@@ -266,27 +230,6 @@ func (s *server) takeBack() error {
 	err := g.close()
 	s.log(g.conn, "has the interface no longer", err)
 	return err
-}
-
-// welcome begins a connection. Who is refused is told so when he asks; if there are
-// too many of them they are not.
-func (s *server) welcome(c *conn) {
-	if !slices.Contains(s.cfg.Users, c.peer.Uid) {
-		c.refused = fmt.Errorf("user %d may not have %s: %w", c.peer.Uid, s.cfg.Interface, unix.EACCES)
-	}
-	like := 0
-	for o := range s.conns {
-		if (o.refused == nil) == (c.refused == nil) {
-			like++
-		}
-	}
-	if like >= maxConns {
-		s.log(c, "refused", fmt.Errorf("there are %d connections already: %w", like, unix.EBUSY))
-		c.Close()
-		return
-	}
-	s.conns[c] = true
-	s.workers.Go(func() { s.run(c) })
 }
 
 // decide answers a request. An unknown one ends the connection.
@@ -354,5 +297,5 @@ func (s *server) log(c *conn, what string, err error) {
 		what += ": " + err.Error()
 	}
 	what = strings.ReplaceAll(what, "\n", "; ") // errors that are joined
-	s.cfg.Log(fmt.Sprintf("process %d of user %d: %s", c.peer.Pid, c.peer.Uid, what))
+	s.logger.print(c.of, fmt.Sprintf("process %d of user %d: %s", c.peer.Pid, c.peer.Uid, what))
 }

@@ -29,8 +29,18 @@ func Dial(path string, timeout time.Duration) (*Conn, error) {
 // New takes a connection over that a listener for "unixpacket" has accepted.
 func New(c *net.UnixConn) *Conn { return &Conn{c} }
 
-// Close ends the connection, and what goes on on it.
+// Close ends the connection, and what goes on on it. It waits for the descriptors in
+// messages that nobody has received to be closed, which can take as long as their
+// sender likes: that of a connection with SO_LINGER waits until its peer has taken
+// what is left (inet_release), that of a file in FUSE for its daemon.
 func (c *Conn) Close() error { return c.c.Close() }
+
+// End ends the connection for both sides, and waits for nothing: Close frees what it
+// has.
+func (c *Conn) End() {
+	c.c.CloseRead()  //nolint:errcheck // it has ended
+	c.c.CloseWrite() //nolint:errcheck // likewise
+}
 
 // Send sends one message, and duplicates of the descriptors, within timeout.
 func (c *Conn) Send(msg []byte, timeout time.Duration, fds ...int) error {
@@ -78,6 +88,58 @@ func (c *Conn) Receive(timeout time.Duration) (msg []byte, fds []int, err error)
 		return nil, nil, errors.Join(err, CloseAll(fds))
 	}
 	return msg[:n], fds, nil
+}
+
+// ReceiveBare is Receive where no descriptors are expected. A message that has some
+// is an error and stays where it is until Close: the kernel closes what it has no room
+// for before the receive returns, and waits for that as Close does.
+func (c *Conn) ReceiveBare(timeout time.Duration) (msg []byte, err error) {
+	var deadline time.Time
+	if timeout > 0 {
+		deadline = time.Now().Add(timeout)
+	}
+	if err := c.c.SetReadDeadline(deadline); err != nil {
+		return nil, err
+	}
+	raw, err := c.c.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	msg = make([]byte, MaxMessage)
+	var n int
+	var inner error
+	err = raw.Read(func(fd uintptr) bool {
+		n, inner = receiveBare(int(fd), msg)
+		return !errors.Is(inner, unix.EAGAIN)
+	})
+	switch {
+	case err != nil:
+		return nil, err
+	case inner != nil:
+		return nil, inner
+	case n == 0:
+		return nil, io.EOF
+	}
+	return msg[:n], nil
+}
+
+// receiveBare looks at the next message before it takes it.
+func receiveBare(fd int, msg []byte) (n int, err error) {
+	for _, how := range []int{unix.MSG_PEEK, 0} {
+		var flags int
+		for n, err = 0, unix.EINTR; errors.Is(err, unix.EINTR); {
+			n, _, flags, _, err = unix.Recvmsg(fd, msg, nil, how)
+		}
+		switch {
+		case err != nil:
+			return 0, os.NewSyscallError("recvmsg", err)
+		case flags&unix.MSG_CTRUNC != 0:
+			return 0, fmt.Errorf("a message with descriptors: %w", unix.EPROTO)
+		case flags&unix.MSG_TRUNC != 0:
+			return 0, fmt.Errorf("a message of more than %d bytes: %w", MaxMessage, unix.EMSGSIZE)
+		}
+	}
+	return n, nil
 }
 
 // rights returns the descriptors in a control buffer.
