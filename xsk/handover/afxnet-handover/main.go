@@ -14,6 +14,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"math"
 	"net/netip"
 	"os"
 	"os/signal"
@@ -51,7 +52,11 @@ func main() {
 		cfg.Queues, err = list(s, parseQueue)
 		return err
 	})
-	mib := flag.Int64("memory", 256, "MiB of packet memory that a process may have for a connection")
+	cfg.MaxMemory = 256 << 20
+	flag.Func("memory", "MiB of packet memory that a process may have for a connection (default 256)", func(s string) (err error) {
+		cfg.MaxMemory, err = parseMiB(s)
+		return err
+	})
 	flag.BoolVar(&cfg.HugePages, "huge-pages", false, "allow huge pages")
 	flag.BoolVar(&cfg.BusyPoll, "busy-poll", false, "allow busy polling")
 	flag.Func("attach", "where the program runs: auto, native or generic (default auto)", func(s string) error {
@@ -64,7 +69,6 @@ func main() {
 		return errors.New("auto, native or generic")
 	})
 	flag.Parse()
-	cfg.MaxMemory = *mib << 20
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx, *path, mode, cfg); err != nil {
@@ -120,6 +124,15 @@ func parsePrefix(s string) (netip.Prefix, error) {
 func parseQueue(s string) (uint32, error) {
 	q, err := strconv.ParseUint(s, 10, 32)
 	return uint32(q), err
+}
+
+// parseMiB returns bytes.
+func parseMiB(s string) (int64, error) {
+	n, err := strconv.ParseInt(s, 10, 64)
+	if err != nil || n < 1 || n > math.MaxInt64>>20 {
+		return 0, fmt.Errorf("%q: a number of MiB from 1 to %d", s, math.MaxInt64>>20)
+	}
+	return n << 20, nil
 }
 
 // parseMode reads permissions as chmod(1) does, with or without a 0 before them.
