@@ -38,7 +38,7 @@ func main() {
 	flag.Parse()
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
+	context.AfterFunc(ctx, stop) // a second one ends the program at once
 	var err error
 	if *useLab {
 		err = runLab(ctx, *n)

@@ -89,3 +89,24 @@ func TestLibrariesModule(t *testing.T) {
 		}
 	}
 }
+
+// TestSecondSignal wants programs that close on a signal to end at once on the next:
+// whoever sends it has waited long enough. Processes of examples/unprivileged's lab get
+// the same interrupt from the terminal and from their parent.
+func TestSecondSignal(t *testing.T) {
+	n := 0
+	for _, f := range module(t) {
+		if !strings.HasPrefix(f.name, "examples/") && !strings.HasPrefix(f.name, "xsk/") || f.test || f.name == "examples/unprivileged/main.go" {
+			continue
+		}
+		if !bytes.Contains(f.text, []byte("signal.NotifyContext(")) {
+			continue
+		}
+		if n++; !bytes.Contains(f.text, []byte("context.AfterFunc(ctx, stop)")) {
+			t.Errorf("%s: no context.AfterFunc(ctx, stop) for signal.NotifyContext", f.name)
+		}
+	}
+	if n == 0 {
+		t.Error("no program is found")
+	}
+}

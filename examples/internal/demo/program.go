@@ -59,10 +59,9 @@ func Main(p Program) {
 	flag.StringVar(&o.to, "to", "", "use the service at this IP address and port, instead of serving")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
+	context.AfterFunc(ctx, stop) // a second one ends the program at once
 	if err := p.run(ctx, o); err != nil {
 		fmt.Fprintf(os.Stderr, "%s: %v\n", p.Name, err)
-		stop()
 		os.Exit(1)
 	}
 }

@@ -70,10 +70,9 @@ func main() {
 	})
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends it at once
 	if err := run(ctx, *path, mode, cfg); err != nil {
 		fmt.Fprintln(os.Stderr, "afxnet-handover:", err)
-		stop()
 		os.Exit(1)
 	}
 }
