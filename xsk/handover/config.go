@@ -81,7 +81,7 @@ type ServerConfig struct {
 	Groups []netip.Prefix
 
 	// Queues are the hardware queues to give, at least one. Nil means all receive
-	// queues.
+	// queues; of more than 256, a process has to name those that it wants.
 	Queues []uint32
 
 	// MaxMemory bounds the packet memory of all sockets of one connection, in bytes.

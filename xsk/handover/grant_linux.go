@@ -85,9 +85,14 @@ func (s *server) open(c *conn, req request) (_ *grant, err error) {
 func (s *server) choose(asked []uint32, dev hostif.Interface) ([]uint32, error) {
 	may := s.cfg.Queues
 	if may == nil {
-		for q := range min(max(dev.RXQueues, 1), maxQueues) {
+		for q := range max(dev.RXQueues, 1) {
 			may = append(may, uint32(q))
 		}
+	}
+	if asked == nil && len(may) > maxQueues {
+		return nil, &xsk.OpError{Op: "choose queues", Device: dev.Name, Queue: xsk.NoQueue,
+			Err:    fmt.Errorf("it receives on %d queues: a process has at most %d, and what comes on the others would stay in the kernel: %w", len(may), maxQueues, unix.EINVAL),
+			Remedy: fmt.Sprintf("ethtool -L %s combined %d, or name those that packets come on (option -queues of the helper)", dev.Name, maxQueues)}
 	}
 	if asked == nil {
 		return may, nil
@@ -118,28 +123,25 @@ func (g *grant) socket(queue uint32) (fds []int, err error) {
 		return nil, err
 	}
 	defer file.Close()
-	defer func() { err = errors.Join(err, region.Close()) }()
+	defer func() {
+		// Whether the memory can be let go of is known last.
+		if err = errors.Join(err, region.Close()); err != nil {
+			fds, err = nil, errors.Join(err, seqpacket.CloseAll(fds))
+			return
+		}
+		g.given[queue] = true
+	}()
 	p, err := xsk.Prepare(g.dev.Name, region, g.busy)
 	if err != nil {
 		return nil, err
 	}
 	fds = []int{p.FD}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, seqpacket.CloseAll(fds))
-			fds = nil
-		}
-	}()
 	fd, err := unix.FcntlInt(file.Fd(), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
 		return fds, os.NewSyscallError("fcntl", err)
 	}
 	fds = append(fds, fd)
-	if err := g.steer.AddSocket(queue, p.FD); err != nil {
-		return fds, err
-	}
-	g.given[queue] = true
-	return fds, nil
+	return fds, g.steer.AddSocket(queue, p.FD)
 }
 
 // makeMemory makes the memory of a socket, on huge pages if the process wants those,
