@@ -16,6 +16,7 @@ import (
 	"github.com/afxnet/afxnet/bench/internal/peers"
 	"github.com/afxnet/afxnet/bench/internal/plan"
 	"github.com/afxnet/afxnet/bench/internal/summary"
+	"github.com/afxnet/afxnet/internal/hostif"
 	"github.com/afxnet/afxnet/internal/lab"
 )
 
@@ -166,7 +167,7 @@ func TestCrash(t *testing.T) {
 		t.Fatal(err)
 	}
 	err = c.bed.inside(func() error {
-		_, err := offload.Apply(c.bed.device, dying.Offloads)
+		_, err := hostif.SetOffload(c.bed.device, "tx-tcp-segmentation", false) // as who has died had it, and has no record
 		return err
 	})
 	if err := errors.Join(err, undo(), c.turn(t.Context(), c.peers[0], c.plan[0], 1)); err != nil || len(c.failures) != 0 {
