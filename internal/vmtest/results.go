@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/afxnet/afxnet/internal/vmtest/wiring"
 )
 
 // result is what became of one test of the guest.
@@ -61,6 +63,38 @@ func tree(events []byte) (*result, error) {
 		}
 	}
 	return root, nil
+}
+
+// failures returns the paths of the tests below r that failed or did not end, without
+// those that only have such a one below them.
+func (r *result) failures() (paths []string) {
+	for _, s := range r.sub {
+		below := s.failures()
+		for _, p := range below {
+			paths = append(paths, s.name+"/"+p)
+		}
+		if len(below) == 0 && (s.action == "fail" || s.action == "" && s.began) {
+			paths = append(paths, s.name)
+		}
+	}
+	return paths
+}
+
+// muteWire tells whether all that failed is traffic of the pair whose wire is a tap, and
+// of several tests.
+//
+// In one of some ten machines, from the start to the end, nothing leaves it that a
+// zero-copy socket sends, on any of its queues, while what the guest's kernel sends does
+// (Linux 6.18, QEMU 10). It shows in its first test or not at all. Whose fault it is is
+// not known; no other device has it.
+func (r *result) muteWire() bool {
+	failed := r.failures()
+	for _, path := range failed {
+		if !strings.Contains(path+"/", "/"+wiring.VirtioMulti.String()+"/") {
+			return false
+		}
+	}
+	return len(failed) > 1
 }
 
 // at returns the result with this path below r.

@@ -1,6 +1,8 @@
 package vmtest
 
 import (
+	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -45,6 +47,40 @@ func TestTree(t *testing.T) {
 	}
 	if _, err := tree([]byte("no JSON\n")); err == nil {
 		t.Error("no error for what is not JSON")
+	}
+}
+
+// TestMuteWire tells a machine with a mute wire from one in which something is wrong.
+func TestMuteWire(t *testing.T) {
+	const multi = "/virtio-multi/queues=2"
+	for _, c := range []struct {
+		failed []string
+		want   bool
+	}{
+		{nil, false},
+		{[]string{"TestKill" + multi}, false},
+		{[]string{"TestKill" + multi, "TestRaw" + multi + "/umem=own"}, true},
+		{[]string{"TestKill" + multi, "TestRaw" + multi, "TestRaw/igb/queues=2"}, false},
+		{[]string{"TestKill", "TestRaw" + multi}, false},
+	} {
+		root := &result{}
+		for _, path := range append(c.failed, "TestNode") {
+			names := strings.Split(path, "/")
+			for i := range names {
+				r := root.at(names[:i+1])
+				if r.began = true; path != "TestNode" {
+					r.action = "fail"
+				} else {
+					r.action = "pass"
+				}
+			}
+		}
+		if got := root.failures(); !slices.Equal(got, c.failed) {
+			t.Errorf("failures %q, want %q", got, c.failed)
+		}
+		if got := root.muteWire(); got != c.want {
+			t.Errorf("%q: %v", c.failed, got)
+		}
 	}
 }
 

@@ -42,6 +42,14 @@ func TestLinkReset(t *testing.T) {
 			})
 		}
 		wg.Wait()
+		if t.Failed() {
+			st, err := s.Device().Stats()
+			t.Logf("%+v, %v", st, err)
+			for _, f := range []string{"/proc/interrupts", "/proc/softirqs"} {
+				text, _ := os.ReadFile(f)
+				t.Logf("%s", text)
+			}
+		}
 	})
 }
 
