@@ -83,18 +83,30 @@ func (r *result) failures() (paths []string) {
 // muteWire tells whether all that failed is traffic of the pair whose wire is a tap, and
 // of several tests.
 //
-// In one of some ten machines, from the start to the end, nothing leaves it that a
-// zero-copy socket sends, on any of its queues, while what the guest's kernel sends does
-// (Linux 6.18, QEMU 10). It shows in its first test or not at all. Whose fault it is is
-// not known; no other device has it.
+// In some machines, from the start to the end, nothing comes through it that concerns
+// zero-copy sockets: what they send is completed and does not come out of the tap, and
+// their program sees no frame, while those of the guest's kernel do come out (Linux
+// 6.18, QEMU of Debian 13's backports). It is so in the first test or not at all. Whose
+// fault it is is not known; no other device has it.
 func (r *result) muteWire() bool {
 	failed := r.failures()
 	for _, path := range failed {
-		if !strings.Contains(path+"/", "/"+wiring.VirtioMulti.String()+"/") {
+		if !strings.Contains(path, wiring.VirtioMulti.String()) {
 			return false
 		}
 	}
 	return len(failed) > 1
+}
+
+// excuse has tests pass that have failed, and those that they are parts of: they did
+// in another machine.
+func (r *result) excuse(paths []string) {
+	for _, path := range paths {
+		names := strings.Split(path, "/")
+		for i := range len(names) + 1 {
+			r.at(names[:i]).action = "pass"
+		}
+	}
 }
 
 // at returns the result with this path below r.

@@ -94,7 +94,7 @@ func TestSharedDevices(t *testing.T) {
 		queues        int
 	}{
 		{"virtio and igb", wiring.Virtio, wiring.IGB, 1},
-		{"igb and virtio, two queues", wiring.IGB, wiring.VirtioMulti, 2},
+		{"igb and virtio-multi", wiring.IGB, wiring.VirtioMulti, 2},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			first, second := open(t, c.first, c.queues), open(t, c.second, c.queues)
