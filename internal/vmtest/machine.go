@@ -148,11 +148,12 @@ func watch(done <-chan struct{}, end func(), console string) (stuck bool) {
 	}
 }
 
-// commandLine is that of the kernel. What it does not know goes to the first
+// commandLine is that of the kernel. Without randomized addresses all machines are
+// alike. What it does not know goes to the first
 // process: name=value to its environment, and its arguments follow "--".
 func (m *Machine) commandLine() string {
 	line := []string{
-		"console=ttyS0", "loglevel=6", "panic=-1", "oops=panic", "net.ifnames=0", "mitigations=off", "numa_balancing=disable",
+		"console=ttyS0", wiring.NoKASLR, "loglevel=6", "panic=-1", "oops=panic", "net.ifnames=0", "mitigations=off", "numa_balancing=disable",
 		wiring.PairsEnv + "=" + wiring.Join(m.Pairs),
 	}
 	line = append(line, m.Env...)

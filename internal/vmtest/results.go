@@ -86,8 +86,12 @@ func (r *result) failures() (paths []string) {
 // In some machines, from the start to the end, nothing comes through it that concerns
 // zero-copy sockets: what they send is completed and does not come out of the tap, and
 // their program sees no frame, while those of the guest's kernel do come out (Linux
-// 6.18, QEMU of Debian 13's backports). It is so in the first test or not at all. Whose
-// fault it is is not known; no other device has it.
+// 6.18, QEMU of Debian 13's backports). It is so in the first test or not at all, and
+// with no other device. What would fit, and is not proven: the header that virtio_net
+// puts before each of their packets is a variable of the module (xsk_hdr,
+// drivers/net/virtio_net.c), mapped as if it were of the kernel's linear memory, so that
+// the device reads whatever is elsewhere; only a tap looks at it. The machines have no
+// randomized addresses for that reason.
 func (r *result) muteWire() bool {
 	failed := r.failures()
 	for _, path := range failed {

@@ -5,10 +5,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/afxnet/afxnet/internal/vmtest/wiring"
 )
 
 // TestMain is the first process of the machine, a child of a test, or neither.
@@ -23,6 +26,8 @@ func TestMain(m *testing.M) {
 	if os.Getpid() != 1 {
 		os.Exit(m.Run())
 	}
+	// The kernel hands on what it does not count among its parameters.
+	os.Args = slices.DeleteFunc(os.Args, func(arg string) bool { return arg == wiring.NoKASLR })
 	if err := boot(); err != nil {
 		fmt.Fprintln(os.Stderr, "boot:", err) // tests will tell what is missing
 	}

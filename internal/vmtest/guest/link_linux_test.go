@@ -45,10 +45,14 @@ func TestLinkReset(t *testing.T) {
 		if t.Failed() {
 			st, err := s.Device().Stats()
 			t.Logf("%+v, %v", st, err)
-			for _, f := range []string{"/proc/interrupts", "/proc/softirqs"} {
-				text, _ := os.ReadFile(f)
-				t.Logf("%s", text)
+			text, _ := os.ReadFile("/proc/kallsyms")
+			for line := range strings.Lines(string(text)) {
+				if strings.Contains(line, " xsk_hdr") || strings.Contains(line, " phys_base") || strings.HasSuffix(line, " _text\n") {
+					t.Log(line)
+				}
 			}
+			text, _ = os.ReadFile("/proc/iomem")
+			t.Logf("%s", text)
 		}
 	})
 }

@@ -75,6 +75,9 @@ const PairsEnv = "AFXNET_VM_PAIRS"
 // OldKernelEnv is set in the guest on a kernel whose drivers have no zero-copy.
 const OldKernelEnv = "AFXNET_VM_OLD_KERNEL"
 
+// NoKASLR is the guest's kernel parameter against addresses that are others each time.
+const NoKASLR = "nokaslr"
+
 // MatrixEnv is set in the guest for the table of what works, and nothing else.
 const MatrixEnv = "AFXNET_VM_MATRIX"
 
