@@ -190,14 +190,19 @@ func (d *Device) SetLink(err error) {
 		}
 		q.interrupt()
 	}
+	d.tellLocked()
+	if d.cfg.OnLink != nil && !d.closing.Load() {
+		d.cfg.OnLink(err)
+	}
+}
+
+// tellLocked tells the followers, unless the device is being closed.
+func (d *Device) tellLocked() {
 	if d.closing.Load() {
 		return
 	}
 	for _, f := range d.followers {
 		f()
-	}
-	if d.cfg.OnLink != nil {
-		d.cfg.OnLink(err)
 	}
 }
 
@@ -205,11 +210,8 @@ func (d *Device) SetLink(err error) {
 func (d *Device) setMAC(mac string) {
 	d.linkMu.Lock()
 	defer d.linkMu.Unlock()
-	if !d.ep.setMAC(mac) || d.closing.Load() {
-		return
-	}
-	for _, f := range d.followers {
-		f()
+	if d.ep.setMAC(mac) {
+		d.tellLocked()
 	}
 }
 

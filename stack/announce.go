@@ -48,9 +48,11 @@ func (a *announcer) follow(s *Stack, mac tcpip.LinkAddress) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.left = announcements
-	if a.timer == nil && !a.over {
+	switch {
+	case a.over:
+	case a.timer == nil:
 		a.timer = s.ns.Clock().AfterFunc(0, func() { a.tell(s) })
-	} else if !a.over {
+	default:
 		a.timer.Reset(0)
 	}
 }

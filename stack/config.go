@@ -5,6 +5,8 @@ import (
 	"net"
 	"net/netip"
 
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+
 	"github.com/afxnet/afxnet/netdev"
 )
 
@@ -214,16 +216,13 @@ func (c *Config) validate() error {
 	return nil
 }
 
-// leastMTU6 is what IPv6 needs of a link, in bytes (RFC 8200, 5). On one with less
-// netstack has no MTU for it, and refuses to send, with EINVAL (calculateNetworkMTU in
-// pkg/tcpip/network/ipv6/ipv6.go).
-const leastMTU6 = 1280
-
-// checkMTU returns what is wrong with c on a link of so many bytes.
+// checkMTU returns what is wrong with c on a link of so many bytes. On one with less
+// than IPv6 needs (RFC 8200, 5) netstack has no MTU for it, and refuses to send, with
+// EINVAL (calculateNetworkMTU in pkg/tcpip/network/ipv6/ipv6.go).
 func (c *Config) checkMTU(mtu int) error {
 	for i, p := range c.Addresses {
-		if p.Addr().Is6() && mtu < leastMTU6 {
-			return fmt.Errorf("stack: Config.Addresses[%d]: %v: IPv6 needs an MTU of %d, the device has %d", i, p, leastMTU6, mtu)
+		if p.Addr().Is6() && mtu < header.IPv6MinimumMTU {
+			return fmt.Errorf("stack: Config.Addresses[%d]: %v: IPv6 needs an MTU of %d, the device has %d", i, p, header.IPv6MinimumMTU, mtu)
 		}
 	}
 	return nil
