@@ -93,8 +93,7 @@ func (t *ledgerTable) hashOfReceived(p tcpip.NetworkProtocolNumber, ip []byte, h
 // refuses segments without.
 //
 // to is who gets the segment, or nil if that has not been looked up.
-func (g *guard) screen(pkt *gstack.PacketBuffer, to gstack.TransportEndpoint) {
-	h := header.TCP(pkt.TransportHeader().Slice())
+func (g *guard) screen(pkt *gstack.PacketBuffer, h header.TCP, to gstack.TransportEndpoint) {
 	if !complete(h) {
 		return
 	}

@@ -259,8 +259,9 @@ func (f *fastIP) deliver(net tcpip.NetworkProtocolNumber, proto tcpip.TransportP
 		ep.HandlePacket(id, pkt)
 		return true
 	}
-	f.guard.screen(pkt, ep)
-	if !f.inline.queue(f.ns, ep, id, pkt) {
+	tcpHeader := header.TCP(pkt.TransportHeader().Slice())
+	f.guard.screen(pkt, tcpHeader, ep)
+	if !f.inline.queue(f.ns, ep, id, pkt, tcpHeader) {
 		f.tcp.QueuePacket(ep, id, pkt)
 	}
 	return true

@@ -59,7 +59,7 @@ func (g *guard) protect(d gstack.TransportDispatcher) gstack.TransportDispatcher
 func (d *guardedDispatcher) DeliverTransportPacket(p tcpip.TransportProtocolNumber, pkt *gstack.PacketBuffer) gstack.TransportPacketDisposition {
 	if p == header.TCPProtocolNumber {
 		d.g.reopen(pkt)
-		d.g.screen(pkt, nil)
+		d.g.screen(pkt, pkt.TransportHeader().Slice(), nil)
 	}
 	return d.TransportDispatcherWithDefaultHandlerResult.DeliverTransportPacket(p, pkt)
 }

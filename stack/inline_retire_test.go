@@ -75,7 +75,7 @@ func TestInlineMTU(t *testing.T) {
 	}
 	var in inliner
 	d := new(batches)
-	in.start(p, d)
+	in.start(p, d, new(clock))
 	defer in.close()
 	pkt := gstack.NewPacketBuffer(gstack.PacketBufferOptions{
 		ReserveHeaderBytes: header.TCPMinimumSize, Payload: buffer.MakeWithData(make([]byte, 5000)),
@@ -89,7 +89,7 @@ func TestInlineMTU(t *testing.T) {
 		want segments.Data
 	}{{9000, segments.Data{Seq: 7, Size: 5000}}, {5000, segments.Data{}}, {5001, segments.Data{Seq: 7, Size: 5000}}, {0, segments.Data{}}} {
 		d.hold = c.hold
-		if got := in.late(pkt); got != c.want {
+		if got := in.late(pkt, pkt.TransportHeader().Slice()); got != c.want {
 			t.Errorf("two segments of %d bytes: %+v, want %+v", c.hold, got, c.want)
 		}
 	}

@@ -43,8 +43,8 @@ func TestInlineHeld(t *testing.T) {
 	in := &ow.s[1].fast.inline
 	processed := make(chan struct{}, 1)
 	inner := *in.p
-	in.p = &segments.Processor{Queue: inner.Queue, Acknowledge: inner.Acknowledge, Fill: inner.Fill, Process: func(ep gstack.TransportEndpoint, d segments.Data, spawn func(func())) bool {
-		owes := inner.Process(ep, d, spawn)
+	in.p = &segments.Processor{Queue: inner.Queue, Acknowledge: inner.Acknowledge, Fill: inner.Fill, Process: func(ep gstack.TransportEndpoint, d segments.Data, h segments.Host) bool {
+		owes := inner.Process(ep, d, h)
 		select {
 		case processed <- struct{}{}:
 		default:

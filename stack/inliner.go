@@ -23,7 +23,7 @@ type inliner struct {
 	// spawned are goroutines that wait for an endpoint somebody holds, to hand
 	// its segments over. Netstack must not be closed before they have.
 	spawned sync.WaitGroup
-	spawn   func(func()) // spawned.Go, made once
+	clock   *clock
 }
 
 // An inlineQueue belongs to whoever polls the queue.
@@ -48,14 +48,23 @@ type batcher interface {
 }
 
 // start makes the inliner work on a device, before the first packet.
-func (in *inliner) start(p *segments.Processor, d batcher) {
-	in.p, in.d, in.spawn = p, d, in.spawned.Go
+func (in *inliner) start(p *segments.Processor, d batcher, clock *clock) {
+	in.p, in.d, in.clock = p, d, clock
 	in.queues = make([]inlineQueue, d.QueueCount())
 	for i := range in.queues {
 		in.queues[i].owed.init(p.Acknowledge, in.sendACKs)
 	}
 	d.AfterBatch(in.finish)
 }
+
+// Spawn implements segments.Host.
+func (in *inliner) Spawn(f func()) { in.spawned.Go(f) }
+
+// StopClock implements segments.Host.
+func (in *inliner) StopClock() { in.clock.stop() }
+
+// RunClock implements segments.Host.
+func (in *inliner) RunClock() { in.clock.run() }
 
 // sendACKs sends what the device holds. On all queues: a connection sends by one of
 // its own, whichever its segments come by.
@@ -82,14 +91,14 @@ func (in *inliner) stop() {
 	}
 }
 
-// queue gives a segment to its endpoint, to be processed at the end of the
+// queue gives a segment, whose header is h, to its endpoint, to be processed at the end of the
 // batch. It reports false if the segment has to take the common way.
-func (in *inliner) queue(ns *gstack.Stack, ep gstack.TransportEndpoint, id gstack.TransportEndpointID, pkt *gstack.PacketBuffer) bool {
+func (in *inliner) queue(ns *gstack.Stack, ep gstack.TransportEndpoint, id gstack.TransportEndpointID, pkt *gstack.PacketBuffer, h header.TCP) bool {
 	if in.p == nil {
 		return false
 	}
-	data := in.late(pkt) // netstack may use the packet up
-	if !in.p.Queue(ns, ep, id, pkt) {
+	data := in.late(pkt, h) // netstack may use the packet up
+	if !in.p.Queue(ns, ep, id, pkt, h) {
 		return false
 	}
 	// A batch has few connections, or few segments of each: either way the list
@@ -108,9 +117,8 @@ func (in *inliner) queue(ns *gstack.Stack, ep gstack.TransportEndpoint, id gstac
 // late returns what a segment brings whose acknowledgement may wait, if no other
 // comes with it: data, less than two full segments by the MTU that the device has
 // now, and no flag that says more.
-func (in *inliner) late(pkt *gstack.PacketBuffer) segments.Data {
+func (in *inliner) late(pkt *gstack.PacketBuffer, h header.TCP) segments.Data {
 	n := pkt.Data().Size()
-	h := header.TCP(pkt.TransportHeader().Slice())
 	if n >= in.d.ACKHold() || h.Flags()&^header.TCPFlagPsh != header.TCPFlagAck {
 		return segments.Data{}
 	}
@@ -121,7 +129,7 @@ func (in *inliner) late(pkt *gstack.PacketBuffer) segments.Data {
 func (in *inliner) finish(queue int) {
 	q := &in.queues[queue]
 	for _, e := range q.dirty {
-		if in.p.Process(e.ep, e.data, in.spawn) {
+		if in.p.Process(e.ep, e.data, in) {
 			q.owed.add(e.ep)
 		}
 	}

@@ -512,7 +512,7 @@ func BenchmarkScreen(b *testing.B) {
 			for b.Loop() {
 				n = 1000 + (n-999)&(1<<30-1)
 				h.SetAckNumber(n)
-				g.screen(pkt, nil)
+				g.screen(pkt, h, nil)
 			}
 			if g.forged.Load() != 0 {
 				b.Fatal("refused")

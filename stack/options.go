@@ -53,7 +53,7 @@ const listenBacklog = 4096
 // newNetstack makes a netstack with no interface. If verified is true, its
 // interface's link has checked the checksums of unfragmented packets, and they
 // take the short way f.
-func newNetstack(profile Profile, verified bool, f *fastIP) (*gstack.Stack, error) {
+func newNetstack(profile Profile, verified bool, f *fastIP, clock tcpip.Clock) (*gstack.Stack, error) {
 	v6 := ipv6.NewProtocolWithOptions(ipv6.Options{
 		// Open has checked the addresses (checkDuplicates): they are used at
 		// once.
@@ -73,6 +73,7 @@ func newNetstack(profile Profile, verified bool, f *fastIP) (*gstack.Stack, erro
 			icmp.NewProtocol6,
 		},
 		HandleLocal: true,
+		Clock:       clock,
 	})
 	f.attach(ns)
 	if err := setOptions(ns, profile); err != nil {

@@ -189,8 +189,12 @@ func (w *sink) Write(p []byte) (int, error) {
 	return n, io.ErrShortWrite
 }
 
-// A source is the tcpip.Payloader that netstack takes bytes to send from.
-type source struct{ b []byte }
+// A source is the tcpip.Payloader that netstack takes bytes to send from. Netstack
+// does so with the endpoint locked if the write is atomic.
+type source struct {
+	b     []byte
+	clock *clock // to stop when netstack begins; nil: none, or done
+}
 
 // Len implements tcpip.Payloader.
 func (r *source) Len() int { return len(r.b) }
@@ -199,6 +203,10 @@ func (r *source) Len() int { return len(r.b) }
 func (r *source) Read(p []byte) (int, error) {
 	if len(r.b) == 0 {
 		return 0, io.EOF
+	}
+	if r.clock != nil {
+		r.clock.stop()
+		r.clock = nil
 	}
 	n := copy(p, r.b)
 	r.b = r.b[n:]

@@ -25,6 +25,7 @@ type Stack struct {
 	index      int        // of the interface, see interfaceIndex
 	idle       idler      // what goroutines do before they sleep; may be nil
 
+	clock clock     // netstack's
 	ports portTable // what listeners listen on
 	guard guard     // between the IP and transport layers
 	fast  fastIP    // past the IP layer
@@ -79,10 +80,11 @@ func newBare(cfg Config, link gstack.LinkEndpoint, qdisc gstack.QueueingDiscipli
 
 	s := &Stack{cfg: cfg, index: findIndex(cfg.Interface), idle: idle, link: link}
 	s.resolver.init(s)
+	s.clock.Clock = systemClock()
 	s.fast.guard = &s.guard
 	s.fast.off.Store(cfg.NoFastIP)
 	var err error
-	if s.ns, err = newNetstack(cfg.Profile, verified, &s.fast); err != nil {
+	if s.ns, err = newNetstack(cfg.Profile, verified, &s.fast, &s.clock); err != nil {
 		return nil, err
 	}
 	s.udp = s.ns.Stats().UDP
@@ -90,7 +92,7 @@ func newBare(cfg Config, link gstack.LinkEndpoint, qdisc gstack.QueueingDiscipli
 		var p *segments.Processor
 		// Only what takes the short way is processed inline.
 		if p, s.inlineErr = segments.Offered(); p != nil && !s.fast.off.Load() {
-			s.fast.inline.start(p, d)
+			s.fast.inline.start(p, d, &s.clock)
 		}
 	}
 	if terr := s.ns.CreateNICWithOptions(nicID, link, gstack.NICOptions{Name: cfg.Interface, QDisc: qdisc}); terr != nil {

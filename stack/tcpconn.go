@@ -199,17 +199,19 @@ const (
 
 // send hands b to the endpoint, which takes what it has room for.
 func (c *TCPConn) send(b []byte) (int64, tcpip.Error) {
-	bulk := len(b) >= bulkWrite && c.wr.idle != nil
-	if bulk {
+	if len(b) >= bulkWrite && c.wr.idle != nil {
 		c.wr.idle.BeginBulk()
-	}
-	c.out.b = b
-	// If not atomic, netstack lets go of the endpoint while it copies.
-	n, terr := c.ep.Write(&c.out, tcpip.WriteOptions{Atomic: !bulk})
-	c.out.b = nil // b is the caller's
-	if bulk {
+		c.out = source{b: b}
+		// Netstack lets go of the endpoint while it copies.
+		n, terr := c.ep.Write(&c.out, tcpip.WriteOptions{})
+		c.out = source{}
 		c.wr.idle.EndBulk()
+		return n, terr
 	}
+	c.out = source{b: b, clock: &c.stack.clock}
+	n, terr := c.ep.Write(&c.out, tcpip.WriteOptions{Atomic: true})
+	c.out = source{} // b is the caller's
+	c.stack.clock.run()
 	return n, terr
 }
 

@@ -30,7 +30,7 @@ const roomLeft = 64 << 10
 // processData does what handleConnected does, for an endpoint that has been given
 // one segment, and tells whether the endpoint owes an acknowledgement after it. If
 // done is false, it has done nothing.
-func processData(ep *tcp.Endpoint, d segments.Data) (owes, done bool) {
+func processData(ep *tcp.Endpoint, d segments.Data, h segments.Host) (owes, done bool) {
 	if !ep.TryLock() {
 		return false, false
 	}
@@ -47,6 +47,7 @@ func processData(ep *tcp.Endpoint, d segments.Data) (owes, done bool) {
 	sent := &ep.Stats().(*tcp.Stats).SegmentsSent
 	before := sent.Value()
 	*c.maxSentAck = next
+	h.StopClock()
 	err := handleSegmentsLocked(ep)
 	if *c.maxSentAck == next && sent.Value() == before {
 		*c.maxSentAck, owes = first, true
@@ -54,6 +55,7 @@ func processData(ep *tcp.Endpoint, d segments.Data) (owes, done bool) {
 	if err != nil {
 		resetConnectionLocked(ep, err)
 	}
+	h.RunClock()
 	over := err != nil || ep.EndpointState() == tcp.StateClose
 	ep.ResumeWork()
 	if over {

@@ -74,17 +74,18 @@ func supported(info *debug.BuildInfo) error {
 
 // queue does what netstack's dispatcher does with a segment, but for waking its
 // goroutine.
-func queue(ns *gstack.Stack, tep gstack.TransportEndpoint, id gstack.TransportEndpointID, pkt *gstack.PacketBuffer) bool {
+func queue(ns *gstack.Stack, tep gstack.TransportEndpoint, id gstack.TransportEndpointID, pkt *gstack.PacketBuffer, h header.TCP) bool {
 	ep, ok := tep.(*tcp.Endpoint)
 	if !ok || stepFor(ep.EndpointState()) == nil {
 		return false
 	}
+	rst := h.Flags().Contains(header.TCPFlagRst) // netstack may use the packet up
 	s, err := newIncomingSegment(id, ns.Clock(), pkt)
 	if err != nil {
 		return false // netstack counts it
 	}
 	ns.Stats().TCP.ValidSegmentsReceived.Increment()
-	if header.TCP(pkt.TransportHeader().Slice()).Flags().Contains(header.TCPFlagRst) {
+	if rst {
 		ns.Stats().TCP.ResetsReceived.Increment()
 	}
 	ep.Stats().(*tcp.Stats).SegmentsReceived.Increment()
@@ -117,14 +118,14 @@ const steps = 2
 // were too many, the connection is over, or somebody else holds the endpoint. A
 // user looks at the queue when he lets go, and netstack's goroutine does; a timer
 // does not, so then somebody has to wait for it and act as a user.
-func process(tep gstack.TransportEndpoint, d segments.Data, spawn func(func())) (owes bool) {
+func process(tep gstack.TransportEndpoint, d segments.Data, h segments.Host) (owes bool) {
 	ep, ok := tep.(*tcp.Endpoint)
 	if !ok {
 		return false
 	}
 	done := false
 	if d.Size != 0 {
-		owes, done = processData(ep, d)
+		owes, done = processData(ep, d, h)
 	}
 	for range steps {
 		if step := stepFor(ep.EndpointState()); step != nil && !done {
@@ -135,7 +136,7 @@ func process(tep gstack.TransportEndpoint, d segments.Data, spawn func(func())) 
 		}
 		done = false
 	}
-	spawn(func() {
+	h.Spawn(func() {
 		ep.LockUser()
 		ep.UnlockUser()
 	})

@@ -6,27 +6,27 @@ package segments
 import (
 	"sync"
 
+	"gvisor.dev/gvisor/pkg/tcpip/header"
 	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 )
 
 // A Processor processes TCP segments on the goroutine that received them.
 type Processor struct {
-	// Queue gives a segment, whose headers are parsed and whose checksum is
+	// Queue gives a segment, whose header is h, whose headers are parsed and whose checksum is
 	// verified, to its endpoint, and reports whether it has: if not, nothing
 	// was done and the segment takes the common way. The endpoint does nothing
 	// about it before Process.
-	Queue func(ns *gstack.Stack, ep gstack.TransportEndpoint, id gstack.TransportEndpointID, pkt *gstack.PacketBuffer) bool
+	Queue func(ns *gstack.Stack, ep gstack.TransportEndpoint, id gstack.TransportEndpointID, pkt *gstack.PacketBuffer, h header.TCP) bool
 
 	// Process lets an endpoint do what its queued segments ask for. It does not
-	// wait for anything: what has to wait it gives to spawn, which runs it on a
-	// goroutine of its own.
+	// wait for anything: what has to wait it spawns.
 	//
 	// If d.Size is not 0, the endpoint was given one segment since the last call,
 	// and its acknowledgement may wait. Process then may tell that it does: it is
 	// owed until the endpoint sends anything, and the caller has to see to it by
 	// Acknowledge.
-	Process func(ep gstack.TransportEndpoint, d Data, spawn func(func())) (owes bool)
+	Process func(ep gstack.TransportEndpoint, d Data, h Host) (owes bool)
 
 	// Acknowledge sends the acknowledgement that an endpoint owes, if it still
 	// does, and tells whether. It may wait for a user of the endpoint.
@@ -38,6 +38,17 @@ type Processor struct {
 	// options they have room then, or that it has changed nothing. size returns
 	// the largest packet, in bytes, of a connection with such an MSS.
 	Fill func(ep *tcp.Endpoint, size func(mss int) int) (room int, ok bool)
+}
+
+// A Host is what a Processor needs of the stack.
+type Host interface {
+	// Spawn runs f on a goroutine of its own.
+	Spawn(f func())
+
+	// StopClock has netstack's clock stand still for the goroutine that calls,
+	// until RunClock. An endpoint is locked all the time between.
+	StopClock()
+	RunClock()
 }
 
 // Data is what a segment with no flags but ACK and PSH brings.
