@@ -27,29 +27,28 @@ import (
 // acknowledgement waits: it may not be held up for want of a larger window.
 const roomLeft = 64 << 10
 
-// processData does what handleConnected does, for an endpoint that has been given
-// one segment, and tells whether the endpoint owes an acknowledgement after it. If
-// done is false, it has done nothing.
-func processData(ep *tcp.Endpoint, d segments.Data, h segments.Host) (owes, done bool) {
-	if !ep.TryLock() {
+// processEstablished does what handleConnected does, for an established endpoint, and
+// tells whether the endpoint owes an acknowledgement after it: if it has been given one
+// segment, with d, it may. If done is false, it has done nothing.
+func processEstablished(ep *tcp.Endpoint, d segments.Data, h segments.Host) (owes, done bool) {
+	if ep.EndpointState() != tcp.StateEstablished || !ep.TryLock() {
 		return false, false
 	}
 	if ep.EndpointState() != tcp.StateEstablished {
 		ep.ResumeWork() // which unlocks, no more
 		return false, false
 	}
+	h.StopClock()
 	c, first := connOf(ep), seqnum.Value(d.Seq)
 	next := first.Add(seqnum.Size(d.Size))
-	if *c.rcvNxt != first || *c.maxSentAck != first || c.outOfOrder() != 0 || !next.Add(roomLeft).LessThanEq(*c.rcvAcc) {
-		ep.ResumeWork()
-		return false, false
-	}
+	late := d.Size != 0 && *c.rcvNxt == first && *c.maxSentAck == first && c.outOfOrder() == 0 && next.Add(roomLeft).LessThanEq(*c.rcvAcc)
 	sent := &ep.Stats().(*tcp.Stats).SegmentsSent
 	before := sent.Value()
-	*c.maxSentAck = next
-	h.StopClock()
+	if late {
+		*c.maxSentAck = next
+	}
 	err := handleSegmentsLocked(ep)
-	if *c.maxSentAck == next && sent.Value() == before {
+	if late && *c.maxSentAck == next && sent.Value() == before {
 		*c.maxSentAck, owes = first, true
 	}
 	if err != nil {

@@ -118,15 +118,12 @@ const steps = 2
 // were too many, the connection is over, or somebody else holds the endpoint. A
 // user looks at the queue when he lets go, and netstack's goroutine does; a timer
 // does not, so then somebody has to wait for it and act as a user.
-func process(tep gstack.TransportEndpoint, d segments.Data, h segments.Host) (owes bool) {
+func process(tep gstack.TransportEndpoint, d segments.Data, h segments.Host) bool {
 	ep, ok := tep.(*tcp.Endpoint)
 	if !ok {
 		return false
 	}
-	done := false
-	if d.Size != 0 {
-		owes, done = processData(ep, d, h)
-	}
+	owes, done := processEstablished(ep, d, h)
 	for range steps {
 		if step := stepFor(ep.EndpointState()); step != nil && !done {
 			step(ep)
