@@ -26,27 +26,24 @@ var allNodes = netip.MustParseAddr("ff02::1")
 // Ethernet address than before. Neighbours would find out for themselves, Linux after
 // half a minute, some routers after hours.
 type announcer struct {
-	told tcpip.LinkAddress // what the link knows; the device's followers' only
-
 	mu    sync.Mutex
-	timer tcpip.Timer // nil before the first announcement
-	left  int         // how many are to come
+	told  tcpip.LinkAddress // what the link knows, or is being told
+	cut   bool              // it went down before it was told often enough
+	timer tcpip.Timer       // nil before the first announcement
+	left  int               // how many are to come
 	over  bool
 }
 
 // follow has an address announced that the link does not know, now that it is up. The
 // first needs no words: nobody has another one in mind.
 func (a *announcer) follow(s *Stack, mac tcpip.LinkAddress) {
-	if mac == a.told {
-		return
-	}
-	first := a.told == ""
-	a.told = mac
-	if first {
-		return
-	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	known := a.told == "" || a.told == mac && !a.cut
+	a.told, a.cut = mac, false
+	if known {
+		return
+	}
 	a.left = announcements
 	switch {
 	case a.over:
@@ -57,11 +54,17 @@ func (a *announcer) follow(s *Stack, mac tcpip.LinkAddress) {
 	}
 }
 
-// tell announces all addresses, and sees to it that it is done again.
+// tell announces all addresses, and sees to it that it is done again. While the link is
+// down nobody would hear it, as where a driver starts its device anew for the address:
+// follow begins again then.
 func (a *announcer) tell(s *Stack) {
 	a.mu.Lock()
 	defer a.mu.Unlock() // end waits for it
 	if a.over || a.left == 0 {
+		return
+	}
+	if s.dev.LinkErr() != nil {
+		a.cut, a.left = true, 0
 		return
 	}
 	for _, p := range s.cfg.Addresses {

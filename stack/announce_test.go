@@ -1,7 +1,9 @@
 package stack
 
 import (
+	"fmt"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -10,6 +12,7 @@ import (
 
 	"github.com/afxnet/afxnet/internal/raced"
 	"github.com/afxnet/afxnet/internal/wire"
+	"github.com/afxnet/afxnet/netdev"
 )
 
 // TestAnnounce tells the link of another Ethernet address: for each of the stack's
@@ -60,7 +63,20 @@ func TestAnnounce(t *testing.T) {
 				t.Errorf("%d ARP announcements and %d advertisements later, want %d each", arps, nas, announcements-1)
 			}
 		}
+		// The link goes down after the first, and once more when all is said.
 		s.announcer.follow(s, mac)
+		for _, want := range []int{announcements, 0} {
+			time.Sleep(announceInterval / 2)
+			s.dev.SetLink(fmt.Errorf("test: %w: %w", netdev.ErrNoCarrier, syscall.ENETDOWN))
+			said()
+			time.Sleep(time.Minute)
+			s.dev.SetLink(nil)
+			time.Sleep(time.Minute)
+			if arps, nas := said(); arps != want || nas != want {
+				t.Errorf("%d ARP announcements and %d advertisements with the carrier back, want %d each", arps, nas, want)
+			}
+		}
+		s.announcer.follow(s, s.announcer.told[1:]+"x")
 		time.Sleep(announceInterval / 2)
 		s.announcer.end() // as Close does
 		said()
