@@ -172,17 +172,21 @@ func (d *Device) start() {
 
 // SetLink tells the device that its link went down (err says why; see
 // [ErrNoCarrier]) or came up (nil). Open does so itself for its interface. A device
-// that has lost a queue or its helper for good stays down, and says so.
+// that has lost a queue or its helper for good stays down, and says so once.
 func (d *Device) SetLink(err error) {
 	d.linkMu.Lock() // so that OnLink hears of the changes in their order
 	defer d.linkMu.Unlock()
-	if broken := d.brokenErr(); broken != nil {
-		err = broken
+	why := &err
+	if broken := d.broken.Load(); broken != nil {
+		if d.down.Load() == broken {
+			return // the link comes and goes, and it is all the same
+		}
+		why, err = broken, *broken
 	}
 	if err == nil {
 		d.down.Store(nil)
 	} else {
-		d.down.Store(&err)
+		d.down.Store(why)
 	}
 	for _, q := range d.queues {
 		if err != nil {
@@ -231,13 +235,6 @@ func (d *Device) fail(err error) {
 	err = fmt.Errorf("netdev: %s, for good: %w: %w: %w", d.link.Name, syscall.ENETDOWN, syscall.ENODEV, err)
 	d.broken.CompareAndSwap(nil, &err)
 	d.SetLink(err)
-}
-
-func (d *Device) brokenErr() error {
-	if p := d.broken.Load(); p != nil {
-		return *p
-	}
-	return nil
 }
 
 // LinkErr returns nil while the link is up, and otherwise why it is not, for want of

@@ -230,6 +230,9 @@ func TestBroken(t *testing.T) {
 					t.Errorf("after SetLink(%v): %v with a broken ring", err, now)
 				}
 			}
+			if len(told) != 0 {
+				t.Errorf("OnLink is told once more: %v", <-told)
+			}
 		})
 	}
 }
