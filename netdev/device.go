@@ -172,16 +172,17 @@ func (d *Device) start() {
 
 // SetLink tells the device that its link went down (err says why; see
 // [ErrNoCarrier]) or came up (nil). Open does so itself for its interface. A device
-// that has lost a queue or its helper for good stays down, and says so once.
+// that has lost a queue or its helper for good stays down. What it says already it does
+// not say again.
 func (d *Device) SetLink(err error) {
 	d.linkMu.Lock() // so that OnLink hears of the changes in their order
 	defer d.linkMu.Unlock()
 	why := &err
 	if broken := d.broken.Load(); broken != nil {
-		if d.down.Load() == broken {
-			return // the link comes and goes, and it is all the same
-		}
 		why, err = broken, *broken
+	}
+	if old := d.down.Load(); old != nil && err != nil && (*old).Error() == err.Error() {
+		return // something else has changed, and it is down as before
 	}
 	if err == nil {
 		d.down.Store(nil)

@@ -395,6 +395,7 @@ func TestLinkDown(t *testing.T) {
 		}
 		down := fmt.Errorf("test: %w", syscall.ENETDOWN)
 		r.d.SetLink(down)
+		r.d.SetLink(fmt.Errorf("test: %w", syscall.ENETDOWN)) // something else has changed
 		if err := r.d.LinkErr(); !errors.Is(err, syscall.ENETDOWN) {
 			t.Errorf("LinkErr: %v", err)
 		}
