@@ -56,9 +56,14 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/afxnet/afxnet/bench/internal/role"
 )
+
+// again is how long after a first signal a second one ends the bench at once, with
+// nothing to show: timeout(1) sends one twice.
+const again = time.Second
 
 func main() {
 	if role.Main() {
@@ -70,6 +75,7 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), ends...)
 	defer stop()
+	context.AfterFunc(ctx, func() { time.AfterFunc(again, stop) })
 	o, err := parse(os.Args[1:], os.Stderr)
 	if errors.Is(err, flag.ErrHelp) {
 		return
