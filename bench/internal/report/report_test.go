@@ -25,7 +25,7 @@ var env = Environment{
 // rows are two cases, one with latencies and one of bulk, of two peers.
 func rows() []summary.Row {
 	var samples []summary.Sample
-	for round := range 5 {
+	for round := range 8 {
 		for i, peer := range []string{"kernel", "afxnet"} {
 			h := measure.NewHistogram()
 			for k := range 1000 {
@@ -111,7 +111,7 @@ func TestJSONOddValues(t *testing.T) {
 // ratio to it that has no interval is given none.
 func TestMissingRounds(t *testing.T) {
 	var samples []summary.Sample
-	for round := 1; round <= 4; round++ {
+	for round := 1; round <= 7; round++ {
 		for _, peer := range []string{"kernel", "afxnet"} {
 			if peer == "kernel" && round > 1 {
 				continue
@@ -127,10 +127,10 @@ func TestMissingRounds(t *testing.T) {
 	if err := errors.Join(Table(&table, env, all), JSON(&lines, env, all)); err != nil {
 		t.Fatal(err)
 	}
-	if want := "\nkernel: from 1 rounds, others have 4\n"; !strings.Contains(table.String(), want) || strings.Contains(table.String(), "afxnet: from") {
+	if want := "\nkernel: from 1 rounds, others have 7\n"; !strings.Contains(table.String(), want) || strings.Contains(table.String(), "afxnet: from") {
 		t.Errorf("no %q in\n%s", want, &table)
 	}
-	for metric, want := range map[string]string{"p50_us": `2.5,"unit":"us","ratio_to_kernel":1}`, "p50_us_ci_low": `"ratio_to_kernel":null}`, "rounds": `"value":4,"unit":"1","ratio_to_kernel":null}`} {
+	for metric, want := range map[string]string{"p50_us": `4,"unit":"us","ratio_to_kernel":1}`, "p50_us_ci_low": `"ratio_to_kernel":null}`, "rounds": `"value":7,"unit":"1","ratio_to_kernel":null}`} {
 		line := regexp.MustCompile(`.*"afxnet".*"metric":"` + metric + `".*`).FindString(lines.String())
 		if !strings.HasSuffix(line, want) {
 			t.Errorf("%s: got %s, want %s at its end", metric, line, want)
@@ -157,7 +157,7 @@ func TestAblationTable(t *testing.T) {
 		want  bool
 	}{{[]string{"kernel", "inline", "afxnet"}, false}, {[]string{"inline", "afxnet", "no-gro"}, true}, {[]string{"kernel", "no-gro"}, false}} {
 		var samples []summary.Sample
-		for round := 1; round <= 3; round++ {
+		for round := 1; round <= 6; round++ {
 			for i, peer := range tc.peers {
 				samples = append(samples, summary.Sample{
 					Workload: "rr", Params: plan.Params{"size": 64}, Peer: peer, Round: round,

@@ -67,12 +67,12 @@ func TestEstimatedIsReproducible(t *testing.T) {
 }
 
 func TestEstimatedFewRounds(t *testing.T) {
-	for _, v := range [][]float64{{7}, {7, 9}} {
+	for _, v := range [][]float64{{7}, {9, 7, 9}, {9, 9, 7, 9, 9}} {
 		if e := Estimated(v); e.HasInterval() || e.Low != e.Value || e.High != e.Value {
 			t.Errorf("%v: got %+v", v, e)
 		}
 	}
-	if e := Estimated([]float64{2, 2, 2}); !e.HasInterval() || e.Low != 2 || e.High != 2 {
+	if e := Estimated([]float64{2, 2, 2, 2, 2, 2}); !e.HasInterval() || e.Low != 2 || e.High != 2 {
 		t.Errorf("got %+v", e)
 	}
 	if e := Estimated(nil); !math.IsNaN(e.Value) {

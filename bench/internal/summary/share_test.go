@@ -59,7 +59,7 @@ func TestNoGap(t *testing.T) {
 // TestWorth compares peers that lack a mechanism with the one that has all.
 func TestWorth(t *testing.T) {
 	var all []Sample
-	for round := 1; round <= 3; round++ {
+	for round := 1; round <= 6; round++ {
 		for peer, v := range map[string]float64{"kernel": 10, "inline": 8, "afxnet": 12, "no-gro": 4} {
 			all = append(all, sample(peer, round, map[string]float64{"p50_us": v * float64(round)}))
 		}

@@ -19,7 +19,7 @@ func sample(peer string, round int, metrics map[string]float64) Sample {
 // ratio is the same in each, and its interval has no width.
 func TestRatioWithinRounds(t *testing.T) {
 	var all []Sample
-	for round := 0; round <= 5; round++ {
+	for round := 0; round <= 7; round++ {
 		drift := float64(int(1) << round)
 		if round == 0 {
 			drift = 1e6 // the discarded round must not show
@@ -33,7 +33,7 @@ func TestRatioWithinRounds(t *testing.T) {
 		t.Fatalf("got %+v", rows)
 	}
 	f, ok := rows[1].Figure("p50_us")
-	if !ok || f.Value != 5*8 || f.Rounds != 5 || f.Unit != "us" || f.Low >= f.High {
+	if !ok || f.Value != 5*16 || f.Rounds != 7 || f.Unit != "us" || f.Low >= f.High {
 		t.Errorf("got %+v", f)
 	}
 	if f.Ratio == nil || f.Ratio.Value != 0.5 || f.Ratio.Low != 0.5 || f.Ratio.High != 0.5 {
