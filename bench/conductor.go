@@ -71,7 +71,7 @@ func newConductor(ctx context.Context, o options, log io.Writer) (_ *conductor, 
 		}
 		c.plan = append(c.plan, cases)
 		if cases[0].Proxied && c.backend == nil {
-			c.backend, err = role.Start(role.Backend, role.Options{Inside: c.bed.host, GOMAXPROCS: o.gomaxprocs})
+			c.backend, err = role.Start(role.Backend, role.Options{Inside: c.bed.host, GOMAXPROCS: o.gomaxprocs, Deadline: o.deadline})
 			if err != nil {
 				return nil, err
 			}
@@ -204,7 +204,7 @@ func (c *conductor) turn(ctx context.Context, e peers.Entry, cases []plan.Case, 
 		return err
 	}
 	defer func() { err = errors.Join(err, undo()) }()
-	server, err := role.Start(role.Server, role.Options{Inside: c.bed.host, GOMAXPROCS: c.o.gomaxprocs, CPUs: c.o.pin[0]})
+	server, err := role.Start(role.Server, c.o.process(0, c.bed.host))
 	if err != nil {
 		return err
 	}

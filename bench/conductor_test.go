@@ -68,6 +68,23 @@ func TestTurnWithoutCases(t *testing.T) {
 	}
 }
 
+// TestDeadline has a process that nobody tells to end: it is killed when its time is over.
+func TestDeadline(t *testing.T) {
+	p, err := role.Start(role.Wire, role.Options{Deadline: time.Now()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	answers := func() bool {
+		err := p.Call(t.Context(), "rest", nil, nil)
+		return err != nil && strings.Contains(err.Error(), "no method")
+	}
+	for begun := time.Now(); answers() && time.Since(begun) < 10*time.Second; {
+	}
+	if err := p.Stop(); err == nil || !strings.Contains(err.Error(), "was killed") {
+		t.Errorf("got %v", err)
+	}
+}
+
 // TestSignals sends a process of the bench what a terminal and timeout(1) send to all
 // of them. It has to live on, to undo what it has set, until the conductor ends it.
 func TestSignals(t *testing.T) {

@@ -99,6 +99,7 @@ func run(ctx context.Context, o options) error {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithDeadlineCause(ctx, o.begun.Add(quickLimit), errQuickOver)
 		defer cancel()
+		o.deadline = o.begun.Add(quickKill)
 	}
 	c, err := newConductor(ctx, o, os.Stderr)
 	if err != nil {

@@ -17,6 +17,7 @@ import (
 
 	"github.com/afxnet/afxnet/bench/internal/peers"
 	"github.com/afxnet/afxnet/bench/internal/plan"
+	"github.com/afxnet/afxnet/bench/internal/role"
 )
 
 type options struct {
@@ -37,13 +38,22 @@ type options struct {
 	peerDev string
 	agent   string
 
-	begun time.Time
+	begun    time.Time
+	deadline time.Time // when processes are killed that have not ended; zero is never
+}
+
+// process is how a process at one end of the link runs: 0 is the server's, 1 the
+// client's.
+func (o options) process(end int, inside func(func() error) error) role.Options {
+	return role.Options{Inside: inside, GOMAXPROCS: o.gomaxprocs, CPUs: o.pin[end], Deadline: o.deadline}
 }
 
 // quickLimit is when a quick run stops where it is; it plans to be done earlier.
-// A minute is what a reader waits for; the build takes some of it.
+// A minute is what a reader waits for; the build takes some of it. quickKill is when
+// processes are killed that hang and would take seconds more, one after the other.
 const (
 	quickLimit  = 47 * time.Second
+	quickKill   = quickLimit + 1500*time.Millisecond
 	quickRounds = 3
 )
 

@@ -61,7 +61,7 @@ func (t *testbed) openLab(o options) error {
 	}
 	t.host, t.device, t.clientEnd, t.clientNS = l.Host.Do, lab.HostDevice, lab.PeerDevice, l.Peer
 	t.v4, t.v6 = l.StackV4, l.StackV6
-	p, err := role.Start(role.Client, role.Options{Inside: l.Peer.Do, GOMAXPROCS: o.gomaxprocs, CPUs: o.pin[1]})
+	p, err := role.Start(role.Client, o.process(1, l.Peer.Do))
 	if err != nil {
 		return err
 	}

@@ -56,8 +56,9 @@ type Options struct {
 	// the caller's own. lab.Namespace.Do is one.
 	Inside func(func() error) error
 
-	GOMAXPROCS int   // of the process; 0 leaves it to the runtime
-	CPUs       []int // that it may run on; nil means all
+	GOMAXPROCS int       // of the process; 0 leaves it to the runtime
+	CPUs       []int     // that it may run on; nil means all
+	Deadline   time.Time // when it is killed if it has not ended; zero is never
 }
 
 // Process is a running one.
@@ -96,6 +97,9 @@ func Start(role string, o Options) (*Process, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("role: start %s: %w", role, err), in.Close(), out.Close())
 	}
+	if !o.Deadline.IsZero() {
+		time.AfterFunc(time.Until(o.Deadline), func() { cmd.Process.Kill() }) //nolint:errcheck // it has ended
+	}
 	p := pipes{out, in, stopTimeout, cmd.Process.Kill}
 	return &Process{Conn: control.NewConn(p, role), PID: cmd.Process.Pid, cmd: cmd}, nil
 }
@@ -118,7 +122,7 @@ func (p *Process) Stop() error {
 	err := p.cmd.Wait()
 	var exit *exec.ExitError
 	if errors.As(err, &exit) && exit.Sys().(syscall.WaitStatus).Signaled() {
-		return fmt.Errorf("role: the process did not end in %v and was killed: %w", stopTimeout, err)
+		return fmt.Errorf("role: the process did not end in time and was killed: %w", err)
 	}
 	return err
 }
