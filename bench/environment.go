@@ -54,6 +54,9 @@ func (c *conductor) noteInfo(name string, opened role.OpenReply) {
 	if b := info["bind"]; b != "" && b != "none" {
 		c.env.Bind = b
 	}
+	if a := info["attach"]; a != "" && a != "none" {
+		c.env.Attach = a
+	}
 	if ifc, err := c.bed.look(); err == nil && ifc.XDP.ID != 0 {
 		c.env.Attach = ifc.XDP.Mode.String()
 		info["attach"] = ifc.XDP.Mode.String()

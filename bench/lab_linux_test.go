@@ -129,6 +129,19 @@ func TestLab(t *testing.T) {
 	}
 }
 
+// TestRawEnvironment wants to be told how a socket was bound and what its process runs
+// with also where no peer is open.
+func TestRawEnvironment(t *testing.T) {
+	lab.Require(t, lab.NetNS, lab.XDP)
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
+	c, _ := conduct(t, "-workloads", "raw", "-match", "^rx ", "-peers", "kernel", "-gomaxprocs", "3")
+	if c.env.Bind != "copy" || c.env.Attach != "native" || c.env.GOMAXPROCS != 3 || c.env.Peers["xsk"] == nil {
+		t.Errorf("the environment is %+v", c.env)
+	}
+}
+
 // TestTuneClient has a client that keeps nothing from one peer for the next.
 func TestTuneClient(t *testing.T) {
 	l := lab.New(t, lab.Config{})

@@ -100,7 +100,7 @@ func (c *conductor) wireKinds() (kinds []string) {
 
 // wire runs two stacks joined in memory, in a process of their own.
 func (c *conductor) wire(ctx context.Context, cs plan.Case, kind string) (v map[string]float64, err error) {
-	p, err := role.Start(role.Wire, role.Options{GOMAXPROCS: c.o.gomaxprocs, CPUs: c.o.pin[0]})
+	p, err := role.Start(role.Wire, c.o.process(0, nil))
 	if err != nil {
 		return nil, err
 	}
@@ -132,7 +132,7 @@ const (
 // raw runs a loop on the host's device. To receive and to forward, the other end
 // transmits.
 func (c *conductor) raw(ctx context.Context, cs plan.Case, name string) (v map[string]float64, err error) {
-	p, err := role.Start(role.Raw, role.Options{Inside: c.bed.host, CPUs: c.o.pin[0]})
+	p, err := role.Start(role.Raw, c.o.process(0, c.bed.host))
 	if err != nil {
 		return nil, err
 	}
@@ -162,7 +162,7 @@ func (c *conductor) raw(ctx context.Context, cs plan.Case, name string) (v map[s
 	} else {
 		req.Config.Addr = c.bed.v4.Addr()
 	}
-	var r raw.Result
+	var r role.RawReply
 	for lead := rawLead; r.Packets == 0 || r.Elapsed <= 0; lead *= 4 {
 		if lead > rawLongest {
 			return nil, errors.New("no packet was counted")
@@ -177,6 +177,9 @@ func (c *conductor) raw(ctx context.Context, cs plan.Case, name string) (v map[s
 			return nil, err
 		}
 	}
+	if !req.Compiled {
+		c.noteInfo(name, r.OpenReply)
+	}
 	n := float64(r.Packets)
 	return map[string]float64{
 		"packets_s": r.PacketsPerSecond(), "gbit_s": r.GbitPerSecond(),
@@ -187,7 +190,7 @@ func (c *conductor) raw(ctx context.Context, cs plan.Case, name string) (v map[s
 // transmitter starts a raw transmitter at the client's end, for so much longer than
 // the case takes. The result waits for its end.
 func (c *conductor) transmitter(ctx context.Context, cs plan.Case, lead time.Duration, from, to net.HardwareAddr) (wait func() error, err error) {
-	p, err := role.Start(role.Raw, role.Options{Inside: c.bed.clientNS.Do, CPUs: c.o.pin[1]})
+	p, err := role.Start(role.Raw, c.o.process(1, c.bed.clientNS.Do))
 	if err != nil {
 		return nil, err
 	}

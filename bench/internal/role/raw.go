@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"runtime"
 	"time"
 
 	"github.com/afxnet/afxnet/bench/internal/control"
@@ -16,12 +17,19 @@ import (
 )
 
 // RawRequest asks for one loop on queue 0 of a device: ReceiveDrop, Transmit or
-// Forward. The reply is a raw.Result.
+// Forward. The reply is a RawReply.
 type RawRequest struct {
 	Loop     string // "rx", "tx" or "forward"
 	Compiled bool   // by the C program; not for forward
 	Config   raw.Config
 	Job      raw.Job
+}
+
+// RawReply says what a loop did, and what was opened for it. Of the C program it has
+// only the first.
+type RawReply struct {
+	raw.Result
+	OpenReply
 }
 
 // RawFrameRequest asks for a frame to send: from the device's own MAC and an
@@ -69,14 +77,14 @@ func (l *rawLoops) run(ctx context.Context, q RawRequest) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	var res raw.Result
+	res := RawReply{OpenReply: OpenReply{Info: p.Info(), GOMAXPROCS: runtime.GOMAXPROCS(0)}}
 	switch q.Loop {
 	case "rx":
-		res, err = p.ReceiveDrop(ctx, 0, q.Job)
+		res.Result, err = p.ReceiveDrop(ctx, 0, q.Job)
 	case "tx":
-		res, err = p.Transmit(ctx, 0, q.Job)
+		res.Result, err = p.Transmit(ctx, 0, q.Job)
 	case "forward":
-		res, err = p.Forward(ctx, 0, 0, q.Job)
+		res.Result, err = p.Forward(ctx, 0, 0, q.Job)
 	default:
 		err = fmt.Errorf("no loop %q", q.Loop)
 	}
@@ -111,5 +119,5 @@ func (l *rawLoops) compiled(ctx context.Context, q RawRequest) (any, error) {
 	if err != nil && ctx.Err() != nil {
 		res, err = raw.Result{}, nil // as the loops have it: no packet came
 	}
-	return res, errors.Join(err, run.Close())
+	return RawReply{Result: res}, errors.Join(err, run.Close())
 }
