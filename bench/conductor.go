@@ -106,13 +106,16 @@ const (
 // which have a time of their own.
 func (c *conductor) quickDuration() time.Duration {
 	var turns, runs, idle int
+	left := quickPlan
 	for _, name := range c.o.workloads {
 		cases, err := c.cases(name)
 		if err != nil || len(cases) == 0 {
 			continue // newConductor says so
 		}
 		if cases[0].Solo != "" {
-			runs += len(cases) * soloPeers * (c.o.rounds + 1)
+			n := len(cases) * len(c.contestants(name)) * (c.o.rounds + 1)
+			runs += n + n/4 // as long as the warm-up of wire at most
+			left -= time.Duration(n) * soloCost[name]
 			continue
 		}
 		for _, e := range c.peers {
@@ -130,7 +133,7 @@ func (c *conductor) quickDuration() time.Duration {
 			turns += min(takes, 1) * (c.o.rounds + 1)
 		}
 	}
-	left := quickPlan - time.Duration(turns)*turnCost - time.Duration(runs)*caseCost - time.Duration(idle)*(caseCost+c.o.idle)
+	left -= time.Duration(turns)*turnCost + time.Duration(runs)*caseCost + time.Duration(idle)*(caseCost+c.o.idle)
 	each := left / time.Duration(max(runs, 1))
 	return min(max(each, quickLeast), quickLongest).Round(time.Millisecond)
 }

@@ -50,6 +50,27 @@ func TestQuickDuration(t *testing.T) {
 	}
 }
 
+// TestQuickDurationSolo has time for all contestants of a case without a client, with
+// what each takes beside: stacks in memory warm up for a quarter of it.
+func TestQuickDurationSolo(t *testing.T) {
+	for _, name := range []string{plan.Raw, plan.Wire} {
+		o, err := parse([]string{"-quick", "-workloads", name}, io.Discard)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := &conductor{o: o}
+		c.env.MTU = 1500
+		cases, err := c.cases(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		runs := len(cases) * len(c.contestants(name)) * (quickRounds + 1)
+		if d := c.quickDuration(); d <= quickLeast || time.Duration(runs)*(d+d/4+soloCost[name]) > quickPlan {
+			t.Errorf("%s: %d runs of %v, of %v", name, runs, d, quickPlan)
+		}
+	}
+}
+
 // TestTurnWithoutCases starts no process for a peer that has nothing to do.
 func TestTurnWithoutCases(t *testing.T) {
 	c := &conductor{impossible: map[string]bool{peers.Kernel: true}}

@@ -19,8 +19,9 @@ import (
 	"github.com/afxnet/afxnet/bench/internal/summary"
 )
 
-// soloPeers is about how many contestants a case without a client has.
-const soloPeers = 5
+// soloCost is what a run without a client takes beside its duration and its warm-up:
+// processes, and for raw a transmitter that leads and a compiler.
+var soloCost = map[string]time.Duration{plan.Wire: turnCost, plan.Raw: 2*turnCost + rawLead + 200*time.Millisecond}
 
 // bases are whom the contestants of a case without a client are compared with.
 var bases = map[string][]string{plan.Raw: {"c"}, plan.Wire: {"gvisor", "gvisor-gro"}}
@@ -29,7 +30,7 @@ var bases = map[string][]string{plan.Raw: {"c"}, plan.Wire: {"gvisor", "gvisor-g
 // cases, in an order drawn anew. Their figures have no ratio to the kernel; the
 // ratio to another contestant within the round is a metric of its own.
 func (c *conductor) solo(ctx context.Context, cases []plan.Case, round int) error {
-	run, names := c.wire, c.wireKinds()
+	run, names := c.wire, c.contestants(cases[0].Workload)
 	if cases[0].Workload == plan.Raw {
 		if c.bed.clientPID == 0 {
 			if round == 0 {
@@ -37,7 +38,7 @@ func (c *conductor) solo(ctx context.Context, cases []plan.Case, round int) erro
 			}
 			return nil
 		}
-		run, names = c.raw, []string{"xsk", "c"}
+		run = c.raw
 	}
 	for _, cs := range cases {
 		done := make(map[string]map[string]float64)
@@ -88,8 +89,12 @@ func withRatios(v, base map[string]float64, name string) {
 	}
 }
 
-// wireKinds are gVisor's, and those of this project's peers that take part.
-func (c *conductor) wireKinds() (kinds []string) {
+// contestants are this project's loops and those in C for raw; for wire gVisor's kinds,
+// and those of this project's peers that take part.
+func (c *conductor) contestants(workload string) (kinds []string) {
+	if workload == plan.Raw {
+		return []string{"xsk", "c"}
+	}
 	for _, k := range inmemory.Kinds {
 		if !slices.Contains(peers.Names(), k) || slices.Contains(c.o.peers, k) {
 			kinds = append(kinds, k)
