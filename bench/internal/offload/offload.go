@@ -52,11 +52,15 @@ var off = map[Profile][]string{
 
 // Apply sets a device of this network namespace to a profile. undo restores
 // what was before; it may be called from any namespace, and more than once. If the
-// process ends without it, the next start of an afxnet program does it.
+// process ends without it, the next start of an afxnet program does it, and the next
+// Apply, whatever its profile.
 func Apply(device string, p Profile) (undo func() error, err error) {
 	features, ok := off[p]
 	if !ok {
 		return nil, fmt.Errorf("offload: no profile %q", p)
+	}
+	if err := hostif.RestoreSettings(); err != nil {
+		return nil, fmt.Errorf("offload: what a process has left that was killed: %w", err)
 	}
 	var undos []func() error
 	undo = func() error {

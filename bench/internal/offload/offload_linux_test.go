@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -98,23 +100,71 @@ func TestApply(t *testing.T) {
 	}
 }
 
+// records is where package hostif keeps them.
+const records = "/run/afxnet/settings"
+
+// thisNamespace is the number by which records tell the thread's network namespace.
+func thisNamespace() (uint64, error) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return 0, err
+	}
+	defer unix.Close(fd)
+	return hostif.NetNSOf(fd)
+}
+
+// TestApplyRestores has the record of a process that was killed. A profile that sets
+// nothing undoes what it tells of, too: on a real link nobody else does.
+func TestApplyRestores(t *testing.T) {
+	const feature = "tx-tcp-segmentation"
+	l := lab.New(t, lab.Config{Offloads: true})
+	err := l.Host.Do(func() error {
+		namespace, err := thisNamespace()
+		if err != nil {
+			return err
+		}
+		ifc, err := hostif.Lookup(l.Host.Device)
+		if err != nil {
+			return err
+		}
+		boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+		if err != nil {
+			return err
+		}
+		undo, err := hostif.SetOffload(l.Host.Device, feature, false)
+		if err != nil {
+			return err
+		}
+		defer undo() //nolint:errcheck // by then it is as before
+		text := fmt.Sprintf(`{"Boot":%q,"Namespace":%d,"Index":%d,"Feature":%q,"Wanted":true,"Active":true,"Set":false}`,
+			strings.TrimSpace(string(boot)), namespace, ifc.Index, feature)
+		name := fmt.Sprintf("%s/offload-%d-%d-%s", records, namespace, ifc.Index, feature)
+		if err := errors.Join(os.MkdirAll(records, 0o700), os.WriteFile(name, []byte(text), 0o600)); err != nil {
+			return err
+		}
+		_, err = Apply(l.Host.Device, Default)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := frames(t, l); n > segments/2 {
+		t.Errorf("%d frames, want far below %d", n, segments)
+	}
+}
+
 // TestApplyOnRecord wants what a killed bench leaves behind to be known to the next
 // start.
 func TestApplyOnRecord(t *testing.T) {
 	l := lab.New(t, lab.Config{Offloads: true})
-	records := func(want int) {
+	wantRecords := func(want int) {
 		t.Helper()
 		err := l.Host.Do(func() error {
-			fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+			namespace, err := thisNamespace()
 			if err != nil {
 				return err
 			}
-			defer unix.Close(fd)
-			namespace, err := hostif.NetNSOf(fd)
-			if err != nil {
-				return err
-			}
-			got, err := filepath.Glob(fmt.Sprintf("/run/afxnet/settings/offload-%d-*", namespace))
+			got, err := filepath.Glob(fmt.Sprintf("%s/offload-%d-*", records, namespace))
 			if len(got) != want {
 				t.Errorf("%d records, want %d: %v", len(got), want, got)
 			}
@@ -132,11 +182,11 @@ func TestApplyOnRecord(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	records(len(off[Complete]))
+	wantRecords(len(off[Complete]))
 	if err := undo(); err != nil {
 		t.Error(err)
 	}
-	records(0)
+	wantRecords(0)
 }
 
 func TestApplyErrors(t *testing.T) {
