@@ -164,7 +164,13 @@ func metrics(cs plan.Case, r load.Result, before, after readings) map[string]flo
 		v["stolen_share"] = float64(machine.Stolen) / float64(all)
 	}
 	if cs.Spec.Kind == load.Idle {
+		v["cpu_ms_s"] = float64(machine.Busy.Microseconds()) / 1e3 / seconds
 		v["server_cpu_ms_s"] = float64(server.CPU.Microseconds()) / 1e3 / seconds
+		v["rx_frames_s"], v["tx_frames_s"] = float64(server.Link.RXFrames)/seconds, float64(server.Link.TXFrames)/seconds
+		v["allocs_s"] = float64(server.Mallocs) / seconds
+		for name, n := range server.Counters { // each wakeup and sleep is a system call of the data path
+			v["peer_"+identifier(name)+"_s"] = float64(n) / seconds
+		}
 		return v
 	}
 	if cs.Bulk {

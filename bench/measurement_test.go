@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/afxnet/afxnet/bench/internal/load"
+	"github.com/afxnet/afxnet/bench/internal/measure"
 	"github.com/afxnet/afxnet/bench/internal/plan"
 	"github.com/afxnet/afxnet/bench/internal/role"
 )
@@ -25,5 +26,27 @@ func TestCounts(t *testing.T) {
 	}
 	if got := m.counts(map[int]map[int]uint64{}, plan.Case{}, r); got != nil || !m.c.uncounted || !strings.Contains(log.String(), "PID namespace") {
 		t.Errorf("got %v and %q", got, &log)
+	}
+}
+
+// TestIdleMetrics has what a server does while there is nothing to do by the second, the
+// wakeups and sleeps of its data path apart from other system calls.
+func TestIdleMetrics(t *testing.T) {
+	before := readings{server: measure.Usage{Voluntary: 10, Counters: map[string]uint64{"tx wakeups": 3}}}
+	after := readings{
+		server: measure.Usage{
+			CPU: 40 * time.Millisecond, Voluntary: 22, Mallocs: 6, Link: measure.Link{RXFrames: 4, TXFrames: 2},
+			Counters: map[string]uint64{"tx wakeups": 5},
+		},
+		machine: measure.Machine{Busy: 60 * time.Millisecond},
+	}
+	cs := plan.Case{Spec: load.Spec{Kind: load.Idle}}
+	got := metrics(cs, load.Result{Ops: 1, Elapsed: 2 * time.Second}, before, after)
+	for name, want := range map[string]float64{
+		"voluntary_switches_s": 6, "cpu_ms_s": 30, "server_cpu_ms_s": 20, "rx_frames_s": 2, "tx_frames_s": 1, "allocs_s": 3, "peer_tx_wakeups_s": 1,
+	} {
+		if v, ok := got[name]; !ok || v != want {
+			t.Errorf("%s is %v (%v), want %v", name, v, ok, want)
+		}
 	}
 }

@@ -30,7 +30,7 @@ var blocks = []block{
 		{title: "ops/s", metric: "ops_s"}, {title: "Gbit/s", metric: "gbit_s"},
 		{title: "packets/s", metric: "packets_s"}, {title: "cpu ns/packet", metric: "cpu_ns_per_packet"},
 		{title: "cpu ns/B", metric: "cpu_ns_per_byte"}, {title: "cpu us/op", metric: "cpu_us_per_op"},
-		{title: "server cpu ms/s", metric: "server_cpu_ms_s"},
+		{title: "cpu ms/s", metric: "cpu_ms_s"}, {title: "server cpu ms/s", metric: "server_cpu_ms_s"},
 		{title: "B/conn", metric: "memory_bytes_per_conn"}, {title: "machine B/conn", metric: "machine_memory_bytes_per_conn"},
 	}},
 	{true, []column{
@@ -50,7 +50,8 @@ var blocks = []block{
 		{title: "sys/op", metric: "syscalls_per_op"}, {title: "client", metric: "client_syscalls_per_op"},
 		{title: "rx fr/op", metric: "rx_frames_per_op"}, {title: "tx fr/op", metric: "tx_frames_per_op"},
 		{title: "allocs/op", metric: "allocs_per_op"}, {title: "switches/s", metric: "voluntary_switches_s"}, {title: "lost", metric: "lost"},
-		{title: "sys/s", metric: "syscalls_s"}, {title: "calls/packet", metric: "calls_per_packet"},
+		{title: "sys/s", metric: "syscalls_s"}, {title: "wakeups/s", metric: "peer_tx_wakeups_s"}, {title: "sleeps/s", metric: "peer_poller_sleeps_s"},
+		{title: "rx fr/s", metric: "rx_frames_s"}, {title: "tx fr/s", metric: "tx_frames_s"}, {title: "calls/packet", metric: "calls_per_packet"},
 		{title: "B/frame", metric: "bytes_per_frame"}, {title: "allocs/frame", metric: "allocs_per_frame"}, {title: "frames/op", metric: "frames_per_op"},
 	}},
 }

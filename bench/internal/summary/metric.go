@@ -22,17 +22,22 @@ var metrics = []metric{
 	{"rx_frames_per_op", "1"}, {"tx_frames_per_op", "1"}, {"rx_bytes_per_op", "B"}, {"tx_bytes_per_op", "B"},
 	{"allocs_per_op", "1"}, {"alloc_bytes_per_op", "B"},
 	{"voluntary_switches_s", "1/s"}, {"involuntary_switches_s", "1/s"}, {"syscalls_s", "1/s"},
-	{"server_cpu_ms_s", "ms/s"}, {"memory_bytes_per_conn", "B"}, {"machine_memory_bytes_per_conn", "B"},
+	{"rx_frames_s", "1/s"}, {"tx_frames_s", "1/s"}, {"allocs_s", "1/s"},
+	{"cpu_ms_s", "ms/s"}, {"server_cpu_ms_s", "ms/s"}, {"memory_bytes_per_conn", "B"}, {"machine_memory_bytes_per_conn", "B"},
 	{"packets_s", "1/s"}, {"cpu_ns_per_packet", "ns"}, {"calls_per_packet", "1"},
 	{"cpu_ns_per_byte", "ns"}, {"bytes_per_frame", "B"}, {"allocs_per_frame", "1"}, {"frames_per_op", "1"},
 	{"lost", "1"}, {"stolen_share", "1"},
 }
 
 // Unit returns the unit of a metric. Names that the table does not have are
-// counts: what the peer counted, or one kind of system call.
+// counts: what the peer counted, or one kind of system call, in the idle workload per
+// second.
 func Unit(name string) string {
 	if i := slices.IndexFunc(metrics, func(m metric) bool { return m.name == name }); i >= 0 {
 		return metrics[i].unit
+	}
+	if strings.HasSuffix(name, "_s") {
+		return "1/s"
 	}
 	return "1"
 }

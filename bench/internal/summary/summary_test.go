@@ -120,6 +120,17 @@ func TestTail(t *testing.T) {
 	}
 }
 
+func TestUnit(t *testing.T) {
+	for name, want := range map[string]string{
+		"p50_us": "us", "ops_s": "1/s", "cpu_ms_s": "ms/s", "syscalls_sendto_s": "1/s", "peer_tx_wakeups_s": "1/s",
+		"syscalls_sendto_per_op": "1", "ops_s_ratio_to_gvisor": "1",
+	} {
+		if got := Unit(name); got != want {
+			t.Errorf("%s is in %s, want %s", name, got, want)
+		}
+	}
+}
+
 func TestOrder(t *testing.T) {
 	rows := Rows([]Sample{sample("kernel", 1, map[string]float64{"zebra": 1, "gbit_s": 1, "p99_us": 1, "p50_us": 1, "ape": 1})})
 	var names []string
