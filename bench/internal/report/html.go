@@ -74,8 +74,12 @@ func newPart(rows []summary.Row) (part, error) {
 	for _, b := range []struct{ title, metric string }{
 		{"operations per second", "ops_s"},
 		{"throughput", "gbit_s"},
+		{"packets per second", "packets_s"},
+		{"CPU time per packet", "cpu_ns_per_packet"},
+		{"CPU time per byte", "cpu_ns_per_byte"},
 		{"CPU time per operation, machine", "cpu_us_per_op"},
 		{"CPU time per operation, server", "server_cpu_us_per_op"},
+		{"CPU time, machine", "cpu_ms_s"},
 		{"CPU time, server", "server_cpu_ms_s"},
 		{"memory per connection, server", "memory_bytes_per_conn"},
 	} {

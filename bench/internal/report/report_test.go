@@ -202,6 +202,18 @@ func TestHTML(t *testing.T) {
 	}
 }
 
+// TestHTMLSolo wants bars of rate and CPU time also for what has no client.
+func TestHTMLSolo(t *testing.T) {
+	var b bytes.Buffer
+	err := HTML(&b, env, summary.Rows([]summary.Sample{
+		{Workload: "raw", Params: plan.Params{"loop": "rx"}, Peer: "xsk", Round: 1, Metrics: map[string]float64{"packets_s": 1e6, "cpu_ns_per_packet": 900}},
+		{Workload: "wire", Params: plan.Params{"load": "bulk"}, Peer: "gvisor", Round: 1, Metrics: map[string]float64{"gbit_s": 5, "cpu_ns_per_byte": 2}},
+	}))
+	if n := strings.Count(b.String(), "<svg"); err != nil || n != 4 {
+		t.Errorf("%d plots, %v, want 4", n, err)
+	}
+}
+
 func TestEmpty(t *testing.T) {
 	var b bytes.Buffer
 	if err := Table(&b, env, nil); err != nil {
