@@ -161,8 +161,8 @@ func TestOpenLoopLost(t *testing.T) {
 	spec := Spec{Kind: Open, Network: "tcp", Address: address, Size: 8, Conns: 2, Rate: 1000, Duration: 10 * time.Millisecond}
 	s := prepare(t, spec)
 	r, err := s.Run(t.Context(), spec)
-	if err != nil || r.Ops != 0 || r.Lost != 10 {
-		t.Fatalf("got %+v, %v, want 10 lost", r, err)
+	if err != nil || r.Ops != 0 || r.Lost != 10 || r.Elapsed >= drainFor {
+		t.Fatalf("got %+v, %v, want 10 lost, and no time with the wait for them", r, err)
 	}
 	h, err := r.Histogram()
 	if err != nil {

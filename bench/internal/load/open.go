@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -45,14 +46,14 @@ func (s *Session) openLoop(ctx context.Context, spec Spec) (Result, error) {
 	var readers sync.WaitGroup
 	o.start = time.Now().Add(time.Millisecond + time.Duration(len(s.conns))*startFor)
 	deadline := o.start.Add(spec.Duration + drainFor)
-	errs := make([]error, len(s.conns))
+	errs, last := make([]error, len(s.conns)), make([]time.Duration, len(s.conns))
 	for i, c := range s.conns {
 		if err := c.SetDeadline(deadline); err != nil {
 			return Result{}, err
 		}
 		// Connection i carries the requests i, i+stride, and so on.
 		n := (total - int64(i) + int64(o.stride) - 1) / int64(o.stride)
-		readers.Go(func() { errs[i] = o.read(c, i, n) })
+		readers.Go(func() { last[i], errs[i] = o.read(c, i, n) })
 	}
 	sendErr := o.send(ctx, s.conns, total)
 	if sendErr != nil {
@@ -65,7 +66,9 @@ func (s *Session) openLoop(ctx context.Context, spec Spec) (Result, error) {
 		return Result{}, err
 	}
 	done := o.answered.Load()
-	r := Result{Ops: done, Lost: total - done, Elapsed: time.Since(o.start), Bytes: done * int64(spec.Size)}
+	// Not the wait for answers that did not come: one would be worth seconds.
+	elapsed := max(slices.Max(last), spec.Duration)
+	r := Result{Ops: done, Lost: total - done, Elapsed: elapsed, Bytes: done * int64(spec.Size)}
 	return withLatencies(r, o.all.Merged())
 }
 
@@ -107,20 +110,23 @@ func (o *opener) send(ctx context.Context, conns []net.Conn, total int64) error 
 }
 
 // read takes the n answers of connection i, which come in the order of the
-// requests. Those missing at the deadline, which is after all are due, are no error.
-func (o *opener) read(c net.Conn, i int, n int64) error {
+// requests, and returns when the last one came, since the start. Those missing at the
+// deadline, which is after all are due, are no error.
+func (o *opener) read(c net.Conn, i int, n int64) (last time.Duration, err error) {
 	back := make([]byte, o.spec.Size)
 	for k := range n {
 		if _, err := io.ReadFull(c, back); isLost(err) {
 			for ; k < n; k++ {
 				o.all.Record(i, o.since(i, k))
 			}
-			return nil
+			return last, nil
 		} else if err != nil {
-			return err
+			return last, err
 		}
-		o.all.Record(i, o.since(i, k))
+		now := time.Now()
+		last = now.Sub(o.start)
+		o.all.Record(i, now.Sub(o.due(int64(i)+k*int64(o.stride))))
 		o.answered.Add(1)
 	}
-	return nil
+	return last, nil
 }
