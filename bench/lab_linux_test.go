@@ -142,6 +142,16 @@ func TestRawEnvironment(t *testing.T) {
 	}
 }
 
+// TestEnvironmentPin tells where both ends run, but of an agent, who chooses for himself.
+func TestEnvironmentPin(t *testing.T) {
+	for iface, want := range map[string]string{"": ", server on CPU 0, client on CPU 1 2\n", "lo": ", server on CPU 0\n"} {
+		e, err := environment(options{iface: iface, pin: [2][]int{{0}, {1, 2}}}, &testbed{device: "lo"})
+		if err != nil || !strings.Contains(e.String(), want) {
+			t.Errorf("got %v, %v, want %q", e, err, want)
+		}
+	}
+}
+
 // TestTuneClient has a client that keeps nothing from one peer for the next.
 func TestTuneClient(t *testing.T) {
 	l := lab.New(t, lab.Config{})

@@ -26,9 +26,9 @@
 // The first round is discarded. In it a BPF program counts system calls, which
 // would slow the others down. Of the rest, figures are medians over rounds, and
 // ratios to the kernel medians of the ratios within each round; the 95% intervals
-// are bootstrapped over rounds, of which it takes six (package stat). p99.9 comes from all rounds
-// together and needs 100,000 samples. Open loops count from the time at which a
-// request was due, those that stay unanswered too, as long as they were waited for.
+// are bootstrapped over rounds, six at least (package stat). p99.9 comes from all
+// rounds together and needs 100,000 samples. Open loops count from the time at which
+// a request was due, those that stay unanswered too, as long as they were waited for.
 //
 // Two workloads have no client. raw is AF_XDP without a stack, beside the same in
 // C where there is a compiler: what a link can carry. wire joins two stacks in

@@ -22,7 +22,7 @@ type Environment struct {
 	ClientGOMAXPROCS int      `json:"client_gomaxprocs"`
 	CPU              string   `json:"cpu"`
 	CPUs             int      `json:"cpus"`
-	Pin              []string `json:"pin"` // CPUs of server and client; empty for all
+	Pin              []string `json:"pin"` // CPUs of server and client, of an agent not; empty for all
 	Go               string   `json:"go"`
 	Commit           string   `json:"commit"`
 	Rounds           int      `json:"rounds"`
@@ -38,8 +38,8 @@ func (e Environment) String() string {
 	fmt.Fprintf(&b, "kernel %s, %d x %s, %s, commit %s\n", e.Kernel, e.CPUs, e.CPU, e.Go, e.Commit)
 	fmt.Fprintf(&b, "%s: %s (%s), MTU %d, %d queue(s), bind %s, attach %s; GOMAXPROCS %d, client %d",
 		e.Link, e.Interface, e.Driver, e.MTU, e.Queues, e.Bind, e.Attach, e.GOMAXPROCS, e.ClientGOMAXPROCS)
-	if len(e.Pin) == 2 {
-		fmt.Fprintf(&b, ", server on CPU %s, client on CPU %s", e.Pin[0], e.Pin[1])
+	for i, p := range e.Pin {
+		fmt.Fprintf(&b, ", %s on CPU %s", [...]string{"server", "client"}[i], p)
 	}
 	fmt.Fprintf(&b, "\n%d rounds of %s", e.Rounds, e.Duration)
 	if e.Quick {
