@@ -26,7 +26,7 @@
 // The first round is discarded. In it a BPF program counts system calls, which
 // would slow the others down. Of the rest, figures are medians over rounds, and
 // ratios to the kernel medians of the ratios within each round; the 95% intervals
-// are bootstrapped over rounds, six at least (package stat). p99.9 comes from all
+// are those of a median of six rounds at least (package stat). p99.9 comes from all
 // rounds together and needs 100,000 samples. Open loops count from the time at which
 // a request was due, those that stay unanswered too, as long as they were waited for.
 //

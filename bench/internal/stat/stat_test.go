@@ -36,32 +36,51 @@ func TestQuantile(t *testing.T) {
 }
 
 // TestEstimatedCovers draws rounds from a known distribution, many times: the
-// interval has to hold the true median about as often as it says.
+// interval has to hold the true median as often as it says, or more, by what so many
+// trials can tell.
 func TestEstimatedCovers(t *testing.T) {
-	const trials, rounds, truth = 300, 15, 100.0
+	const trials, truth = 1000, 100.0
 	random := rand.New(rand.NewPCG(1, 2))
-	hits := 0
-	for range trials {
-		v := make([]float64, rounds)
-		for i := range v {
-			v[i] = truth + 10*random.NormFloat64()
+	for _, rounds := range []int{minRounds, 7, 10, 11, 15, 40} {
+		hits := 0
+		for range trials {
+			v := make([]float64, rounds)
+			for i := range v {
+				v[i] = truth + 10*random.NormFloat64()
+			}
+			e := Estimated(v)
+			if e.Low > e.Value || e.High < e.Value || e.Rounds != rounds {
+				t.Fatalf("got %+v", e)
+			}
+			if e.Low <= truth && truth <= e.High {
+				hits++
+			}
 		}
-		e := Estimated(v)
-		if e.Low > e.Value || e.High < e.Value || e.Rounds != rounds {
-			t.Fatalf("got %+v", e)
+		if share := float64(hits) / trials; share < confidence-0.02 || share > 0.999 {
+			t.Errorf("the interval of %d rounds holds the truth in %.1f%% of %d trials", rounds, 100*share, trials)
 		}
-		if e.Low <= truth && truth <= e.High {
-			hits++
-		}
-	}
-	if share := float64(hits) / trials; share < 0.88 || share > 0.995 {
-		t.Errorf("the interval holds the truth in %.1f%% of %d trials", 100*share, trials)
 	}
 }
 
-func TestEstimatedIsReproducible(t *testing.T) {
+// TestOutside has ranks that tables of the binomial distribution give.
+func TestOutside(t *testing.T) {
+	for n, want := range map[int]int{6: 0, 8: 0, 9: 1, 10: 1, 11: 1, 12: 2, 20: 5, 2000: 955} {
+		if got := outside(n); got != want {
+			t.Errorf("%d of %d, want %d", got, n, want)
+		}
+	}
+}
+
+func TestBootstrapIsReproducible(t *testing.T) {
 	v := []float64{1, 5, 2, 8, 3, 9, 4}
-	if a, b := Estimated(v), Estimated(v); a != b {
+	mean := func(drawn []int) (sum float64) {
+		for _, r := range drawn {
+			sum += v[r] / float64(len(drawn))
+		}
+		return sum
+	}
+	a, b := Bootstrap(len(v), mean, 100), Bootstrap(len(v), mean, 100)
+	if a != b || a.Low >= a.Value || a.High <= a.Value {
 		t.Errorf("got %+v, then %+v", a, b)
 	}
 }

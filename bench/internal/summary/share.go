@@ -93,5 +93,6 @@ func (v *series) gap(metric string, kernel, floor *series) (stat.Estimate, bool)
 	return e, true
 }
 
-// gapDraws is fewer than for a plain median: each draw takes two.
+// gapDraws is how many resamples an interval is made of: enough that its ends move by
+// less than the figures that are shown.
 const gapDraws = 1000

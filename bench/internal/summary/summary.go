@@ -168,8 +168,8 @@ func (v *series) figure(name string, kernel *series) Figure {
 	return f
 }
 
-// tailDraws is fewer than for other figures: each draw merges histograms, and the
-// tail's interval is wide.
+// tailDraws is fewer than for gaps: each draw merges histograms, and the tail's
+// interval is wide.
 const tailDraws = 300
 
 // tail adds what comes from the latencies of all rounds together.
