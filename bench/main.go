@@ -15,7 +15,8 @@
 // time: it opens its peer, serves all cases of one workload, and ends. Rounds go
 // round the peers in an order drawn anew each time, so that what drifts hits
 // all alike. Connections are opened, and one exchange made, before the measuring
-// starts.
+// starts. This project's stack has stack.ProfileLAN, which is not its default; in
+// memory it has the default, as gVisor's has everywhere.
 //
 // On a machine with few CPUs the scheduler puts the kernel's server and its client
 // on one CPU or on two, by chance when they start, and takes some 200 ms to settle:
