@@ -142,8 +142,13 @@ func (t *txQueue) put() bool {
 func (t *txQueue) flush() int {
 	// Not for each frame: an atomic addition waits until what was written to the
 	// frame before is in the cache, which takes as long as to cut it.
-	t.st.frames.Add(uint64(t.cut))
-	t.burst, t.cut = 0, 0
+	if t.cut != 0 {
+		t.st.frames.Add(uint64(t.cut))
+	}
+	if t.done != 0 {
+		t.st.packets.Add(uint64(t.done))
+	}
+	t.burst, t.cut, t.done = 0, 0, 0
 	left := t.tx.Flush()
 	// Now, and not when Free finds no other frame: in copy mode those of this
 	// burst are free already, and the next is written to them while they are in
@@ -180,14 +185,15 @@ func (j *job) size() int {
 	return j.plain
 }
 
-// finish releases the current packet.
+// finish releases the current packet. A flush follows before the transmit lock is
+// given back.
 func (t *txQueue) finish() {
 	j := &t.current
 	clear(j.all)
 	j.all = nil
 	j.pkt.DecRef()
 	j.pkt = nil
-	t.st.packets.Add(1)
+	t.done++
 }
 
 // tcpHeader returns the TCP header of an outgoing segment, nil if it is none.

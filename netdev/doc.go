@@ -34,8 +34,8 @@
 //
 // Each queue has two locks. The poll lock covers the receive half, the transmit
 // lock the sending half. A background goroutine per queue polls; any goroutine
-// sends, by appending its packet and, if nobody else is at it, taking the
-// transmit lock and draining for all. Neither lock is shared by two queues.
+// sends: with the transmit lock if nobody else is at it, and otherwise by appending
+// its packet for whoever is. Neither lock is shared by two queues.
 // Packets are delivered with the poll lock held, and netstack sends with its own
 // locks held; so the order is poll lock, netstack, transmit lock, and the
 // transmit side calls nothing above it.

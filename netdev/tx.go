@@ -11,10 +11,11 @@ import (
 
 // txQueue is the transmit side of a queue: arrivals, flows, the TX ring.
 //
-// Any goroutine may write. It appends its packet to the arrivals and tries to
-// take the transmit lock; whoever has the lock drains for all. The one that
-// gives the lock back looks at the arrivals once more, so that no packet is left
-// to nobody: a writer whose TryLock failed has appended before.
+// Any goroutine may write. If nobody is at it, it takes the transmit lock and sends
+// its packet. Otherwise it appends that to the arrivals and tries to take the lock
+// again; whoever has it drains for all. The one that gives the lock back looks at
+// the arrivals once more, so that no packet is left to nobody: a writer whose last
+// TryLock failed has appended before.
 //
 // A drain fills the TX ring with all there is and then wakes the kernel once:
 // wakeups are per burst, not per packet. It does not wait for anything. What
@@ -36,6 +37,7 @@ type txQueue struct {
 	most    int // descriptors of a burst
 	burst   int // descriptors queued since the last flush
 	cut     int // frames queued since the last flush
+	done    int // packets done with since the last flush
 	long    longFrame
 	acks    ackTable
 	dead    bool // closed: packets are dropped
@@ -68,6 +70,17 @@ func (t *txQueue) init(d *Device, q *queue) {
 
 // write queues a packet and sends what can be sent. It keeps a reference.
 func (t *txQueue) write(pkt *gstack.PacketBuffer) {
+	if t.gathers.Load() == 0 && t.mu.TryLock() {
+		// Nobody is at it. If nothing has arrived before, the packet need not
+		// take the way through the arrivals.
+		if t.arrived.Load() == 0 && !t.dead {
+			t.accept(pkt.IncRef())
+			t.send()
+			t.unlock()
+			return
+		}
+		t.mu.Unlock() // what writers have left to us meanwhile goes with this one
+	}
 	t.arriveMu.Lock()
 	t.arrivals = append(t.arrivals, pkt.IncRef())
 	t.arrived.Store(int32(len(t.arrivals)))
@@ -237,7 +250,12 @@ func (t *txQueue) park(full bool, left int) {
 	case full:
 		w = waitRing
 	}
-	if old := wait(t.stuckOn.Swap(uint32(w))); w != waitNothing && old != w {
+	// Only the transmit lock's holder writes it, and mostly it stays what it is.
+	if wait(t.stuckOn.Load()) == w {
+		return
+	}
+	t.stuckOn.Store(uint32(w))
+	if w != waitNothing {
 		t.q.interrupt()
 	}
 }
