@@ -38,7 +38,10 @@ type Device struct {
 
 	senders []*queue // those that can send: all, unless sendBelow says otherwise
 
-	callers    atomic.Int32 // goroutines in PollBeforePark
+	_       [cacheLine]byte
+	callers atomic.Int32 // goroutines in PollBeforePark
+	_       [cacheLine]byte
+
 	maxCallers int32
 	oneProc    bool                                     // GOMAXPROCS is 1: who polls has the only processor
 	dispatcher atomic.Pointer[gstack.NetworkDispatcher] // nil while not attached

@@ -17,6 +17,10 @@ import (
 // (64 times two cache lines) to stay in the first-level cache.
 const rxBatch = 64
 
+// cacheLine is how many bytes processors take from each other at once. What one of them
+// writes for each packet stands that far from what others read for each.
+const cacheLine = 64
+
 // queue is one AF_XDP socket at work: a receive side under pollMu, a transmit
 // side with locks of its own.
 //
@@ -29,7 +33,10 @@ type queue struct {
 	index uint32 // in Device.queues
 	sock  *xsk.Socket
 	busy  bool // an empty poll is a system call that runs the NAPI
-	tx    txQueue
+
+	_  [cacheLine]byte // senders and who receives are mostly on different processors
+	tx txQueue
+	_  [cacheLine]byte
 
 	missed  atomic.Bool   // the poller found the poll lock taken; see poller.go
 	parks   atomic.Int32  // who is in the socket's Park, or about to be; see doze.go

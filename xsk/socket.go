@@ -27,6 +27,7 @@ type Socket struct {
 	device      string
 	queue       uint32
 	rx          RX
+	_           [64]byte // the halves are mostly in use on different processors
 	tx          TX
 
 	mu     sync.Mutex
