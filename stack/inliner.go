@@ -5,6 +5,7 @@ import (
 
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 
 	"github.com/afxnet/afxnet/netdev"
 	"github.com/afxnet/afxnet/stack/internal/segments"
@@ -31,12 +32,27 @@ type inlineQueue struct {
 	// dirty are the endpoints that have segments of the batch that is being
 	// handed up.
 	dirty []dirtyEndpoint
+	last  [1 << slotBits]uint16 // the place in dirty, plus 1, of the last of each slot; 0: none
 	owed  owed
 }
 
 type dirtyEndpoint struct {
 	ep   gstack.TransportEndpoint
 	data segments.Data // its only segment; Size is 0 if that has to be acknowledged at once
+	slot uint8         // see slotOf
+	prev uint16        // the one before it of its slot, as in last
+}
+
+// slotBits is such that most endpoints of a batch have a slot of their own.
+const slotBits = 8
+
+// slotOf returns the slot of an endpoint that a packet is for: by the hash of the
+// flow, of which only a listener has many.
+func slotOf(ep gstack.TransportEndpoint, pkt *gstack.PacketBuffer) uint8 {
+	if e, ok := ep.(*tcp.Endpoint); !ok || e.EndpointState() == tcp.StateListen {
+		return 0
+	}
+	return uint8(pkt.Hash >> (32 - slotBits))
 }
 
 // batcher is the part of netdev.Device that the inliner needs.
@@ -101,16 +117,15 @@ func (in *inliner) queue(ns *gstack.Stack, ep gstack.TransportEndpoint, id gstac
 	if !in.p.Queue(ns, ep, id, pkt, h) {
 		return false
 	}
-	// A batch has few connections, or few segments of each: either way the list
-	// is short.
-	q := &in.queues[netdev.Queue(pkt)]
-	for i := range q.dirty {
-		if q.dirty[i].ep == ep {
-			q.dirty[i].data.Size = 0 // one of several
+	q, slot := &in.queues[netdev.Queue(pkt)], slotOf(ep, pkt)
+	for at := q.last[slot]; at != 0; at = q.dirty[at-1].prev {
+		if e := &q.dirty[at-1]; e.ep == ep {
+			e.data.Size = 0 // one of several
 			return true
 		}
 	}
-	q.dirty = append(q.dirty, dirtyEndpoint{ep, data})
+	q.dirty = append(q.dirty, dirtyEndpoint{ep: ep, data: data, slot: slot, prev: q.last[slot]})
+	q.last[slot] = uint16(len(q.dirty))
 	return true
 }
 
@@ -128,7 +143,9 @@ func (in *inliner) late(pkt *gstack.PacketBuffer, h header.TCP) segments.Data {
 // finish processes what was queued in a batch.
 func (in *inliner) finish(queue int) {
 	q := &in.queues[queue]
-	for _, e := range q.dirty {
+	for i := range q.dirty {
+		e := &q.dirty[i]
+		q.last[e.slot] = 0
 		if in.p.Process(e.ep, e.data, in) {
 			q.owed.add(e.ep)
 		}
