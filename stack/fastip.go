@@ -259,7 +259,7 @@ func (f *fastIP) deliver(net tcpip.NetworkProtocolNumber, proto tcpip.TransportP
 	}
 	// From here on the packet is ours.
 	pkt.NetworkHeader().Consume(ipLen)
-	pkt.TransportHeader().Consume(headerLen)
+	transport, _ := pkt.TransportHeader().Consume(headerLen)
 	pkt.NetworkProtocolNumber, pkt.TransportProtocolNumber = net, proto
 	pkt.NICID, pkt.InputNICID = nicID, nicID
 	f.counts(net).received.Add(1)
@@ -267,9 +267,8 @@ func (f *fastIP) deliver(net tcpip.NetworkProtocolNumber, proto tcpip.TransportP
 		ep.HandlePacket(id, pkt)
 		return true
 	}
-	tcpHeader := header.TCP(pkt.TransportHeader().Slice())
-	f.guard.screen(pkt, tcpHeader, ep)
-	if !f.inline.queue(f.ns, ep, id, pkt, tcpHeader) {
+	f.guard.screen(pkt, transport, ep)
+	if !f.inline.queue(f.ns, ep, id, pkt, transport) {
 		f.tcp.QueuePacket(ep, id, pkt)
 	}
 	return true
