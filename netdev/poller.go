@@ -461,11 +461,10 @@ func (q *queue) spin(w interface{ Woken() bool }) (found bool) {
 			continue
 		}
 		if i%spinCheck == 0 || q.busy {
-			now := time.Now()
 			if start.IsZero() {
-				start = now
+				start = time.Now()
 			}
-			passed := now.Sub(start)
+			passed := time.Since(start) // which does not read the time of day
 			if passed > q.d.cfg.Spin {
 				break
 			}
