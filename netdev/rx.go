@@ -63,12 +63,17 @@ func (q *queue) receive(nd dispatcher, n int) {
 // It has two views, one of the headers and one of the payload. netstack reads
 // headers through PullUp, which copies the whole view if it is shared, and the
 // IP layer shares it: with one view every payload would be copied again
-// (gVisor pkg/buffer/buffer.go, PullUp).
+// (gVisor pkg/buffer/buffer.go, PullUp). A short TCP segment has one view all the
+// same: to make, share and release a second one takes longer than such a copy, and
+// fastIP of package stack has it not made.
 func (q *queue) deliver(nd dispatcher, head int) {
 	info, frame := &q.infos[head], q.frames[head]
-	split := int(info.Payload)
-	if info.Kind == packet.ARP || info.Kind == packet.Other {
-		split = min(int(info.End), len(frame))
+	split, end := int(info.Payload), int(info.End)
+	switch {
+	case info.Kind == packet.ARP || info.Kind == packet.Other:
+		split = min(end, len(frame))
+	case info.Kind.IsTCP() && end <= min(oneView, len(frame)) && q.gro.Next(head) < 0:
+		split = end
 	}
 	hdr := buffer.NewView(split)
 	hdr.Write(frame[:split]) //nolint:errcheck // a View grows
@@ -88,6 +93,10 @@ func (q *queue) deliver(nd dispatcher, head int) {
 	nd.DeliverNetworkPacket(proto, pkt)
 	pkt.DecRef()
 }
+
+// oneView is the longest frame, in bytes, whose TCP segment has one view: a size that
+// netstack has memory of.
+const oneView = 256
 
 // payload copies what is behind the first split bytes of a group's packets, one
 // behind the other; nil if there is none. Their headers are equally long.

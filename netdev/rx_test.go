@@ -37,12 +37,14 @@ func TestReceiveKinds(t *testing.T) {
 		verified bool
 		pktType  tcpip.PacketType
 	}{
-		{"tcp4", frame{flags: packet.ACK, payload: data}.bytes(), 40, 0, true, tcpip.PacketHost},
-		{"tcp4 timestamp", frame{flags: packet.ACK, opts: timestamp, payload: data}.bytes(), 52, 0, true, tcpip.PacketHost},
+		{"tcp4", frame{flags: packet.ACK, payload: data}.bytes(), 140, 0, true, tcpip.PacketHost},
+		{"tcp4 timestamp", frame{flags: packet.ACK, opts: timestamp, payload: data}.bytes(), 152, 0, true, tcpip.PacketHost},
+		{"tcp4, longest in one view", frame{flags: packet.ACK, payload: pattern(1, oneView-54)}.bytes(), oneView - 14, 0, true, tcpip.PacketHost},
+		{"tcp4, longer", frame{flags: packet.ACK, payload: pattern(1, oneView-53)}.bytes(), 40, 0, true, tcpip.PacketHost},
 		{"tcp4 no payload, padded", frame{flags: packet.ACK, pad: 6}.bytes(), 40, 6, true, tcpip.PacketHost},
-		{"tcp4 options", frame{flags: packet.ACK, ipOpts: []byte{1, 1, 1, 0}, payload: data}.bytes(), 44, 0, true, tcpip.PacketHost},
+		{"tcp4 options", frame{flags: packet.ACK, ipOpts: []byte{1, 1, 1, 0}, payload: data}.bytes(), 144, 0, true, tcpip.PacketHost},
 		{"tcp4 source route", frame{flags: packet.ACK, ipOpts: []byte{131, 3, 4, 0}, payload: data}.bytes(), 24, 0, false, tcpip.PacketHost},
-		{"tcp6", frame{v6: true, flags: packet.ACK, opts: timestamp, payload: data}.bytes(), 72, 0, true, tcpip.PacketHost},
+		{"tcp6", frame{v6: true, flags: packet.ACK, opts: timestamp, payload: data}.bytes(), 172, 0, true, tcpip.PacketHost},
 		{"udp4", frame{proto: packet.ProtoUDP, payload: data}.bytes(), 28, 0, true, tcpip.PacketHost},
 		{"udp4 without checksum", frame{proto: packet.ProtoUDP, payload: data, noSum: true}.bytes(), 28, 0, true, tcpip.PacketHost},
 		{"udp4 broadcast", frame{proto: packet.ProtoUDP, payload: data, dst: broadcast}.bytes(), 28, 0, true, tcpip.PacketBroadcast},
