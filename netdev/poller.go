@@ -145,7 +145,9 @@ func (q *queue) lockPoll() bool {
 	if q.pollMu.TryLock() {
 		return true
 	}
-	q.missed.Store(true)
+	if !q.missed.Load() { // to store it again would take the cache line from the holder
+		q.missed.Store(true)
+	}
 	return q.pollMu.TryLock()
 }
 

@@ -78,7 +78,11 @@ func newQueue(d *Device, index int, s *xsk.Socket) *queue {
 	q.gro.KeepACKs = d.cfg.NoACKMerge
 	q.parks.Store(pollerParks)
 	q.kicked, q.rouse = make(chan struct{}, 1), s.Interrupt
-	q.wakes = func() { q.woke.Store(true) }
+	q.wakes = func() {
+		if !q.woke.Load() { // as in lockPoll
+			q.woke.Store(true)
+		}
+	}
 	q.tx.init(d, q)
 	q.minder = time.AfterFunc(time.Hour, q.mind)
 	q.minder.Stop()

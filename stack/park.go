@@ -80,7 +80,11 @@ func (p *parker) wake() {
 
 // SetAlarm has every wakeup from now on call f, which wakes the idler; nil ends
 // that. Woken has to be asked once more between SetAlarm and going to sleep.
-func (p *parker) SetAlarm(f *func()) { p.alarm.Store(f) }
+func (p *parker) SetAlarm(f *func()) {
+	if p.alarm.Load() != f { // mostly it is the one of the last wait
+		p.alarm.Store(f)
+	}
+}
 
 // Woken reports whether park would return at once.
 func (p *parker) Woken() bool { return len(p.sem) != 0 }
