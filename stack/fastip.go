@@ -84,6 +84,7 @@ type queuer interface {
 // known here ends the short way.
 func (f *fastIP) attach(ns *gstack.Stack) {
 	f.ns, f.guard.ns = ns, ns
+	f.inline.counts = ns.Stats().TCP
 	var ok bool
 	if f.tcp, ok = ns.TransportProtocolInstance(tcp.ProtocolNumber).(queuer); !ok {
 		f.off.Store(true)

@@ -3,6 +3,7 @@ package stack
 import (
 	"sync"
 
+	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
@@ -17,6 +18,8 @@ import (
 type inliner struct {
 	p *segments.Processor
 	d batcher
+
+	counts tcpip.TCPStats // netstack's, set before the first packet
 
 	// queues are, by queue, what is under way there.
 	queues []inlineQueue
@@ -114,7 +117,7 @@ func (in *inliner) queue(ns *gstack.Stack, ep gstack.TransportEndpoint, id gstac
 		return false
 	}
 	data := in.late(pkt, h) // netstack may use the packet up
-	if !in.p.Queue(ns, ep, id, pkt, h) {
+	if !in.p.Queue(ns, &in.counts, ep, id, pkt, h) {
 		return false
 	}
 	q, slot := &in.queues[netdev.Queue(pkt)], slotOf(ep, pkt)

@@ -24,6 +24,7 @@ import (
 	"runtime/debug"
 	"slices"
 
+	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
@@ -74,7 +75,7 @@ func supported(info *debug.BuildInfo) error {
 
 // queue does what netstack's dispatcher does with a segment, but for waking its
 // goroutine.
-func queue(ns *gstack.Stack, tep gstack.TransportEndpoint, id gstack.TransportEndpointID, pkt *gstack.PacketBuffer, h header.TCP) bool {
+func queue(ns *gstack.Stack, counts *tcpip.TCPStats, tep gstack.TransportEndpoint, id gstack.TransportEndpointID, pkt *gstack.PacketBuffer, h header.TCP) bool {
 	ep, ok := tep.(*tcp.Endpoint)
 	if !ok || stepFor(ep.EndpointState()) == nil {
 		return false
@@ -84,9 +85,9 @@ func queue(ns *gstack.Stack, tep gstack.TransportEndpoint, id gstack.TransportEn
 	if err != nil {
 		return false // netstack counts it
 	}
-	ns.Stats().TCP.ValidSegmentsReceived.Increment()
+	counts.ValidSegmentsReceived.Increment()
 	if rst {
-		ns.Stats().TCP.ResetsReceived.Increment()
+		counts.ResetsReceived.Increment()
 	}
 	ep.Stats().(*tcp.Stats).SegmentsReceived.Increment()
 	enqueueSegment(ep, s) // counts what it refuses

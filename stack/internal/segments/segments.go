@@ -6,6 +6,7 @@ package segments
 import (
 	"sync"
 
+	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
@@ -16,8 +17,9 @@ type Processor struct {
 	// Queue gives a segment, whose header is h, whose headers are parsed and whose checksum is
 	// verified, to its endpoint, and reports whether it has: if not, nothing
 	// was done and the segment takes the common way. The endpoint does nothing
-	// about it before Process.
-	Queue func(ns *gstack.Stack, ep gstack.TransportEndpoint, id gstack.TransportEndpointID, pkt *gstack.PacketBuffer, h header.TCP) bool
+	// about it before Process. counts are those of ns, which copies all that it
+	// has for who asks.
+	Queue func(ns *gstack.Stack, counts *tcpip.TCPStats, ep gstack.TransportEndpoint, id gstack.TransportEndpointID, pkt *gstack.PacketBuffer, h header.TCP) bool
 
 	// Process lets an endpoint do what its queued segments ask for. It does not
 	// wait for anything: what has to wait it spawns.
