@@ -14,11 +14,11 @@ import (
 
 // A Processor processes TCP segments on the goroutine that received them.
 type Processor struct {
-	// Queue gives a segment, whose header is h, whose headers are parsed and whose checksum is
-	// verified, to its endpoint, and reports whether it has: if not, nothing
-	// was done and the segment takes the common way. The endpoint does nothing
-	// about it before Process. counts are those of ns, which copies all that it
-	// has for who asks.
+	// Queue gives a segment with header h, whose headers are parsed and whose
+	// checksum is verified, to its endpoint, and reports whether it has: if not,
+	// nothing was done and the segment takes the common way. The endpoint does
+	// nothing about it before Process. counts are those of ns, which copies all
+	// that it has for who asks.
 	Queue func(ns *gstack.Stack, counts *tcpip.TCPStats, ep gstack.TransportEndpoint, id gstack.TransportEndpointID, pkt *gstack.PacketBuffer, h header.TCP) bool
 
 	// Process lets an endpoint do what its queued segments ask for. It does not
