@@ -84,9 +84,9 @@ type opener struct {
 
 func (o *opener) due(k int64) time.Time { return o.start.Add(time.Duration(k) * o.interval) }
 
-// since returns how long ago request k of connection i was due.
-func (o *opener) since(i int, k int64) time.Duration {
-	return time.Since(o.due(int64(i) + k*int64(o.stride)))
+// overdue returns for how long request k of connection i has been due.
+func (o *opener) overdue(now time.Time, i int, k int64) time.Duration {
+	return now.Sub(o.due(int64(i) + k*int64(o.stride)))
 }
 
 // send is the only sender. It has a thread of its own and sleeps in the kernel,
@@ -117,7 +117,7 @@ func (o *opener) read(c net.Conn, i int, n int64) (last time.Duration, err error
 	for k := range n {
 		if _, err := io.ReadFull(c, back); isLost(err) {
 			for ; k < n; k++ {
-				o.all.Record(i, o.since(i, k))
+				o.all.Record(i, o.overdue(time.Now(), i, k))
 			}
 			return last, nil
 		} else if err != nil {
@@ -125,7 +125,7 @@ func (o *opener) read(c net.Conn, i int, n int64) (last time.Duration, err error
 		}
 		now := time.Now()
 		last = now.Sub(o.start)
-		o.all.Record(i, now.Sub(o.due(int64(i)+k*int64(o.stride))))
+		o.all.Record(i, o.overdue(now, i, k))
 		o.answered.Add(1)
 	}
 	return last, nil
