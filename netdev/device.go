@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"syscall"
 
+	"golang.org/x/sys/cpu"
 	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
 
 	"github.com/afxnet/afxnet/xsk"
@@ -38,9 +39,9 @@ type Device struct {
 
 	senders []*queue // those that can send: all, unless sendBelow says otherwise
 
-	_       [cacheLine]byte
-	callers atomic.Int32 // goroutines in PollBeforePark
-	_       [cacheLine]byte
+	_       cpu.CacheLinePad // each wait writes the count, each packet reads what is beside it
+	callers atomic.Int32     // goroutines in PollBeforePark
+	_       cpu.CacheLinePad
 
 	maxCallers int32
 	oneProc    bool                                     // GOMAXPROCS is 1: who polls has the only processor
@@ -180,17 +181,16 @@ func (d *Device) start() {
 func (d *Device) SetLink(err error) {
 	d.linkMu.Lock() // so that OnLink hears of the changes in their order
 	defer d.linkMu.Unlock()
-	why := &err
 	if broken := d.broken.Load(); broken != nil {
-		why, err = broken, *broken
+		err = *broken
 	}
-	if old := d.down.Load(); old != nil && err != nil && (*old).Error() == err.Error() {
+	if now := d.LinkErr(); now != nil && err != nil && now.Error() == err.Error() {
 		return // something else has changed, and it is down as before
 	}
 	if err == nil {
 		d.down.Store(nil)
 	} else {
-		d.down.Store(why)
+		d.down.Store(&err)
 	}
 	for _, q := range d.queues {
 		if err != nil {

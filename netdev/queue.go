@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sys/cpu"
 	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
 
 	"github.com/afxnet/afxnet/internal/packet"
@@ -16,10 +17,6 @@ import (
 // ring stores, the wakeup and the merging, few enough for the frames' headers
 // (64 times two cache lines) to stay in the first-level cache.
 const rxBatch = 64
-
-// cacheLine is how many bytes processors take from each other at once. What one of them
-// writes for each packet stands that far from what others read for each.
-const cacheLine = 64
 
 // queue is one AF_XDP socket at work: a receive side under pollMu, a transmit
 // side with locks of its own.
@@ -34,9 +31,9 @@ type queue struct {
 	sock  *xsk.Socket
 	busy  bool // an empty poll is a system call that runs the NAPI
 
-	_  [cacheLine]byte // senders and who receives are mostly on different processors
+	_  cpu.CacheLinePad // senders and who receives are mostly on different processors
 	tx txQueue
-	_  [cacheLine]byte
+	_  cpu.CacheLinePad
 
 	missed  atomic.Bool   // the poller found the poll lock taken; see poller.go
 	parks   atomic.Int32  // who is in the socket's Park, or about to be; see doze.go

@@ -3,6 +3,7 @@ package stack
 import (
 	"sync/atomic"
 
+	"golang.org/x/sys/cpu"
 	"gvisor.dev/gvisor/pkg/tcpip"
 
 	"github.com/afxnet/afxnet/internal/goroutine"
@@ -37,7 +38,7 @@ const clockBits = 6
 type clockHold struct {
 	holder atomic.Uintptr      // 0: nobody
 	now    tcpip.MonotonicTime // only the holder looks at it
-	_      [48]byte            // a cache line of its own
+	_      cpu.CacheLinePad
 }
 
 // hold is the place of a goroutine.

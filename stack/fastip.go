@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync/atomic"
 
+	"golang.org/x/sys/cpu"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
@@ -52,11 +53,11 @@ type fastIP struct {
 // line of its own, which nobody reads: who sends and who receives are mostly on
 // different processors.
 type ipCounts struct {
-	_        [64]byte
+	_        cpu.CacheLinePad
 	received atomic.Uint64
-	_        [64]byte
+	_        cpu.CacheLinePad
 	sent     atomic.Uint64
-	_        [64]byte
+	_        cpu.CacheLinePad
 }
 
 // counts returns those of a protocol.

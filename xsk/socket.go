@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/cpu"
+
 	"github.com/afxnet/afxnet/internal/hostif"
 	"github.com/afxnet/afxnet/umem"
 )
@@ -27,7 +29,7 @@ type Socket struct {
 	device      string
 	queue       uint32
 	rx          RX
-	_           [64]byte // the halves are mostly in use on different processors
+	_           cpu.CacheLinePad // the halves are mostly in use on different processors
 	tx          TX
 
 	mu     sync.Mutex

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	hdr "github.com/HdrHistogram/hdrhistogram-go"
+	"golang.org/x/sys/cpu"
 )
 
 // Latencies are kept from a microsecond fraction to a minute, to three digits.
@@ -29,7 +30,7 @@ type Latencies struct {
 type shard struct {
 	mu sync.Mutex
 	h  *hdr.Histogram
-	_  [64]byte // a cache line of its own
+	_  cpu.CacheLinePad
 }
 
 // NewLatencies returns a collector with n parts, at least one.
