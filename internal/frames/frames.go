@@ -44,24 +44,28 @@ func (a Account) String() string {
 // program was attached: veth counts those that a program saw by themselves.
 // Call it once after stack.Open.
 func Before(l *lab.Lab) (uint64, error) {
-	for {
-		a, err := l.Host.Stats(lab.HostDevice)
-		if err != nil {
-			return 0, err
+	return before(func() (map[string]uint64, error) { return l.Host.Stats(lab.HostDevice) }, l.Config.Queues)
+}
+
+// before is Before by the interface's statistics. Those of the link are read before
+// those of its queues: no frame came between if the next link has as many.
+func before(stats func() (map[string]uint64, error), queues int) (uint64, error) {
+	a, err := stats()
+	for err == nil {
+		var b map[string]uint64
+		if b, err = stats(); err != nil {
+			break
 		}
-		b, err := l.Host.Stats(lab.HostDevice)
-		if err != nil {
-			return 0, err
+		n := a["rx_packets"]
+		if n == b["rx_packets"] {
+			for q := range queues {
+				n -= a[fmt.Sprintf("rx_queue_%d_xdp_packets", q)]
+			}
+			return n, nil
 		}
-		if a["rx_packets"] != b["rx_packets"] {
-			continue // in the middle of a frame
-		}
-		n := b["rx_packets"]
-		for q := range l.Config.Queues {
-			n -= b[fmt.Sprintf("rx_queue_%d_xdp_packets", q)]
-		}
-		return n, nil
+		a = b
 	}
+	return 0, err
 }
 
 // Settle reads the account again and again until nothing is missing, for the

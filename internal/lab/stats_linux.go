@@ -20,6 +20,7 @@ import (
 // (linux/if_link.h), such as rx_packets and tx_dropped, and those of its
 // driver. veth has some per queue: rx_queue_0_xdp_packets,
 // rx_queue_0_xdp_drops, rx_queue_0_xdp_redirect, tx_queue_0_xdp_xmit and more.
+// The driver's are read after the others.
 func (n *Namespace) Stats(device string) (stats map[string]uint64, err error) {
 	err = n.Do(func() error {
 		link, err := netlink.LinkByName(device)
