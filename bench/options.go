@@ -80,7 +80,7 @@ func parse(args []string, out io.Writer) (o options, err error) {
 	f.DurationVar(&o.duration, "d", 500*time.Millisecond, "how long each case runs in each round")
 	f.DurationVar(&o.idle, "idle", 5*time.Second, "how long each case of the idle workload runs")
 	f.BoolVar(&o.quick, "quick", false, "end within 50 seconds; the figures are not for quoting")
-	f.IntVar(&o.mtu, "mtu", 1500, "MTU of the private network in bytes")
+	f.IntVar(&o.mtu, "mtu", 1500, "MTU of the private network in bytes; that of a real link (-i) stays as it is")
 	f.IntVar(&o.queues, "queues", 1, "queues of the interface that XDP peers use")
 	f.IntVar(&o.gomaxprocs, "gomaxprocs", 0, "GOMAXPROCS of server and client, of an agent not; 0 leaves it to the runtime")
 	f.StringVar(&pin, "pin", "", "CPUs of the server and of the client, of an agent not, such as 0/1 or 0,1/2,3; not bound if empty")
@@ -127,6 +127,9 @@ func parse(args []string, out io.Writer) (o options, err error) {
 		if o.peers, err = choose("-peers", peerNames, peers.Names()); err != nil {
 			return o, err
 		}
+	}
+	if given["mtu"] && o.iface != "" {
+		return o, fmt.Errorf("-mtu is that of the private network: set that of %s yourself, at both ends of the link", o.iface)
 	}
 	if match != "" {
 		if o.match, err = regexp.Compile(match); err != nil {

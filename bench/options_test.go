@@ -87,6 +87,7 @@ func TestParseErrors(t *testing.T) {
 		{"-i eth0", `-addr is ""`},
 		{"-i eth0 -addr fd00::1/64", "-addr is"},
 		{"-i eth0 -addr 192.0.2.1/24", `-peer is ""`},
+		{"-i eth0 -addr 192.0.2.1/24 -peer host -mtu 9000", "-mtu is that of the private network"},
 		{"-match [", "-match: "},
 		{"-agent :7100 -quick", "-agent takes no other flags"},
 		{"rr", `unexpected argument "rr"`},
