@@ -30,8 +30,18 @@ var palette = []color.RGBA{
 
 var dashes = [][]vg.Length{nil, {vg.Points(4), vg.Points(2)}, {vg.Points(1), vg.Points(2)}}
 
-func styleOf(peer string) (color.RGBA, []vg.Length) {
-	i := max(slices.Index(peers.Names(), peer), 0)
+// borrowed has, for the contestants that are no peers, whose colour they have: a peer's
+// that does not take part where they do.
+var borrowed = map[string]string{
+	"xsk": peers.Raw, "c": "gvisor-xdp",
+	"gvisor": peers.Floor, "gvisor-gro": peers.Raw, "gvisor-copy": "gvisor-packet",
+}
+
+func styleOf(name string) (color.RGBA, []vg.Length) {
+	if peer, ok := borrowed[name]; ok {
+		name = peer
+	}
+	i := max(slices.Index(peers.Names(), name), 0)
 	return palette[i%len(palette)], dashes[min(i/len(palette), len(dashes)-1)]
 }
 

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"image/color"
 	"math"
 	"regexp"
 	"slices"
@@ -12,7 +13,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/afxnet/afxnet/bench/internal/inmemory"
 	"github.com/afxnet/afxnet/bench/internal/measure"
+	"github.com/afxnet/afxnet/bench/internal/peers"
 	"github.com/afxnet/afxnet/bench/internal/plan"
 	"github.com/afxnet/afxnet/bench/internal/summary"
 )
@@ -211,6 +214,23 @@ func TestHTMLSolo(t *testing.T) {
 	}))
 	if n := strings.Count(b.String(), "<svg"); err != nil || n != 4 {
 		t.Errorf("%d plots, %v, want 4", n, err)
+	}
+}
+
+// TestStyleOfContestants wants contestants that are no peers to be told apart, and not
+// to look like the kernel.
+func TestStyleOfContestants(t *testing.T) {
+	kernel, _ := styleOf(peers.Kernel)
+	gvisor := slices.DeleteFunc(slices.Clone(inmemory.Kinds), func(kind string) bool { return slices.Contains(peers.Names(), kind) })
+	for _, names := range [][]string{{"xsk", "c"}, gvisor} {
+		seen := map[color.RGBA]string{kernel: peers.Kernel}
+		for _, name := range names {
+			c, dashes := styleOf(name)
+			if other, dup := seen[c]; dup || dashes != nil {
+				t.Errorf("%s has the colour of %q, %v, and dashes %v", name, other, c, dashes)
+			}
+			seen[c] = name
+		}
 	}
 }
 
