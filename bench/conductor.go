@@ -71,7 +71,7 @@ func newConductor(ctx context.Context, o options, log io.Writer) (_ *conductor, 
 		}
 		c.plan = append(c.plan, cases)
 		if cases[0].Proxied && c.backend == nil {
-			c.backend, err = role.Start(role.Backend, role.Options{Inside: c.bed.host, GOMAXPROCS: o.gomaxprocs, Deadline: o.deadline})
+			c.backend, err = role.Start(role.Backend, o.process(0, c.bed.host))
 			if err != nil {
 				return nil, err
 			}

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/afxnet/afxnet/bench/internal/offload"
 	"github.com/afxnet/afxnet/bench/internal/peers"
 	"github.com/afxnet/afxnet/bench/internal/plan"
@@ -149,6 +151,35 @@ func TestEnvironmentPin(t *testing.T) {
 		if err != nil || !strings.Contains(e.String(), want) {
 			t.Errorf("got %v, %v, want %q", e, err, want)
 		}
+	}
+}
+
+// TestBackendPin has the server behind the proxy run where the server under test does.
+func TestBackendPin(t *testing.T) {
+	lab.Require(t, lab.NetNS)
+	var all, got unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &all); err != nil {
+		t.Fatal(err)
+	}
+	first := 0
+	for !all.IsSet(first) {
+		first++
+	}
+	o, err := parse([]string{"-quick", "-rounds", "1", "-d", round.String(), "-workloads", "proxy", "-peers", "kernel", "-pin", fmt.Sprintf("%d/%d", first, first)}, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := newConductor(t.Context(), o, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := c.close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	if err := unix.SchedGetaffinity(c.backend.PID, &got); err != nil || got.Count() != 1 || !got.IsSet(first) {
+		t.Errorf("the backend may run on %d CPUs, %v, want CPU %d", got.Count(), err, first)
 	}
 }
 

@@ -42,8 +42,8 @@ type options struct {
 	deadline time.Time // when processes are killed that have not ended; zero is never
 }
 
-// process is how a process at one end of the link runs: 0 is the server's, 1 the
-// client's.
+// process is how a process at one end of the link runs: 0 is the server's, where the
+// backend is too, 1 the client's.
 func (o options) process(end int, inside func(func() error) error) role.Options {
 	return role.Options{Inside: inside, GOMAXPROCS: o.gomaxprocs, CPUs: o.pin[end], Deadline: o.deadline}
 }
@@ -83,7 +83,7 @@ func parse(args []string, out io.Writer) (o options, err error) {
 	f.IntVar(&o.mtu, "mtu", 1500, "MTU of the private network in bytes; that of a real link (-i) stays as it is")
 	f.IntVar(&o.queues, "queues", 1, "queues of the interface that XDP peers use")
 	f.IntVar(&o.gomaxprocs, "gomaxprocs", 0, "GOMAXPROCS of server and client, of an agent not; 0 leaves it to the runtime")
-	f.StringVar(&pin, "pin", "", "CPUs of the server and of the client, of an agent not, such as 0/1 or 0,1/2,3; not bound if empty")
+	f.StringVar(&pin, "pin", "", "CPUs of the server, with the backend of proxy, and of the client, of an agent not, such as 0/1 or 0,1/2,3; not bound if empty")
 	f.StringVar(&o.json, "json", "", "file to write the results to, as JSON lines")
 	f.StringVar(&o.html, "html", "", "file to write a page with plots to")
 	f.StringVar(&o.iface, "i", "", "interface of a real link, instead of the private network")
