@@ -62,7 +62,7 @@ func (m *measurement) measure(ctx context.Context, cs plan.Case) (summary.Sample
 	}
 	var r load.Result
 	if err := m.c.bed.client.Call(ctx, "run", spec, &r); err != nil {
-		return s, err
+		return s, errors.Join(m.alive(ctx, cs), err)
 	}
 	if counter != nil {
 		all, err := counter.Count()
@@ -95,6 +95,9 @@ func (m *measurement) prepare(ctx context.Context, cs plan.Case, spec load.Spec)
 		return m.c.bed.client.Call(ctx, "ready", nil, nil)
 	}
 	m.drop(ctx)
+	if err := m.alive(ctx, cs); err != nil {
+		return err
+	}
 	idle := cs.Spec.Kind == load.Idle
 	var server measure.Usage
 	var available uint64
@@ -105,7 +108,7 @@ func (m *measurement) prepare(ctx context.Context, cs plan.Case, spec load.Spec)
 		available = measure.Available()
 	}
 	if err := m.c.bed.client.Call(ctx, "prepare", spec, nil); err != nil {
-		return err
+		return errors.Join(m.alive(ctx, cs), err)
 	}
 	m.session = cs.Session()
 	if !idle || cs.Spec.Conns == 0 {
@@ -121,6 +124,16 @@ func (m *measurement) prepare(ctx context.Context, cs plan.Case, spec load.Spec)
 		m.memory["machine_memory_bytes_per_conn"] = float64(available-left) / conns
 	}
 	return nil
+}
+
+// alive is an error that names the server, or the backend, if it has ended. The client
+// knows nothing of that, and would dial for seconds.
+func (m *measurement) alive(ctx context.Context, cs plan.Case) error {
+	err := m.server.CallWithin(ctx, patience, "usage", role.UsageRequest{}, nil)
+	if cs.Proxied {
+		err = errors.Join(err, m.c.backend.CallWithin(ctx, patience, "usage", role.UsageRequest{}, nil))
+	}
+	return err
 }
 
 // drop ends the client's session.

@@ -2,11 +2,14 @@ package main
 
 import (
 	"bytes"
+	"net"
+	"net/netip"
 	"os"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/afxnet/afxnet/bench/internal/control"
 	"github.com/afxnet/afxnet/bench/internal/load"
 	"github.com/afxnet/afxnet/bench/internal/measure"
 	"github.com/afxnet/afxnet/bench/internal/plan"
@@ -48,5 +51,26 @@ func TestIdleMetrics(t *testing.T) {
 		if v, ok := got[name]; !ok || v != want {
 			t.Errorf("%s is %v (%v), want %v", name, v, ok, want)
 		}
+	}
+}
+
+// TestServerEnded has a server that has ended between two cases: the error names it, and
+// the client is not asked, who would dial it for seconds.
+func TestServerEnded(t *testing.T) {
+	ended := func(who string) *control.Conn {
+		ours, theirs := net.Pipe()
+		theirs.Close()
+		return control.NewConn(ours, who)
+	}
+	m := &measurement{
+		c:      &conductor{bed: &testbed{v4: netip.MustParsePrefix("192.0.2.1/24"), client: ended("client")}},
+		server: &role.Process{Conn: ended("role:server")},
+	}
+	cases, err := plan.Cases("rr", plan.Options{Quick: true, Duration: time.Second, MTU: 1500})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.measure(t.Context(), cases[0]); err == nil || !strings.Contains(err.Error(), "role:server: ") || strings.Contains(err.Error(), "client: ") {
+		t.Errorf("got %v", err)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"syscall"
 )
 
 // request is one call: the name of a method and its argument.
@@ -77,7 +78,7 @@ func (c *Conn) call(ctx context.Context, method string, arg, value any) error {
 	switch {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
-	case errors.Is(err, io.EOF):
+	case errors.Is(err, io.EOF), errors.Is(err, syscall.EPIPE):
 		return errors.New("the process ended")
 	case err != nil:
 		return err

@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"net"
+	"os"
 	"strings"
 	"testing"
 )
@@ -89,6 +91,23 @@ func TestCallEnded(t *testing.T) {
 		b.Close()
 	}()
 	if err := NewConn(a, "test").Call(t.Context(), "x", nil, nil); err == nil || !strings.Contains(err.Error(), "the process ended") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestCallAfterEnd writes to a process that is gone already.
+func TestCallAfterEnd(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Close()
+	c := NewConn(struct {
+		io.Reader
+		io.WriteCloser
+	}{strings.NewReader(""), w}, "test")
+	defer c.Close()
+	if err := c.Call(t.Context(), "x", nil, nil); err == nil || err.Error() != "test: x: the process ended" {
 		t.Errorf("got %v", err)
 	}
 }
