@@ -106,6 +106,25 @@ func TestDeadline(t *testing.T) {
 	}
 }
 
+// TestKilled has a process that somebody else kills, as the kernel does for want of
+// memory: it was not slow to end.
+func TestKilled(t *testing.T) {
+	p, err := role.Start(role.Wire, role.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	child, err := os.FindProcess(p.PID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := child.Kill(); err != nil {
+		t.Error(err)
+	}
+	if err := p.Stop(); err == nil || strings.Contains(err.Error(), "in time") || !strings.Contains(err.Error(), "killed") {
+		t.Errorf("got %v", err)
+	}
+}
+
 // TestSignals sends a process of the bench what a terminal and timeout(1) send to all
 // of them. It has to live on, to undo what it has set, until the conductor ends it.
 func TestSignals(t *testing.T) {

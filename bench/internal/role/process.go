@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -64,8 +65,9 @@ type Options struct {
 // Process is a running one.
 type Process struct {
 	*control.Conn
-	PID int
-	cmd *exec.Cmd
+	PID    int
+	cmd    *exec.Cmd
+	killed atomic.Bool // by us
 }
 
 // Start starts the binary that is running as another process.
@@ -97,11 +99,16 @@ func Start(role string, o Options) (*Process, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("role: start %s: %w", role, err), in.Close(), out.Close())
 	}
-	if !o.Deadline.IsZero() {
-		time.AfterFunc(time.Until(o.Deadline), func() { cmd.Process.Kill() }) //nolint:errcheck // it has ended
+	p := &Process{PID: cmd.Process.Pid, cmd: cmd}
+	kill := func() error {
+		p.killed.Store(true)
+		return cmd.Process.Kill()
 	}
-	p := pipes{out, in, stopTimeout, cmd.Process.Kill}
-	return &Process{Conn: control.NewConn(p, role), PID: cmd.Process.Pid, cmd: cmd}, nil
+	if !o.Deadline.IsZero() {
+		time.AfterFunc(time.Until(o.Deadline), func() { kill() }) //nolint:errcheck // it has ended
+	}
+	p.Conn = control.NewConn(pipes{out, in, stopTimeout, kill}, role)
+	return p, nil
 }
 
 // CallWithin is Call for what a process does in this time, or it hangs: its input is
@@ -121,7 +128,7 @@ func (p *Process) Stop() error {
 	_ = p.Conn.Close() // it may have been closed by a context
 	err := p.cmd.Wait()
 	var exit *exec.ExitError
-	if errors.As(err, &exit) && exit.Sys().(syscall.WaitStatus).Signaled() {
+	if errors.As(err, &exit) && exit.Sys().(syscall.WaitStatus).Signaled() && p.killed.Load() {
 		return fmt.Errorf("role: the process did not end in time and was killed: %w", err)
 	}
 	return err
