@@ -132,7 +132,7 @@ func TestLab(t *testing.T) {
 }
 
 // TestRawEnvironment wants to be told how a socket was bound and what its process runs
-// with also where no peer is open.
+// with also where no peer is open, and what its packets cost.
 func TestRawEnvironment(t *testing.T) {
 	lab.Require(t, lab.NetNS, lab.XDP)
 	if testing.Short() {
@@ -141,6 +141,9 @@ func TestRawEnvironment(t *testing.T) {
 	c, _ := conduct(t, "-workloads", "raw", "-match", "^rx ", "-peers", "kernel", "-gomaxprocs", "3")
 	if c.env.Bind != "copy" || c.env.Attach != "native" || c.env.GOMAXPROCS != 3 || c.env.Peers["xsk"] == nil {
 		t.Errorf("the environment is %+v", c.env)
+	}
+	if f, ok := figures(c)["raw rx 64 B xsk"].Figure("allocs_per_packet"); !ok || f.Value >= 1 {
+		t.Errorf("allocations per packet are %+v (%v)", f, ok)
 	}
 }
 

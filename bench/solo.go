@@ -186,10 +186,14 @@ func (c *conductor) raw(ctx context.Context, cs plan.Case, name string) (v map[s
 		c.noteInfo(name, r.OpenReply)
 	}
 	n := float64(r.Packets)
-	return map[string]float64{
+	v = map[string]float64{
 		"packets_s": r.PacketsPerSecond(), "gbit_s": r.GbitPerSecond(),
 		"cpu_ns_per_packet": float64(r.CPU.Nanoseconds()) / n, "calls_per_packet": float64(r.Calls) / n, "lost": float64(r.Lost),
-	}, nil
+	}
+	if !req.Compiled { // C has no heap objects
+		v["allocs_per_packet"] = float64(r.Mallocs) / n
+	}
+	return v, nil
 }
 
 // transmitter starts a raw transmitter at the client's end, for so much longer than

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"runtime"
 
 	"github.com/afxnet/afxnet/internal/packet"
 	"github.com/afxnet/afxnet/umem"
@@ -37,12 +38,20 @@ func counted(loop func() (Result, error), sockets ...*xsk.Socket) (Result, error
 	if err := read(); err != nil {
 		return Result{}, err
 	}
-	calls0, lost0 := calls, lost
+	calls0, lost0, mallocs := calls, lost, allocated()
 	res, err := loop()
+	res.Mallocs = allocated() - mallocs
 	err = errors.Join(err, read())
 	res.Calls += calls - calls0
 	res.Lost += lost - lost0
 	return res, err
+}
+
+// allocated returns how many heap objects the process has allocated so far.
+func allocated() uint64 {
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.Mallocs
 }
 
 // ReceiveDrop takes packets from a queue and drops them.

@@ -166,6 +166,7 @@ type Result struct {
 	CPU     time.Duration `json:"cpu"`     // nanoseconds of the loop's thread, user and system, idle polling included
 	Lost    uint64        `json:"lost"`    // packets dropped for want of room in a ring
 	Acks    uint64        `json:"acks"`    // packets the other way: sent by a receiver, received by a sender
+	Mallocs uint64        `json:"mallocs"` // heap objects that the process allocated; of AF_XDP loops in Go
 }
 
 // PacketsPerSecond returns the rate, 0 if nothing was measured.

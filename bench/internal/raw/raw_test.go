@@ -88,6 +88,21 @@ func TestRun(t *testing.T) {
 	}
 }
 
+// TestCountedMallocs counts what a loop allocates, and changes nothing else.
+func TestCountedMallocs(t *testing.T) {
+	const made = 1000
+	var kept [][]byte
+	res, err := counted(func() (Result, error) {
+		for range made {
+			kept = append(kept, make([]byte, 100))
+		}
+		return Result{Packets: 7}, nil
+	})
+	if err != nil || len(kept) != made || res.Mallocs < made || res.Packets != 7 {
+		t.Errorf("%d allocations were made, got %+v, %v", len(kept), res, err)
+	}
+}
+
 func TestConfig(t *testing.T) {
 	for _, cfg := range []Config{{}, {Interface: "none0", Queues: -1}, {Interface: "none0"}} {
 		if p, err := Open(cfg); p != nil || err == nil {

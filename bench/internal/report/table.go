@@ -52,6 +52,7 @@ var blocks = []block{
 		{title: "allocs/op", metric: "allocs_per_op"}, {title: "switches/s", metric: "voluntary_switches_s"}, {title: "lost", metric: "lost"},
 		{title: "sys/s", metric: "syscalls_s"}, {title: "wakeups/s", metric: "peer_tx_wakeups_s"}, {title: "sleeps/s", metric: "peer_poller_sleeps_s"},
 		{title: "rx fr/s", metric: "rx_frames_s"}, {title: "tx fr/s", metric: "tx_frames_s"}, {title: "calls/packet", metric: "calls_per_packet"},
+		{title: "allocs/packet", metric: "allocs_per_packet"},
 		{title: "B/frame", metric: "bytes_per_frame"}, {title: "allocs/frame", metric: "allocs_per_frame"}, {title: "frames/op", metric: "frames_per_op"},
 	}},
 }
