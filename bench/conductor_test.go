@@ -89,6 +89,34 @@ func TestTurnWithoutCases(t *testing.T) {
 	}
 }
 
+// TestWireCount has the system calls of a run counted, or is told why they are not.
+func TestWireCount(t *testing.T) {
+	p, err := role.Start(role.Wire, role.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := p.Stop(); err != nil {
+			t.Error(err)
+		}
+	}()
+	for _, count := range []bool{true, false} {
+		var r role.WireReply
+		q := role.WireRequest{Kind: "gvisor", Load: "rr", Duration: 20 * time.Millisecond, Count: count}
+		if err := p.Call(t.Context(), "run", q, &r); err != nil || count && r.Counted == (r.Uncounted != "") || !count && (r.Counted || r.Uncounted != "") {
+			t.Errorf("counting is %v: got %+v, %v", count, r, err)
+		}
+	}
+}
+
+// TestCallsOf tells figures of system calls from others.
+func TestCallsOf(t *testing.T) {
+	got := callsOf(map[string]float64{"syscalls_per_op": 2, "syscalls_per_op_ratio_to_gvisor": 0.5, "ops_s": 9, "calls_per_packet": 1})
+	if len(got) != 2 || got["syscalls_per_op"] != 2 || got["syscalls_per_op_ratio_to_gvisor"] != 0.5 {
+		t.Errorf("got %v", got)
+	}
+}
+
 // TestDeadline has a process that nobody tells to end: it is killed when its time is over.
 func TestDeadline(t *testing.T) {
 	p, err := role.Start(role.Wire, role.Options{Deadline: time.Now()})

@@ -126,6 +126,11 @@ func TestLab(t *testing.T) {
 			t.Errorf("%s: no %s: %+v", name, metric, f)
 		}
 	}
+	for name, metric := range map[string]string{"wire bulk afxnet": "syscalls_per_frame", "wire rr gvisor": "syscalls_per_op"} {
+		if _, ok := found[name].Figure(metric); ok == c.uncounted {
+			t.Errorf("%s has %s: %v, want %v", name, metric, ok, !c.uncounted)
+		}
+	}
 	if !strings.Contains(table, "not for quoting") {
 		t.Errorf("a quick run does not say so:\n%s", table)
 	}

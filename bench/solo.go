@@ -30,7 +30,10 @@ var bases = map[string][]string{plan.Raw: {"c"}, plan.Wire: {"gvisor", "gvisor-g
 // cases, in an order drawn anew. Their figures have no ratio to the kernel; the
 // ratio to another contestant within the round is a metric of its own.
 func (c *conductor) solo(ctx context.Context, cases []plan.Case, round int) error {
-	run, names := c.wire, c.contestants(cases[0].Workload)
+	names := c.contestants(cases[0].Workload)
+	run := func(ctx context.Context, cs plan.Case, kind string) (map[string]float64, error) {
+		return c.wire(ctx, cs, kind, round == 0)
+	}
 	if cases[0].Workload == plan.Raw {
 		if c.bed.clientPID == 0 {
 			if round == 0 {
@@ -69,6 +72,9 @@ func (c *conductor) solo(ctx context.Context, cases []plan.Case, round int) erro
 				withRatios(v, done[base], base)
 			}
 			s := summary.Sample{Workload: cs.Workload, Params: cs.Params, Peer: name, Round: round, Metrics: v}
+			if round == 0 {
+				s.Counts = callsOf(v)
+			}
 			c.samples = append(c.samples, s)
 			fmt.Fprintf(c.log, "%s round %d/%d %s: %s: %s\n", cs.Workload, round, c.o.rounds, name, cs.Params, headline(s))
 		}
@@ -89,6 +95,17 @@ func withRatios(v, base map[string]float64, name string) {
 	}
 }
 
+// callsOf returns the figures of system calls that were counted in a round of their own.
+func callsOf(v map[string]float64) map[string]float64 {
+	calls := make(map[string]float64)
+	for name, n := range v {
+		if strings.HasPrefix(name, "syscalls_") {
+			calls[name] = n
+		}
+	}
+	return calls
+}
+
 // contestants are this project's loops and those in C for raw; for wire gVisor's kinds,
 // and those of this project's peers that take part.
 func (c *conductor) contestants(workload string) (kinds []string) {
@@ -103,18 +120,23 @@ func (c *conductor) contestants(workload string) (kinds []string) {
 	return kinds
 }
 
-// wire runs two stacks joined in memory, in a process of their own.
-func (c *conductor) wire(ctx context.Context, cs plan.Case, kind string) (v map[string]float64, err error) {
+// wire runs two stacks joined in memory, in a process of their own, and may count its
+// system calls.
+func (c *conductor) wire(ctx context.Context, cs plan.Case, kind string, count bool) (v map[string]float64, err error) {
 	p, err := role.Start(role.Wire, c.o.process(0, nil))
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, p.Stop()) }()
-	var r inmemory.Result
+	var r role.WireReply
+	q := role.WireRequest{Kind: kind, Load: cs.Solo, Duration: cs.Spec.Duration, Count: count && !c.uncounted}
 	// Twice the duration is with the warm-up.
-	err = p.CallWithin(ctx, 2*cs.Spec.Duration+patience, "run", role.WireRequest{Kind: kind, Load: cs.Solo, Duration: cs.Spec.Duration}, &r)
-	if err != nil {
+	if err := p.CallWithin(ctx, 2*cs.Spec.Duration+patience, "run", q, &r); err != nil {
 		return nil, err
+	}
+	if r.Uncounted != "" {
+		c.uncounted = true
+		fmt.Fprintf(c.log, "bench: system calls are not counted: %s\n", r.Uncounted)
 	}
 	v = make(map[string]float64)
 	for _, m := range r.Metrics() {

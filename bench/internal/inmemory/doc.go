@@ -33,5 +33,6 @@
 //
 // CPU time is that of the whole process, so nothing else should run in it:
 // both stacks, both applications, the comparison of the data, and the garbage
-// collector. The application's own part is alike for all kinds.
+// collector. The application's own part is alike for all kinds. System calls are the
+// process's as well; to count them slows them down, so that takes a run of its own.
 package inmemory

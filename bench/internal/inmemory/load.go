@@ -15,6 +15,7 @@ type session struct {
 	ctx            context.Context
 	link           link
 	client, server conn
+	calls          func() (uint64, error) // system calls so far; nil: not counted
 }
 
 // A reading is what the process had used at one moment.
@@ -23,13 +24,18 @@ type reading struct {
 	cpu     time.Duration
 	mallocs uint64
 	frames  uint64
+	calls   uint64
 }
 
 func (s *session) read() (reading, error) {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	cpu, err := cpuTime()
-	return reading{at: time.Now(), cpu: cpu, mallocs: m.Mallocs, frames: s.link.Frames()}, err
+	now := reading{at: time.Now(), cpu: cpu, mallocs: m.Mallocs, frames: s.link.Frames()}
+	if s.calls != nil && err == nil {
+		now.calls, err = s.calls()
+	}
+	return now, err
 }
 
 // since writes the difference of two readings into a result.
@@ -38,6 +44,7 @@ func (r *Result) since(from, to reading) {
 	r.CPU = to.cpu - from.cpu
 	r.Mallocs = to.mallocs - from.mallocs
 	r.Frames = to.frames - from.frames
+	r.Calls = to.calls - from.calls
 }
 
 // warmUp is how long a load runs before it is measured: long enough for the

@@ -31,32 +31,43 @@ type Result struct {
 	Ops     uint64        `json:"ops"`     // rr: exchanges
 	Frames  uint64        `json:"frames"`  // that crossed, both directions
 	Mallocs uint64        `json:"mallocs"` // heap objects allocated
+	Calls   uint64        `json:"calls"`   // system calls, if they were counted
+	Counted bool          `json:"counted"`
 }
 
 // Metrics returns the figures: for bulk gbit_s, cpu_ns_per_byte,
 // bytes_per_frame and allocs_per_frame; for rr ops_s, cpu_us_per_op,
-// allocs_per_op and frames_per_op. There are none if nothing arrived.
+// allocs_per_op and frames_per_op. If system calls were counted, syscalls_per_frame or
+// syscalls_per_op follows. There are none if nothing arrived.
 func (r Result) Metrics() []Metric {
 	seconds := r.Elapsed.Seconds()
 	switch {
 	case r.Load == "bulk" && r.Bytes > 0 && r.Frames > 0 && seconds > 0:
 		bytes, frames := float64(r.Bytes), float64(r.Frames)
-		return []Metric{
+		return r.withCalls("syscalls_per_frame", frames, []Metric{
 			{"gbit_s", bytes * 8 / 1e9 / seconds, "Gbit/s"},
 			{"cpu_ns_per_byte", float64(r.CPU.Nanoseconds()) / bytes, "ns"},
 			{"bytes_per_frame", bytes / frames, "B"},
 			{"allocs_per_frame", float64(r.Mallocs) / frames, "allocs"},
-		}
+		})
 	case r.Load == "rr" && r.Ops > 0 && seconds > 0:
 		ops := float64(r.Ops)
-		return []Metric{
+		return r.withCalls("syscalls_per_op", ops, []Metric{
 			{"ops_s", ops / seconds, "1/s"},
 			{"cpu_us_per_op", float64(r.CPU.Nanoseconds()) / 1e3 / ops, "us"},
 			{"allocs_per_op", float64(r.Mallocs) / ops, "allocs"},
 			{"frames_per_op", float64(r.Frames) / ops, "frames"},
-		}
+		})
 	}
 	return nil
+}
+
+// withCalls adds the system calls to metrics, if they were counted.
+func (r Result) withCalls(name string, per float64, metrics []Metric) []Metric {
+	if r.Counted {
+		metrics = append(metrics, Metric{name, float64(r.Calls) / per, "calls"})
+	}
+	return metrics
 }
 
 // Ratios returns r's metrics divided by those of base, by name. Metrics that
@@ -85,10 +96,13 @@ const (
 // warm-up, and takes them down again. size is the length of a Write in bytes,
 // 1 to 1 MiB; zero means 64 for rr and 64 KiB for bulk.
 //
+// calls returns how many system calls the process has made so far; it is asked when the
+// measuring begins and when it ends. If it is nil they are not counted.
+//
 // It fails if a byte arrives changed, or ctx ends. One call at a time: CPU time
 // and allocations are those of the process.
-func Run(ctx context.Context, kind, load string, size int, d time.Duration) (Result, error) {
-	r := Result{Kind: kind, Load: load, Size: size}
+func Run(ctx context.Context, kind, load string, size int, d time.Duration, calls func() (uint64, error)) (Result, error) {
+	r := Result{Kind: kind, Load: load, Size: size, Counted: calls != nil}
 	run, ok := map[string]func(*session, *Result, time.Duration) error{"bulk": bulk, "rr": rr}[load]
 	if !ok {
 		return r, fmt.Errorf("inmemory: load %q: one of %v", load, Loads)
@@ -106,7 +120,11 @@ func Run(ctx context.Context, kind, load string, size int, d time.Duration) (Res
 	if err != nil {
 		return r, err
 	}
-	err = runOver(ctx, l, run, &r, d)
+	counted := func(s *session, r *Result, d time.Duration) error {
+		s.calls = calls
+		return run(s, r, d)
+	}
+	err = runOver(ctx, l, counted, &r, d)
 	if cerr := l.Close(); err == nil {
 		err = cerr
 	}

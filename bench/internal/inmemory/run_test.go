@@ -36,7 +36,7 @@ func TestRun(t *testing.T) {
 					var r Result
 					for d := short; r.Metrics() == nil; d *= 2 {
 						var err error
-						if r, err = Run(ctx, kind, load, size, d); err != nil {
+						if r, err = Run(ctx, kind, load, size, d, nil); err != nil {
 							skipUnsupported(t, err)
 							t.Fatal(err)
 						}
@@ -66,7 +66,7 @@ func TestRunRefuses(t *testing.T) {
 		{"gvisor", "rr", maxSize + 1, short, "size"},
 		{"gvisor", "rr", 1, 0, "duration"},
 	} {
-		if _, err := Run(t.Context(), tc.kind, tc.load, tc.size, tc.d); err == nil || !strings.Contains(err.Error(), tc.want) {
+		if _, err := Run(t.Context(), tc.kind, tc.load, tc.size, tc.d, nil); err == nil || !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("Run(%+v): %v, want an error about %s", tc, err, tc.want)
 		}
 	}
@@ -77,7 +77,7 @@ func TestRunCanceled(t *testing.T) {
 	for _, kind := range []string{"afxnet", "gvisor"} {
 		for _, load := range Loads {
 			ctx, cancel := context.WithTimeout(t.Context(), short)
-			_, err := Run(ctx, kind, load, 0, time.Hour)
+			_, err := Run(ctx, kind, load, 0, time.Hour, nil)
 			cancel()
 			if !errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("%s %s: %v", kind, load, err)
@@ -132,6 +132,28 @@ func TestMetrics(t *testing.T) {
 	}
 	if (Result{Load: "rr"}).Metrics() != nil {
 		t.Error("metrics of nothing")
+	}
+}
+
+// TestRunCounted counts the system calls of the time that is measured.
+func TestRunCounted(t *testing.T) {
+	var made uint64
+	calls := func() (uint64, error) { made += 1000; return made, nil }
+	if r, err := Run(t.Context(), "gvisor", "rr", 0, short, calls); err != nil || !r.Counted || r.Calls != 1000 {
+		t.Errorf("got %+v, %v", r, err)
+	}
+	broken := func() (uint64, error) { return 0, errors.New("on purpose") }
+	if _, err := Run(t.Context(), "gvisor", "rr", 0, short, broken); err == nil || !strings.Contains(err.Error(), "on purpose") {
+		t.Errorf("got %v", err)
+	}
+	for name, r := range map[string]Result{
+		"syscalls_per_op":    {Load: "rr", Elapsed: time.Second, Ops: 500, Calls: 1000, Counted: true},
+		"syscalls_per_frame": {Load: "bulk", Elapsed: time.Second, Bytes: 1, Frames: 500, Calls: 1000, Counted: true},
+	} {
+		m := r.Metrics()
+		if len(m) != 5 || m[4].Name != name || m[4].Value != 2 {
+			t.Errorf("%s: got %v", name, m)
+		}
 	}
 }
 

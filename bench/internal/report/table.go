@@ -54,6 +54,7 @@ var blocks = []block{
 		{title: "rx fr/s", metric: "rx_frames_s"}, {title: "tx fr/s", metric: "tx_frames_s"}, {title: "calls/packet", metric: "calls_per_packet"},
 		{title: "allocs/packet", metric: "allocs_per_packet"},
 		{title: "B/frame", metric: "bytes_per_frame"}, {title: "allocs/frame", metric: "allocs_per_frame"}, {title: "frames/op", metric: "frames_per_op"},
+		{title: "sys/frame", metric: "syscalls_per_frame"},
 	}},
 }
 

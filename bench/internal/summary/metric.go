@@ -25,7 +25,7 @@ var metrics = []metric{
 	{"rx_frames_s", "1/s"}, {"tx_frames_s", "1/s"}, {"allocs_s", "1/s"},
 	{"cpu_ms_s", "ms/s"}, {"server_cpu_ms_s", "ms/s"}, {"memory_bytes_per_conn", "B"}, {"machine_memory_bytes_per_conn", "B"},
 	{"packets_s", "1/s"}, {"cpu_ns_per_packet", "ns"}, {"calls_per_packet", "1"}, {"allocs_per_packet", "1"},
-	{"cpu_ns_per_byte", "ns"}, {"bytes_per_frame", "B"}, {"allocs_per_frame", "1"}, {"frames_per_op", "1"},
+	{"cpu_ns_per_byte", "ns"}, {"bytes_per_frame", "B"}, {"allocs_per_frame", "1"}, {"frames_per_op", "1"}, {"syscalls_per_frame", "1"},
 	{"lost", "1"}, {"stolen_share", "1"},
 }
 

@@ -7,6 +7,7 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
 )
 
 // Bounds of the maps.
@@ -135,6 +136,18 @@ func (c *Counter) Count() (map[int]map[int]uint64, error) {
 		return nil, fmt.Errorf("syscount: %w", err)
 	}
 	return all, nil
+}
+
+// Total returns how many system calls a process has made so far, but for bpf(2), of
+// which reading the counts takes some.
+func (c *Counter) Total(process int) (total uint64, err error) {
+	all, err := c.Count()
+	for number, n := range all[process] {
+		if number != unix.SYS_BPF {
+			total += n
+		}
+	}
+	return total, err
 }
 
 // Close ends the counting. It is idempotent, and does nothing on nil.

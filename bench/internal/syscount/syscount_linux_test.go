@@ -28,6 +28,9 @@ func TestCount(t *testing.T) {
 	if got := all[os.Getpid()][unix.SYS_GETPPID]; got != calls {
 		t.Errorf("%d calls were counted as %d", calls, got)
 	}
+	if n, err := c.Total(os.Getpid()); err != nil || n < calls {
+		t.Errorf("%d calls and more were counted as %d, %v", calls, n, err)
+	}
 	if len(all) != 1 {
 		t.Errorf("%d processes were counted", len(all))
 	}

@@ -19,6 +19,9 @@ func Open(...int) (*Counter, error) {
 // Count needs Linux.
 func (*Counter) Count() (map[int]map[int]uint64, error) { return nil, errors.ErrUnsupported }
 
+// Total needs Linux.
+func (*Counter) Total(int) (uint64, error) { return 0, errors.ErrUnsupported }
+
 // Name needs Linux.
 func Name(int) string { return "other" }
 
