@@ -273,8 +273,7 @@ func (c *conductor) profile(e peers.Entry) (undo func() error, err error) {
 
 // leaveOut tells whether this machine cannot run a contestant, and says so once.
 func (c *conductor) leaveOut(name string, err error) bool {
-	// The error comes from another process, as a text.
-	if !strings.Contains(err.Error(), errors.ErrUnsupported.Error()) {
+	if !errors.Is(err, errors.ErrUnsupported) {
 		return false
 	}
 	c.impossible[name] = true

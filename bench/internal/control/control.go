@@ -22,9 +22,16 @@ type request struct {
 
 // reply is the answer: an error, or a value.
 type reply struct {
-	Error string          `json:"error,omitempty"`
-	Value json.RawMessage `json:"value,omitempty"`
+	Error       string          `json:"error,omitempty"`
+	Unsupported bool            `json:"unsupported,omitempty"` // errors.ErrUnsupported is in the error
+	Value       json.RawMessage `json:"value,omitempty"`
 }
+
+// unsupported is the text of an error that errors.ErrUnsupported was in.
+type unsupported string
+
+func (e unsupported) Error() string      { return string(e) }
+func (unsupported) Is(target error) bool { return target == errors.ErrUnsupported }
 
 // Conn is the caller's end. One call is under way at a time; others wait.
 type Conn struct {
@@ -51,7 +58,8 @@ func (c *Conn) Close() error {
 
 // Call asks for a method with an argument, which may be nil, and decodes the
 // answer into value, unless that is nil. When ctx ends the connection is closed:
-// the call under way has no answer then, and later ones fail.
+// the call under way has no answer then, and later ones fail. Of an error of the other
+// end there is the text, and errors.Is finds errors.ErrUnsupported in it if it was there.
 func (c *Conn) Call(ctx context.Context, method string, arg, value any) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -82,6 +90,8 @@ func (c *Conn) call(ctx context.Context, method string, arg, value any) error {
 		return errors.New("the process ended")
 	case err != nil:
 		return err
+	case r.Unsupported:
+		return unsupported(r.Error)
 	case r.Error != "":
 		return errors.New(r.Error)
 	case value != nil:
@@ -119,7 +129,7 @@ func Serve(ctx context.Context, r io.Reader, w io.Writer, methods map[string]Han
 		}
 		var rep reply
 		if err := answer(ctx, methods, req, &rep); err != nil {
-			rep = reply{Error: err.Error()}
+			rep = reply{Error: err.Error(), Unsupported: errors.Is(err, errors.ErrUnsupported)}
 		}
 		if err := out.Encode(rep); err != nil {
 			return fmt.Errorf("control: write a reply: %w", err)

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -35,6 +36,7 @@ func TestCall(t *testing.T) {
 	c := dial(t, map[string]Handler{
 		"double": Handle(func(_ context.Context, n int) (any, error) { return 2 * n, nil }),
 		"fail":   func(context.Context, json.RawMessage) (any, error) { return nil, errors.New("on purpose") },
+		"cannot": func(context.Context, json.RawMessage) (any, error) { return nil, syscall.EOPNOTSUPP },
 	})
 	for n := range 3 {
 		var got int
@@ -43,6 +45,12 @@ func TestCall(t *testing.T) {
 		}
 		if err := c.Call(t.Context(), "fail", nil, nil); err == nil || err.Error() != "test: fail: on purpose" {
 			t.Errorf("fail: got %v", err)
+		} else if errors.Is(err, errors.ErrUnsupported) {
+			t.Errorf("fail: %v is taken for what cannot be done", err)
+		}
+		err := c.Call(t.Context(), "cannot", nil, nil)
+		if want := "test: cannot: " + syscall.EOPNOTSUPP.Error(); !errors.Is(err, errors.ErrUnsupported) || err.Error() != want {
+			t.Errorf("cannot: got %v, want %s", err, want)
 		}
 	}
 	if err := c.Call(t.Context(), "nothing", nil, nil); err == nil || !strings.Contains(err.Error(), `no method "nothing"`) {
