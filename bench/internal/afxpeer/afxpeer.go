@@ -34,12 +34,36 @@ var modes = map[string]netdev.PollMode{
 // busyTime is SO_BUSY_POLL of a peer that busy polls. Any value does the same.
 const busyTime = 20 * time.Microsecond
 
+// TXBudget is the mechanism that one wakeup sends more frames than the kernel's own
+// number. Config.Off may name it, and what package without names: this is no switch.
+const TXBudget = "txbudget"
+
+// kernelTXBudget is the kernel's own number: TX_BATCH_SIZE in net/xdp/xsk.c.
+const kernelTXBudget = 32
+
 // Open starts a stack on the device of cfg. It takes the network for local
 // (stack.ProfileLAN) and does not look for other hosts with its addresses.
 func Open(cfg peer.Config) (peer.Peer, error) {
+	sc, err := config(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("afxpeer: %w", err)
+	}
+	s, err := stack.Open(sc)
+	if err != nil {
+		return nil, err
+	}
+	// A figure must not be of something else than its name says.
+	if err := s.Info().InlineErr; err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return &Peer{s}, nil
+}
+
+// config is what the stack is opened with.
+func config(cfg peer.Config) (stack.Config, error) {
 	mode, ok := modes[cfg.Polling]
 	if !ok {
-		return nil, fmt.Errorf("afxpeer: no polling mode %q", cfg.Polling)
+		return stack.Config{}, fmt.Errorf("no polling mode %q", cfg.Polling)
 	}
 	sc := stack.Config{
 		Interface:        cfg.Interface,
@@ -58,18 +82,14 @@ func Open(cfg peer.Config) (peer.Peer, error) {
 	for i := range uint32(max(cfg.Queues, 1)) {
 		sc.Device.Queues = append(sc.Device.Queues, i)
 	}
-	if err := without.Apply(&sc, cfg.Off...); err != nil {
-		return nil, fmt.Errorf("afxpeer: %w", err)
+	for _, mechanism := range cfg.Off {
+		if mechanism == TXBudget {
+			sc.Device.TXBudget = kernelTXBudget
+		} else if err := without.Apply(&sc, mechanism); err != nil {
+			return sc, err
+		}
 	}
-	s, err := stack.Open(sc)
-	if err != nil {
-		return nil, err
-	}
-	// A figure must not be of something else than its name says.
-	if err := s.Info().InlineErr; err != nil {
-		return nil, errors.Join(err, s.Close())
-	}
-	return &Peer{s}, nil
+	return sc, nil
 }
 
 // Counters returns what the device counted, summed over its queues. Counters

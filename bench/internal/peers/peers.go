@@ -72,6 +72,7 @@ var All = []Entry{
 		Offloads: offload.Complete, Open: busyPolling},
 	lacking(without.FastIP), lacking(without.GRO), lacking(without.ACKMerge),
 	lacking(without.ACKHold), lacking(without.Gather), lacking(without.LateArm),
+	lacking(afxpeer.TXBudget),
 }
 
 // ours opens the stack in a polling mode, without some mechanisms.

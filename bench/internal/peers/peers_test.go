@@ -56,7 +56,7 @@ func TestAblation(t *testing.T) {
 		}
 		found[m] = true
 	}
-	for _, m := range append(without.Names(), "callers poll") {
+	for _, m := range append(without.Names(), "callers poll", "txbudget") {
 		if !found[m] {
 			t.Errorf("no peer is without %s", m)
 		}
