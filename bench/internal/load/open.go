@@ -94,6 +94,7 @@ func (o *opener) overdue(now time.Time, i int, k int64) time.Duration {
 func (o *opener) send(ctx context.Context, conns []net.Conn, total int64) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
+	defer precise()()
 	msg := make([]byte, o.spec.Size)
 	for k := range total {
 		if k%256 == 0 && ctx.Err() != nil {
