@@ -18,6 +18,11 @@
 // starts. This project's stack has stack.ProfileLAN, which is not its default; in
 // memory it has the default, as gVisor's has everywhere.
 //
+// On a real link the agent's machine keeps its settings. Set there what the private
+// network has: net.ipv4.tcp_max_tw_buckets to 256, or crr, whose client closes first,
+// runs out of ports, and net.ipv4.tcp_no_metrics_save to 1, or what the client's kernel
+// has learned of the way with one peer is used with the next.
+//
 // On a machine with few CPUs the scheduler puts the kernel's server and its client
 // on one CPU or on two, by chance when they start, and takes some 200 ms to settle:
 // rounds (-d) shorter than that measure where they started, with two values of p50
