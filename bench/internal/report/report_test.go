@@ -153,6 +153,24 @@ func TestTable(t *testing.T) {
 	}
 }
 
+// TestTableCosts wants each kind of row to show system calls, frames and allocations.
+func TestTableCosts(t *testing.T) {
+	for workload, metrics := range map[string]map[string]float64{
+		"rr":   {"syscalls_per_op": 11111, "rx_frames_per_op": 22222, "allocs_per_op": 33333},
+		"idle": {"syscalls_s": 11111, "rx_frames_s": 22222, "allocs_s": 33333},
+		"raw":  {"calls_per_packet": 11111, "packets_s": 22222, "allocs_per_packet": 33333},
+		"wire": {"syscalls_per_frame": 11111, "frames_per_op": 22222, "allocs_per_frame": 33333},
+	} {
+		var b bytes.Buffer
+		err := Table(&b, env, summary.Rows([]summary.Sample{{Workload: workload, Params: plan.Params{"size": 64}, Peer: "afxnet", Round: 1, Metrics: metrics}}))
+		for _, want := range []string{"11111", "22222", "33333"} {
+			if err != nil || !strings.Contains(b.String(), want) {
+				t.Errorf("%s: %v, no %s in\n%s", workload, err, want, &b)
+			}
+		}
+	}
+}
+
 // TestAblationTable is shown if a peer took part that is there for nothing else.
 func TestAblationTable(t *testing.T) {
 	for _, tc := range []struct {
