@@ -98,7 +98,7 @@ var workloads = []workload{
 	{"many", "64 B exchanges on 1,000 and 10,000 connections, closed loop and at fixed rates", many},
 	{"proxy", "kernel client, server under test, kernel server", proxy},
 	{"idle", "nothing to do, without and with 10,000 connections", idle},
-	{Raw, "AF_XDP without a stack: receive and drop, transmit, forward; beside a C program", rawLoops},
+	{Raw, "AF_XDP without a stack: receive and drop, transmit, forward; beside a C program; jumbo frames with -mtu 9000", rawLoops},
 	{Wire, "the stacks themselves, joined in memory, no kernel", wire},
 }
 
