@@ -32,6 +32,7 @@ type TX struct {
 	async  bool   // a driver moves them on by itself, once woken
 	down   syscall.Errno
 	mute   error // the device had no transmit queue for this one when it was opened
+	muted  bool  // that is why the last wakeup sent nothing
 
 	metadata bool      // the region has room for requests
 	offload  TXOffload // what may be asked for
@@ -218,7 +219,7 @@ func (t *TX) Err() error {
 	} else if err := t.comp.Err(); err != nil {
 		return err
 	}
-	if t.down == errMute && t.mute != nil {
+	if t.muted {
 		return t.mute
 	}
 	if t.down != 0 {

@@ -96,8 +96,9 @@ func (t *TX) Flush() (left int) {
 func (t *TX) wake() syscall.Errno {
 	e := t.kernel.WakeTX()
 	t.st.wakeups.Add(1)
-	if e == 0 && t.mute != nil && t.tx.Pending() != 0 {
-		e = errMute // there may be a queue by now: then some were taken
+	// There may be a queue by now: then some were taken.
+	if t.muted = e == 0 && t.mute != nil && t.tx.Pending() != 0; t.muted {
+		e = errMute
 	}
 	if !transient(e) {
 		t.st.wakeupErrors.Add(1)
