@@ -45,6 +45,8 @@ type Program struct {
 	marker  uint64  // of frames with metadata; 0 without
 	joined  *joined // in AttachJoin
 
+	lookMu sync.Mutex // held by Lost while it asks the kernel, and by Close; before mu; guards joined.top
+
 	mu        sync.Mutex
 	objs      steerHandles
 	link      link.Link // nil while not attached
@@ -192,6 +194,8 @@ func (p *Program) SetMAC(mac net.HardwareAddr) error {
 // Frames for the sockets go to the kernel from then on. Calling it again is
 // harmless.
 func (p *Program) Close() error {
+	p.lookMu.Lock()
+	defer p.lookMu.Unlock()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {

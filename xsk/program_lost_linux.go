@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/cilium/ebpf/link"
+
 	"github.com/afxnet/afxnet/internal/hostif"
 )
 
@@ -20,16 +22,19 @@ const fixLost = "somebody took it off, as bpftool link detach and xdp-loader unl
 // os.ErrNotExist, is for good. An interface that is gone has lost its program too.
 //
 // It takes a system call, which waits for whoever is changing an interface (the
-// kernel's RTNL).
+// kernel's RTNL). Of the other methods only Close waits for it.
 func (p *Program) Lost() error {
+	p.lookMu.Lock()
+	defer p.lookMu.Unlock()
 	p.mu.Lock()
-	defer p.mu.Unlock()
+	l, attached, closed := p.link, p.mode != AttachAuto, p.closed
+	p.mu.Unlock()
 	var err error
 	switch {
-	case p.closed:
-	case p.link != nil:
-		err = p.linkLostLocked()
-	case p.joined != nil && p.mode != AttachAuto:
+	case closed:
+	case l != nil:
+		err = p.linkLost(l)
+	case p.joined != nil && attached:
 		err = p.joined.lost()
 	}
 	if !errors.Is(err, os.ErrNotExist) {
@@ -38,8 +43,8 @@ func (p *Program) Lost() error {
 	return &OpError{Op: "look for program", Device: p.cfg.Interface, Queue: NoQueue, Err: err, Remedy: fixLost}
 }
 
-func (p *Program) linkLostLocked() error {
-	info, err := p.link.Info()
+func (p *Program) linkLost(l link.Link) error {
+	info, err := l.Info()
 	if err != nil {
 		return err
 	}

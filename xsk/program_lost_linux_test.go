@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cilium/ebpf/link"
 
@@ -84,5 +85,53 @@ func TestProgramLost(t *testing.T) {
 				t.Errorf("after Close: %v", err)
 			}
 		})
+	}
+}
+
+// waitingLink is a bpf_link that the kernel does not tell of until told, as while
+// somebody changes an interface.
+type waitingLink struct {
+	link.Link
+	asked, tell chan struct{}
+}
+
+func (l waitingLink) Info() (*link.Info, error) {
+	close(l.asked)
+	<-l.tell
+	return l.Link.Info()
+}
+
+// TestProgramLostWaits uses a program while Lost waits for the kernel.
+func TestProgramLostWaits(t *testing.T) {
+	l := lab.New(t, lab.Config{})
+	lab.Require(t, lab.XDP)
+	p, err := loadInLab(l, AttachAuto)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	if err := l.Host.Do(p.Attach); err != nil {
+		t.Fatal(err)
+	}
+	waiting := waitingLink{p.link, make(chan struct{}), make(chan struct{})}
+	p.link = waiting
+	lost, used := make(chan error, 1), make(chan error, 1)
+	go func() { lost <- p.Lost() }()
+	<-waiting.asked
+	go func() {
+		_, err := p.Counters()
+		used <- err
+	}()
+	select {
+	case err := <-used:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("Counters waits for Lost")
+	}
+	close(waiting.tell)
+	if err := <-lost; err != nil {
+		t.Error(err)
 	}
 }
