@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -13,9 +14,11 @@ import (
 	"github.com/afxnet/afxnet/internal/hostif"
 )
 
-// Conn is one end. One goroutine at a time may send, and another one receive;
-// Close is for any.
-type Conn struct{ c *net.UnixConn }
+// Conn is one end. One goroutine at a time may receive; the other methods are for any.
+type Conn struct {
+	c      *net.UnixConn
+	sendMu sync.Mutex // held by Send: there is one deadline for all writes
+}
 
 // Dial connects to the socket at a path.
 func Dial(path string, timeout time.Duration) (*Conn, error) {
@@ -27,7 +30,7 @@ func Dial(path string, timeout time.Duration) (*Conn, error) {
 }
 
 // New takes a connection over that a listener for "unixpacket" has accepted.
-func New(c *net.UnixConn) *Conn { return &Conn{c} }
+func New(c *net.UnixConn) *Conn { return &Conn{c: c} }
 
 // Close ends the connection, and what goes on on it. It waits for the descriptors in
 // messages that nobody has received to be closed, which can take as long as their
@@ -42,11 +45,14 @@ func (c *Conn) End() {
 	c.c.CloseWrite() //nolint:errcheck // likewise
 }
 
-// Send sends one message, and duplicates of the descriptors, within timeout.
+// Send sends one message, and duplicates of the descriptors, within timeout, which
+// begins when those that were called before it are done.
 func (c *Conn) Send(msg []byte, timeout time.Duration, fds ...int) error {
 	if len(msg) == 0 || len(msg) > MaxMessage || len(fds) > MaxFiles {
 		return fmt.Errorf("a message of %d bytes and %d descriptors: from 1 to %d, and at most %d: %w", len(msg), len(fds), MaxMessage, MaxFiles, unix.EMSGSIZE)
 	}
+	c.sendMu.Lock()
+	defer c.sendMu.Unlock()
 	if err := c.c.SetWriteDeadline(time.Now().Add(timeout)); err != nil {
 		return err
 	}
