@@ -103,6 +103,9 @@ func (i *Interface) follow(ev hostif.Event) {
 	i.gone = ev.Change.Has(hostif.ChangeGone)
 	if err != nil {
 		i.lost = errors.Join(i.lost, err)
+		i.find(xsk.Finding{Subject: xsk.SubjectLink, Level: xsk.Warning,
+			Text: fmt.Sprintf("the program does not follow the Ethernet address of %s, and what is sent to another one goes to the kernel: %v", i.dev.Name, err),
+			Fix:  "open again"})
 	}
 }
 

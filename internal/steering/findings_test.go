@@ -1,0 +1,45 @@
+package steering
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/afxnet/afxnet/internal/hostif"
+	"github.com/afxnet/afxnet/xsk"
+)
+
+// unattached is an Interface with no program and no watch, for what it finds.
+func unattached() *Interface {
+	return &Interface{dev: hostif.Interface{Name: "eth0"}, findings: make(chan xsk.Finding, findingsRoom)}
+}
+
+// finds wants one finding, or none if text is empty.
+func finds(t *testing.T, i *Interface, subject, text, fix string) {
+	t.Helper()
+	select {
+	case f := <-i.findings:
+		if text == "" || f.Subject != subject || f.Level != xsk.Warning || !strings.Contains(f.Text, text) || !strings.Contains(f.Fix, fix) {
+			t.Errorf("%v, want %s, %q, %q", f, subject, text, fix)
+		}
+	default:
+		if text != "" {
+			t.Errorf("no finding, want %s, %q", subject, text)
+		}
+	}
+}
+
+// TestFollowFails has the program not take an address, and the watch end: it is found
+// at once, and not by Detach alone.
+func TestFollowFails(t *testing.T) {
+	i := unattached()
+	i.prog = new(xsk.Program)
+	i.follow(hostif.Event{Change: hostif.ChangeMAC, State: hostif.State{Present: true, MAC: "\x01\x00\x5e\x00\x00\x01"}})
+	finds(t, i, xsk.SubjectLink, "Ethernet address of eth0", "open again")
+	why := errors.New("out of luck")
+	i.follow(hostif.Event{Change: hostif.ChangeEnded, Err: why})
+	finds(t, i, xsk.SubjectLink, why.Error(), "open again")
+	if !errors.Is(i.lost, why) {
+		t.Errorf("Detach says %v", i.lost)
+	}
+}
