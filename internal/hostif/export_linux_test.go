@@ -24,6 +24,19 @@ func WatchSmall(index int, fn func(Event)) (stop func(), overruns func() int, er
 	return w.stop, func() int { return w.overruns }, nil
 }
 
+// WatchAddressesClosed is WatchAddresses on a socket that is closed.
+func WatchAddressesClosed(ended func(error)) (stop func(), err error) {
+	l, err := listen(unix.RTNLGRP_IPV4_IFADDR)
+	if err != nil {
+		return nil, err
+	}
+	if err := l.file.Close(); err != nil {
+		return nil, err
+	}
+	go l.runAddresses(nil, ended)
+	return l.stop, nil
+}
+
 // inDir is a keeper with a directory of the test's own.
 func inDir(dir string) keeper {
 	return keeper{recordDir(dir), openNetdev, openDeviceFiles, openFlowTool, openOffloadTool}

@@ -50,7 +50,7 @@ func (*QueueCount) Read() (int, error) { return 0, errUnsupported }
 func (*QueueCount) Close()             {}
 
 // WatchAddresses needs Linux.
-func WatchAddresses(func(netip.Prefix, int, bool)) (stop func(), err error) {
+func WatchAddresses(func(netip.Prefix, int, bool), func(error)) (stop func(), err error) {
 	return nil, errUnsupported
 }
 

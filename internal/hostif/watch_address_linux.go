@@ -2,6 +2,7 @@ package hostif
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"os"
 	"sync"
@@ -16,19 +17,20 @@ import (
 // The address comes with the length of its network's prefix, index is the
 // interface's. What the interfaces have at the start is not told, and an
 // address may be told again. If events came faster than fn took them, all that are
-// there are told anew; losses are not, then.
+// there are told anew; losses are not, then. If the watch fails, ended is called in
+// place of fn, once, with why.
 //
 // stop is as that of Watch.
-func WatchAddresses(fn func(addr netip.Prefix, index int, there bool)) (stop func(), err error) {
+func WatchAddresses(fn func(addr netip.Prefix, index int, there bool), ended func(error)) (stop func(), err error) {
 	l, err := listen(unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR)
 	if err != nil {
 		return nil, err
 	}
-	go l.runAddresses(fn)
+	go l.runAddresses(fn, ended)
 	return sync.OnceFunc(l.stop), nil
 }
 
-func (l *listener) runAddresses(fn func(netip.Prefix, int, bool)) {
+func (l *listener) runAddresses(fn func(netip.Prefix, int, bool), ended func(error)) {
 	defer close(l.done)
 	defer l.file.Close()
 	for stale := false; ; {
@@ -44,6 +46,7 @@ func (l *listener) runAddresses(fn func(netip.Prefix, int, bool)) {
 			req.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))
 			l.send(req.Serialize()) //nolint:errcheck // the next event may do
 		case err != nil:
+			ended(fmt.Errorf("hostif: watch addresses: %w", err))
 			return
 		default:
 			msgs, err := syscall.ParseNetlinkMessage(l.buf[:n])

@@ -3,6 +3,7 @@ package hostif_test
 import (
 	"errors"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -27,7 +28,8 @@ func TestWatchAddresses(t *testing.T) {
 	events := make(chan told, 1000)
 	var stop func()
 	err = l.Host.Do(func() error {
-		stop, err = hostif.WatchAddresses(func(addr netip.Prefix, index int, there bool) { events <- told{addr, index, there} })
+		stop, err = hostif.WatchAddresses(func(addr netip.Prefix, index int, there bool) { events <- told{addr, index, there} },
+			func(err error) { t.Error(err) })
 		return err
 	})
 	if err != nil {
@@ -64,6 +66,22 @@ func TestWatchAddresses(t *testing.T) {
 	}
 	if len(events) != 0 {
 		t.Errorf("after stop: %+v", <-events)
+	}
+}
+
+// TestWatchAddressesFails has a watch fail: it says so.
+func TestWatchAddressesFails(t *testing.T) {
+	ended := make(chan error, 2)
+	stop, err := hostif.WatchAddressesClosed(func(err error) { ended <- err })
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop() // it waits for the goroutine
+	if len(ended) != 1 {
+		t.Fatalf("told %d times", len(ended))
+	}
+	if err := <-ended; err == nil || !strings.Contains(err.Error(), "watch addresses: ") {
+		t.Errorf("told %v", err)
 	}
 }
 

@@ -46,6 +46,13 @@ func (i *Interface) followAddress(p netip.Prefix, index int, there bool) {
 		Fix:  fix})
 }
 
+// endAddresses tells that followAddress is not called any more.
+func (i *Interface) endAddresses(err error) {
+	i.find(xsk.Finding{Subject: xsk.SubjectAddresses, Level: xsk.Warning,
+		Text: fmt.Sprintf("it is not noticed any more if the host is given an address that the stack has on %s: %v", i.dev.Name, err),
+		Fix:  "open again"})
+}
+
 // quietFor is for how many looks no packet has to miss the sockets until the next one
 // that does is told of again.
 const quietFor = 60

@@ -29,6 +29,13 @@ func finds(t *testing.T, i *Interface, subject, text, fix string) {
 	}
 }
 
+// TestAddressesEnd has the watch on the host's addresses fail.
+func TestAddressesEnd(t *testing.T) {
+	i := unattached()
+	i.endAddresses(errors.New("out of luck"))
+	finds(t, i, xsk.SubjectAddresses, "has on eth0: out of luck", "open again")
+}
+
 // TestFollowFails has the program not take an address, and the watch end: it is found
 // at once, and not by Detach alone.
 func TestFollowFails(t *testing.T) {

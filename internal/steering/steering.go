@@ -81,7 +81,7 @@ func Attach(dev hostif.Interface, mode xsk.AttachMode) (_ *Interface, err error)
 		return nil, errors.Join(err, i.Close())
 	}
 	i.unwatch = unwatch
-	unwatchAddresses, err := hostif.WatchAddresses(i.followAddress)
+	unwatchAddresses, err := hostif.WatchAddresses(i.followAddress, i.endAddresses)
 	if err != nil {
 		err = &xsk.OpError{Op: "watch addresses", Device: dev.Name, Queue: xsk.NoQueue, Err: err}
 		return nil, errors.Join(err, i.Close())
