@@ -136,9 +136,9 @@ type Config struct {
 	// OnFinding is called when somebody changes the interface, or the host, under
 	// the device so that packets get lost while all else works, one call at a time:
 	// flows arrive on queues without a socket (ethtool -L, or -X), the host was
-	// given an address of the stack's, or the program cannot follow the interface's
-	// Ethernet address. The finding says what mends it. Not over
-	// NewOn. It must not block and must not call Close.
+	// given an address of the stack's, the MTU is too small for its IPv6, or the
+	// program cannot follow the interface's Ethernet address. The finding says what
+	// mends it. Not over NewOn. It must not block and must not call Close.
 	OnFinding func(xsk.Finding)
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"runtime"
@@ -18,6 +19,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
 
 	"github.com/afxnet/afxnet/internal/lab"
+	"github.com/afxnet/afxnet/xsk"
 )
 
 // TestLabMTUShrinks makes the MTU of both ends smaller while a connection is there:
@@ -99,6 +101,30 @@ func TestLabMTUNarrow(t *testing.T) {
 		set(uint32(back))
 		if err := next(); err != nil || d.MTU() != back {
 			t.Errorf("back at %d: MTU %d, %v", back, d.MTU(), err)
+		}
+	}
+}
+
+// TestLabMTUBelowIPv6 gives the interface an MTU that is too small for IPv6: the device
+// says so each time.
+func TestLabMTUBelowIPv6(t *testing.T) {
+	l := lab.New(t, lab.Config{})
+	found := make(chan xsk.Finding, 100)
+	labStack(t, l, Config{OnFinding: func(f xsk.Finding) { found <- f }})
+	for _, mtu := range []uint32{1279, 1280, 1278} {
+		if err := l.Host.Do(func() error { return setMTU(lab.HostDevice, mtu) }); err != nil {
+			t.Fatal(err)
+		}
+		if mtu >= 1280 {
+			continue
+		}
+		select {
+		case f := <-found:
+			if f.Subject != xsk.SubjectMTU || !strings.Contains(f.Text, fmt.Sprintf("%s has an MTU of %d now", lab.HostDevice, mtu)) {
+				t.Errorf("MTU %d: %v", mtu, f)
+			}
+		case <-time.After(20 * time.Second):
+			t.Fatalf("MTU %d: OnFinding was not told", mtu)
 		}
 	}
 }

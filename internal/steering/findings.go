@@ -46,6 +46,27 @@ func (i *Interface) followAddress(p netip.Prefix, index int, there bool) {
 		Fix:  fix})
 }
 
+// minIPv6MTU is what IPv6 needs of a link, in bytes (RFC 8200, 5). On one with less
+// netstack has no MTU for it (calculateNetworkMTU in pkg/tcpip/network/ipv6/ipv6.go).
+const minIPv6MTU = 1280
+
+// followMTULocked tells that the interface's MTU has become too small for addresses of
+// the stack, once until it does.
+func (i *Interface) followMTULocked(mtu int) {
+	if mtu >= minIPv6MTU {
+		i.narrow = false
+		return
+	}
+	for addr := range i.claimed {
+		if addr.Is6() && !i.narrow {
+			i.narrow = true
+			i.find(xsk.Finding{Subject: xsk.SubjectMTU, Level: xsk.Warning,
+				Text: fmt.Sprintf("%s has an MTU of %d now, and IPv6 needs %d: what the stack sends over it gets lost, or is refused with EINVAL", i.dev.Name, mtu, minIPv6MTU),
+				Fix:  fmt.Sprintf("ip link set %s mtu %d", i.dev.Name, max(i.dev.MTU, minIPv6MTU))})
+		}
+	}
+}
+
 // endAddresses tells that followAddress is not called any more.
 func (i *Interface) endAddresses(err error) {
 	i.find(xsk.Finding{Subject: xsk.SubjectAddresses, Level: xsk.Warning,

@@ -2,6 +2,7 @@ package steering
 
 import (
 	"errors"
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -34,6 +35,31 @@ func TestAddressesEnd(t *testing.T) {
 	i := unattached()
 	i.endAddresses(errors.New("out of luck"))
 	finds(t, i, xsk.SubjectAddresses, "has on eth0: out of luck", "open again")
+}
+
+// TestFollowMTU changes the MTU under the addresses of a stack: it is found when IPv6
+// has too little, once each time, and with no address of IPv6 never.
+func TestFollowMTU(t *testing.T) {
+	i := unattached()
+	i.dev.MTU = 1500
+	four, six := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")
+	for _, step := range []struct {
+		claimed netip.Addr
+		mtu     int
+		text    string
+	}{
+		{four, 1000, ""},
+		{six, 1500, ""},
+		{six, 1280, ""},
+		{six, 1279, "eth0 has an MTU of 1279 now"},
+		{six, 1000, ""},
+		{six, 9000, ""},
+		{six, 600, "eth0 has an MTU of 600 now"},
+	} {
+		i.claimed = map[netip.Addr]bool{step.claimed: true}
+		i.follow(hostif.Event{Change: hostif.ChangeMTU, State: hostif.State{Present: true, MTU: step.mtu}})
+		finds(t, i, xsk.SubjectMTU, step.text, "ip link set eth0 mtu 1500")
+	}
 }
 
 // TestFollowFails has the program not take an address, and the watch end: it is found

@@ -41,6 +41,7 @@ type Interface struct {
 	gone     bool               // the interface is
 	claimed  map[netip.Addr]bool
 	shared   map[netip.Addr]bool // of claimed, those that the host has been given since
+	narrow   bool                // the MTU is too small for what is claimed: see followMTULocked
 	err      error               // see Err
 	detached bool
 	last     xsk.Counters // as of Detach
@@ -92,7 +93,8 @@ func Attach(dev hostif.Interface, mode xsk.AttachMode) (_ *Interface, err error)
 }
 
 // follow has the program take what is sent to the interface's Ethernet address as it
-// is now: administrators change it, and bonds do when another member takes over.
+// is now: administrators change it, and bonds do when another member takes over. It
+// tells of an MTU that does not do.
 func (i *Interface) follow(ev hostif.Event) {
 	err := ev.Err
 	if ev.Change.Has(hostif.ChangeMAC) {
@@ -101,6 +103,9 @@ func (i *Interface) follow(ev hostif.Event) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.gone = ev.Change.Has(hostif.ChangeGone)
+	if ev.Change.Has(hostif.ChangeMTU) {
+		i.followMTULocked(ev.State.MTU)
+	}
 	if err != nil {
 		i.lost = errors.Join(i.lost, err)
 		i.find(xsk.Finding{Subject: xsk.SubjectLink, Level: xsk.Warning,

@@ -247,9 +247,9 @@ func (s *Set) Done() <-chan struct{} { return s.done }
 const findingsRoom = 16
 
 // Findings tells what the helper finds out about the interface while the process has
-// it, and that keeps packets from the sockets: they arrive on queues without one, or
-// the host was given an address that was claimed. One goroutine should receive it:
-// it has room for some, and what finds none is lost.
+// it, and that keeps packets from who should have them: they arrive on queues without
+// a socket, say, or the host was given an address that was claimed. One goroutine
+// should receive it: it has room for some, and what finds none is lost.
 func (s *Set) Findings() <-chan xsk.Finding { return s.findings }
 
 // Err returns why the connection to the helper has ended, and nil if it has not, or
