@@ -20,6 +20,7 @@ type State struct {
 	Running bool   // up, with carrier, and ready to carry frames
 	MTU     int    // bytes
 	MAC     string // the bytes of its address
+	Moved   bool   // to another namespace; an interface that left before the watch began is only not Present
 }
 
 // Change is a set of changes: one message of the kernel often carries several.

@@ -30,7 +30,8 @@ type HeldOffload struct {
 
 // Restore has the offload as it was before, in the namespace HoldOffload was called
 // in, whatever the device is called then, unless somebody else has changed it back
-// meanwhile, and nothing if the device is gone. It waits for the last of its holders.
+// meanwhile, and nothing if the device is gone. In another namespace it does not find
+// the device, which keeps the setting. It waits for the last of its holders.
 // It is idempotent and safe for concurrent use.
 func (h *HeldOffload) Restore() error { return h.undo() }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"syscall"
 
@@ -146,12 +147,14 @@ func (w *watcher) parse(m syscall.NetlinkMessage) (next State, about bool, err e
 	if int(msg.Index) != w.index || msg.Family != unix.AF_UNSPEC {
 		return State{}, false, nil
 	}
-	if m.Header.Type == unix.RTM_DELLINK {
-		return State{}, true, nil
-	}
 	attrs, err := nl.ParseRouteAttr(m.Data[unix.SizeofIfInfomsg:])
 	if err != nil {
 		return State{}, false, err
+	}
+	if m.Header.Type == unix.RTM_DELLINK {
+		// The number of the namespace is this one's for it: there is no way in by that.
+		moved := slices.ContainsFunc(attrs, func(a syscall.NetlinkRouteAttr) bool { return a.Attr.Type == unix.IFLA_NEW_NETNSID })
+		return State{Moved: moved}, true, nil
 	}
 	next = State{
 		Present: true,

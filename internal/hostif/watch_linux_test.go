@@ -87,6 +87,19 @@ func TestWatch(t *testing.T) {
 	stop()
 }
 
+// TestWatchMoved moves the interface to the peer's namespace.
+func TestWatchMoved(t *testing.T) {
+	l := lab.New(t, lab.Config{})
+	next, _ := watch(t, l)
+	next(hostif.ChangeFirst)
+	if err := l.Move(); err != nil {
+		t.Fatal(err)
+	}
+	if got := next(hostif.ChangeGone); got != (hostif.State{Moved: true}) {
+		t.Errorf("got %+v, want moved", got)
+	}
+}
+
 // TestWatchStart checks what a watch says of an interface that went down, or
 // away, before it began.
 func TestWatchStart(t *testing.T) {

@@ -98,6 +98,15 @@ func addAddress(link netlink.Link, prefix netip.Prefix) error {
 	return err
 }
 
+// Move moves the AF_XDP side to the peer's namespace.
+func (l *Lab) Move() error {
+	return l.Host.change("move", func(link netlink.Link) error {
+		l.Peer.mu.RLock()
+		defer l.Peer.mu.RUnlock()
+		return netlink.LinkSetNsFd(link, l.Peer.fd)
+	})
+}
+
 // Delete deletes the veth pair. If it is gone already, that is no error.
 func (l *Lab) Delete() error {
 	err := l.Host.change("delete", netlink.LinkDel)

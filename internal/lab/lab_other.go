@@ -33,6 +33,9 @@ func (l *Lab) SetMAC(net.HardwareAddr) error { return errUnsupported }
 // SetMTU needs Linux.
 func (l *Lab) SetMTU(int) error { return errUnsupported }
 
+// Move needs Linux.
+func (l *Lab) Move() error { return errUnsupported }
+
 // Delete needs Linux.
 func (l *Lab) Delete() error { return errUnsupported }
 
