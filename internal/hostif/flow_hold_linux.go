@@ -14,7 +14,7 @@ const flowPrefix = "flow-"
 // flowRecord tells of one rule.
 type flowRecord struct {
 	Boot      string
-	Namespace uint64 // the inode of the network's
+	Namespace uint64 // of the network, see namespaceCookie
 	Index     int
 	Rule      []byte // a flowRule, with its location if that was known; nothing before
 }
@@ -63,7 +63,7 @@ func (k keeper) addFlow(index int, f Flow, queue uint32) (_ *HeldFlow, err error
 		tool.close()
 		return nil, err
 	}
-	namespace, err := namespaceInode()
+	namespace, err := namespaceCookie()
 	if err != nil {
 		return fail(err)
 	}
@@ -202,7 +202,7 @@ func (k keeper) restoreFlow(rec *record) (done bool, err error) {
 	if err := rec.read(&about); err != nil || len(about.Rule) == 0 {
 		return err == nil, err
 	}
-	namespace, err := namespaceInode()
+	namespace, err := namespaceCookie()
 	if err != nil || namespace != about.Namespace {
 		return false, err
 	}

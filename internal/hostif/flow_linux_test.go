@@ -296,7 +296,7 @@ func TestFlowRestoredLater(t *testing.T) {
 	nic = newFakeNIC()
 	rule := newFlowRule(askedFlow, 2)
 	nic.rules[0] = rule
-	namespace, err := namespaceInode()
+	namespace, err := namespaceCookie()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -327,6 +327,28 @@ func TestFlowRestoredLater(t *testing.T) {
 	}
 	if _, err := nic.keeper(file).addFlow(7, Flow{EtherType: 1}, 1); !errors.Is(err, unix.ENOTDIR) || nic.inserts != 0 {
 		t.Errorf("%d rules without a record, %v", nic.inserts, err)
+	}
+}
+
+// TestRecordNamespace wants a record to name the network namespace by what no later one
+// has, in which another device may have the index.
+func TestRecordNamespace(t *testing.T) {
+	flow, err := newFakeNIC().keeper(t.TempDir()).addFlow(7, askedFlow, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var about flowRecord
+	tool, err := openEthtool()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tool.close()
+	want, err := NetNSOf(tool.fd)
+	if err := errors.Join(err, flow.record.read(&about)); err != nil || about.Namespace != want || want == 0 {
+		t.Errorf("namespace %d, want %d; %v", about.Namespace, want, err)
+	}
+	if err := flow.Remove(); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -24,7 +24,7 @@ var deviceSettings = map[NAPIValue]string{
 // deviceRecord tells of the settings of a device.
 type deviceRecord struct {
 	Boot      string
-	Namespace uint64 // the inode of the network's: kernels this old may have no cookie (5.14)
+	Namespace uint64 // of the network, see namespaceCookie
 	Index     int
 	Before    NAPIValues
 	Set       NAPIValues // what was to be changed, to these values
@@ -55,7 +55,7 @@ func (k keeper) setDevice(index int, values NAPIValues) (*HeldNAPI, error) {
 	}
 	heldDevices.Lock()
 	defer heldDevices.Unlock()
-	namespace, err := namespaceInode()
+	namespace, err := namespaceCookie()
 	if err != nil {
 		return nil, err
 	}
@@ -120,7 +120,7 @@ func (k keeper) restoreDevice(rec *record) (done bool, err error) {
 	if err := rec.read(&about); err != nil || len(about.Set) == 0 {
 		return err == nil, err
 	}
-	namespace, err := namespaceInode()
+	namespace, err := namespaceCookie()
 	if err != nil || namespace != about.Namespace {
 		return false, err
 	}
@@ -135,14 +135,15 @@ func (k keeper) restoreDevice(rec *record) (done bool, err error) {
 	return files.undo(&about)
 }
 
-// namespaceInode tells the thread's network namespace from others that are there now.
-func namespaceInode() (uint64, error) {
-	const path = "/proc/thread-self/ns/net"
-	var at unix.Stat_t
-	if err := unix.Stat(path, &at); err != nil {
-		return 0, &os.PathError{Op: "stat", Path: path, Err: err}
+// namespaceCookie tells the thread's network namespace from all others since boot. The
+// inode of one that is gone is soon that of another.
+func namespaceCookie() (uint64, error) {
+	tool, err := openEthtool()
+	if err != nil {
+		return 0, err
 	}
-	return at.Ino, nil
+	defer tool.close()
+	return tool.namespace()
 }
 
 // undo restores what about tells of. A device that is gone has nothing to restore.
