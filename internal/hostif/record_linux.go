@@ -28,7 +28,9 @@ import (
 // what still has the value the record's owner gave it: somebody else's later change
 // stays.
 
-// settingsRecords is a directory that is empty after a boot. In the one above it may
+// settingsRecords is a directory that is empty after a boot. Until then it keeps
+// records of network namespaces that are gone: nothing tells whether a namespace is
+// there, for a mere descriptor or socket keeps it. In the directory above it may
 // lie what is for others, such as the socket of a helper (xsk/handover).
 const settingsRecords = "/run/afxnet/settings"
 
