@@ -110,6 +110,9 @@ func (l *Lab) Move() error {
 // Delete deletes the veth pair. If it is gone already, that is no error.
 func (l *Lab) Delete() error {
 	err := l.Host.change("delete", netlink.LinkDel)
+	if errors.Is(err, unix.ENODEV) { // or elsewhere: see Move
+		err = l.Peer.change("delete", netlink.LinkDel)
+	}
 	if errors.Is(err, unix.ENODEV) {
 		return nil
 	}
