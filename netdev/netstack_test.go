@@ -2,11 +2,13 @@ package netdev
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"sync"
 	"testing"
+	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
@@ -210,6 +212,19 @@ func udpAddr(port int, i uint16) *tcpip.FullAddress {
 	return &tcpip.FullAddress{Addr: tcpip.AddrFromSlice(addr4[port]), Port: i}
 }
 
+// writeUDP writes a datagram. gonet asks to be told of room after the write that
+// found none, and waits for ever if the room came in between: so it is asked again.
+func writeUDP(c *gonet.UDPConn, b []byte) error {
+	for {
+		c.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
+		_, err := c.Write(b)
+		var timeout net.Error
+		if !errors.As(err, &timeout) || !timeout.Timeout() {
+			return err
+		}
+	}
+}
+
 // transfer sends n bytes of a pattern over a connection and checks them.
 func transfer(tb testing.TB, c, s net.Conn, seed uint32, n int) {
 	var wg sync.WaitGroup
@@ -257,7 +272,7 @@ func TestTinyRings(t *testing.T) {
 			wg.Go(func() {
 				b := make([]byte, 5000)
 				for range 100 {
-					if _, err := u.Write(b); err != nil {
+					if err := writeUDP(u, b); err != nil {
 						t.Error(err)
 					}
 				}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"net"
 	"runtime"
 	"sync/atomic"
 	"syscall"
@@ -125,7 +124,7 @@ func TestNetstackFrames(t *testing.T) {
 			for _, n := range []int{0, 1, mtu - 28, mtu - 27, 9000, 65507} {
 				data := pattern(uint32(n), n)
 				b.SetReadDeadline(time.Now().Add(10 * time.Second))
-				if _, err := a.Write(data); err != nil {
+				if err := writeUDP(a, data); err != nil {
 					t.Fatal(err)
 				}
 				if got, err := b.Read(buf); err != nil || !bytes.Equal(buf[:got], data) {
@@ -134,7 +133,7 @@ func TestNetstackFrames(t *testing.T) {
 			}
 			// A port that nobody has: ICMP comes back.
 			b.Close()
-			for err = nil; err == nil; _, err = a.Write(buf[:10]) {
+			for err = nil; err == nil; err = writeUDP(a, buf[:10]) {
 				runtime.Gosched()
 			}
 		})
@@ -278,15 +277,8 @@ func TestWriterBlocks(t *testing.T) {
 	r.queue().HoldCompletions(false)
 	first := len(r.udp())
 	for range 200 {
-		for again := true; again; {
-			// gonet asks to be told of room after the write that found none, and
-			// waits for ever if the room came in between.
-			c.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
-			_, err := c.Write(pattern(uint32(written), 1000))
-			var timeout net.Error
-			if again = errors.As(err, &timeout) && timeout.Timeout(); err != nil && !again {
-				t.Fatal(err)
-			}
+		if err := writeUDP(c, pattern(uint32(written), 1000)); err != nil {
+			t.Fatal(err)
 		}
 		written++
 	}
