@@ -386,20 +386,22 @@ func TestRequestResponse(t *testing.T) {
 		}
 		return n, again
 	}
-	before, againBefore := sent()
+	_, againBefore := sent() // first, or the frame of what is sent again meanwhile would be too many
+	before, _ := sent()
 	const n = 500
 	for range n {
 		exchange()
 	}
 	after, again := sent()
-	var repeated uint64 // one frame more each, and at most one from the other end
+	var repeated uint64 // one frame more each, and at most two from the other end
 	for i := range again {
 		repeated += again[i] - againBefore[i]
 	}
 	for i := range after {
 		// An ACK that the timer sends because this machine was slow is not
-		// counted. The last one may be of the exchange before.
-		if got := after[i] - before[i]; got > n+1+repeated {
+		// counted. The last one may be of the exchange before. What is sent again
+		// to who holds an ACK back has it send that one and another.
+		if got := after[i] - before[i]; got > n+1+2*repeated {
 			t.Errorf("port %d: %d frames for %d exchanges, with %d segments sent again", i, got, n, repeated)
 		}
 	}
