@@ -229,7 +229,8 @@ func awaitDatagrams(t *testing.T, l *lab.Lab, c net.PacketConn, buf []byte) {
 // ready is what awaitDatagrams sends, several times.
 var ready = []byte("ready?")
 
-// readUDP reads from a packet socket until a datagram to the port comes.
+// readUDP reads from a packet socket until a datagram to the port comes, but for
+// those of awaitDatagrams: the last of them may be late.
 func readUDP(t *testing.T, fd, l4 int, port uint16) []byte {
 	t.Helper()
 	etherType, proto := uint16(unix.ETH_P_IP), 14+9
@@ -238,7 +239,7 @@ func readUDP(t *testing.T, fd, l4 int, port uint16) []byte {
 	}
 	for {
 		f := readFrame(t, fd, etherType)
-		if len(f) > l4+8 && f[proto] == unix.IPPROTO_UDP && binary.BigEndian.Uint16(f[l4+2:]) == port {
+		if len(f) > l4+8 && f[proto] == unix.IPPROTO_UDP && binary.BigEndian.Uint16(f[l4+2:]) == port && !bytes.Equal(f[l4+8:], ready) {
 			return f
 		}
 	}
