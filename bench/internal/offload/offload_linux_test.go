@@ -139,7 +139,9 @@ func TestApplyRestores(t *testing.T) {
 		text := fmt.Sprintf(`{"Boot":%q,"Namespace":%d,"Index":%d,"Feature":%q,"Wanted":true,"Active":true,"Set":false}`,
 			strings.TrimSpace(string(boot)), namespace, ifc.Index, feature)
 		name := fmt.Sprintf("%s/offload-%d-%d-%s", records, namespace, ifc.Index, feature)
-		if err := errors.Join(os.MkdirAll(records, 0o700), os.WriteFile(name, []byte(text), 0o600)); err != nil {
+		// Whole at once: half a record would be removed by any process that opens a socket.
+		half := fmt.Sprintf("%s/half%d", records, namespace)
+		if err := errors.Join(os.MkdirAll(records, 0o700), os.WriteFile(half, []byte(text), 0o600), os.Rename(half, name)); err != nil {
 			return err
 		}
 		_, err = Apply(l.Host.Device, Default)
