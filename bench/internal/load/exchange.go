@@ -18,13 +18,17 @@ import (
 const maxMessage = 64 << 10
 
 // exchange sends a message and waits for as many bytes to come back. lost is a
-// datagram that did not. The first byte of a datagram is made another one than
-// that of the datagram before.
+// datagram that did not, or was not sent in its time. The first byte of a datagram
+// is made another one than that of the datagram before.
 func exchange(c net.Conn, network string, msg, back []byte) (lost bool, err error) {
 	if network == "udp" {
 		msg[0]++
 	}
-	if _, err := c.Write(msg); err != nil {
+	_, err = c.Write(msg)
+	switch {
+	case network == "udp" && isLost(err): // this process was stopped for so long
+		return true, nil
+	case err != nil:
 		return false, err
 	}
 	if network == "tcp" {

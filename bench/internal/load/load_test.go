@@ -208,6 +208,27 @@ func TestOpenLoopStart(t *testing.T) {
 	}
 }
 
+// TestLateSender is stopped until the time of a datagram is over, before it has sent
+// it: that one is lost.
+func TestLateSender(t *testing.T) {
+	silent, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	c, err := net.Dial("udp", silent.LocalAddr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := c.SetDeadline(time.Unix(1, 0)); err != nil {
+		t.Fatal(err)
+	}
+	if lost, err := exchange(c, "udp", make([]byte, 8), make([]byte, 64)); !lost || err != nil {
+		t.Errorf("lost %v, %v", lost, err)
+	}
+}
+
 // TestLateDatagram has a server that answers one datagram of a run when it has the
 // next, and each a while after it came: no latency is shorter than that.
 func TestLateDatagram(t *testing.T) {
