@@ -230,9 +230,28 @@ func TestLateSender(t *testing.T) {
 }
 
 // TestLateDatagram has a server that answers one datagram of a run when it has the
-// next, and each a while after it came: no latency is shorter than that.
+// next, and each a while after it came: no latency is shorter than that. If the machine
+// stalls, the run may be over before there are two.
 func TestLateDatagram(t *testing.T) {
-	const delay, late = 5 * time.Millisecond, warmUps + 3
+	const delay = 5 * time.Millisecond
+	r := runLate(t, delay)
+	for try := 1; try < 3 && r.Ops < 2; try++ {
+		t.Logf("%d answered, %d lost", r.Ops, r.Lost)
+		r = runLate(t, delay)
+	}
+	h, err := r.Histogram()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Lost < 1 || r.Ops < 2 || h.Min() < int64(delay)*99/100 {
+		t.Errorf("%d answered, %d lost, latencies from %v on, want %v at least", r.Ops, r.Lost, time.Duration(h.Min()), delay)
+	}
+}
+
+// runLate is a run with such a server.
+func runLate(t *testing.T, delay time.Duration) Result {
+	t.Helper()
+	const late = warmUps + 3
 	c, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -263,13 +282,7 @@ func TestLateDatagram(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h, err := r.Histogram()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if r.Lost < 1 || r.Ops < 2 || h.Min() < int64(delay)*99/100 {
-		t.Errorf("%d answered, %d lost, latencies from %v on, want %v at least", r.Ops, r.Lost, time.Duration(h.Min()), delay)
-	}
+	return r
 }
 
 // TestSlow has a server that takes its time for each datagram: none is lost, however
