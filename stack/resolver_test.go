@@ -24,6 +24,7 @@ func TestNames(t *testing.T) {
 	if got := l.Addr().String(); got != "[::]:80" {
 		t.Errorf("Listen on :http is %s", got)
 	}
+	d := &Dialer{Stack: n.a, FallbackDelay: time.Hour} // IPv6 comes first, however long it takes
 	for _, tc := range []struct{ network, address, peer string }{
 		{"tcp", "both.test:http", "[" + globalB6 + "]:80"},
 		{"tcp4", "both.test:http", addrB + ":80"},
@@ -33,7 +34,7 @@ func TestNames(t *testing.T) {
 		{"udp", "both.test:domain", "[" + globalB6 + "]:53"},
 		{"udp4", "both.test:53", addrB + ":53"},
 	} {
-		c, err := n.a.Dial(tc.network, tc.address)
+		c, err := d.Dial(tc.network, tc.address)
 		if err != nil {
 			t.Errorf("Dial(%q, %q): %v", tc.network, tc.address, err)
 			continue
