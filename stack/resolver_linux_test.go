@@ -56,7 +56,7 @@ func inResolvChild(t *testing.T, files map[string]string) bool {
 // TestResolvConf has a resolv.conf that names the other stack.
 func TestResolvConf(t *testing.T) {
 	if !inResolvChild(t, map[string]string{
-		"resolv.conf": "nameserver " + addrB + "\nsearch search.test other.test\noptions timeout:1 attempts:1\n",
+		"resolv.conf": "nameserver " + addrB + "\nsearch search.test other.test\noptions attempts:1\n",
 		"hosts":       addrB + " static.test nobody.test\n" + addrB6 + " static.test\n",
 	}) {
 		return
@@ -94,7 +94,18 @@ func TestResolvConf(t *testing.T) {
 	if ns.count("udp", "b.search.test", "TypeA") != 1 || ns.count("udp", "b.other.test", "TypeA") != 1 || ns.count("udp", "b", "TypeA") != 1 {
 		t.Errorf("queries: %v; want one for each search domain, and one without", ns.asked)
 	}
-	_, err = p.a.Dial("tcp", "silent.test.:1")
+}
+
+// TestResolvConfSilent has a resolv.conf that names the other stack, and has it answer
+// within a second, which it does not.
+func TestResolvConfSilent(t *testing.T) {
+	if !inResolvChild(t, map[string]string{"resolv.conf": "nameserver " + addrB + "\noptions timeout:1 attempts:1\n"}) {
+		return
+	}
+	p := newPair(t)
+	newNameserver(addrB, addrB6).on(t, p.b, addrB+":53")
+	_, err := p.a.Dial("tcp", "silent.test.:1")
+	var dns *net.DNSError
 	if oe := wantOp(t, err, "dial", err); !errors.As(err, &dns) || !dns.IsTimeout || !oe.Timeout() || errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("%v: want a time-out of the nameserver", err)
 	}
