@@ -21,6 +21,8 @@ type crowd struct {
 	*overWire
 	ln *TCPListener
 
+	endpoints int // of the stack, with no client
+
 	mu      sync.Mutex // guards what follows
 	clients []client
 }
@@ -67,6 +69,7 @@ func newCrowd(t testing.TB, n int) *crowd {
 		t.Fatal(err)
 	}
 	c.ln = ln.(*TCPListener)
+	c.endpoints = len(c.s[0].ns.RegisteredEndpoints())
 	t.Cleanup(func() { ln.Close() })
 	return c
 }
