@@ -364,11 +364,12 @@ func optionBehaviours() (all []behaviour) {
 }
 
 // refusal sends a datagram to a port where nobody listens, and reads, until that
-// tells more than that it has waited: hosts limit how often they refuse. The
-// deadline of c is a short one afterwards.
+// tells more than that it has waited: hosts limit how often they refuse. It waits long
+// enough for a busy machine, or a refusal that is late would be told besides that of
+// the next datagram. The deadline of c is a short one afterwards.
 func (e *env) refusal(c net.Conn, read func() string) string {
 	for {
-		e.must(c.SetReadDeadline(time.Now().Add(time.Second)))
+		e.must(c.SetReadDeadline(time.Now().Add(5 * time.Second)))
 		if _, err := c.Write([]byte("x")); errors.Is(err, syscall.ECONNREFUSED) {
 			continue // that was the answer to the one before
 		} else {
