@@ -115,8 +115,9 @@ func deadBehaviours() (all []behaviour) {
 	})
 	add("the end, told to Read", func(e *env) {
 		c, far := e.dialed()
-		e.dies(c, far)
-		e.must(c.CloseWrite())
+		e.silenced(c, far)
+		e.must(c.CloseWrite()) // which fails once the connection has given up
+		e.must(setUserTimeout(c, userTimeout))
 		e.saw("%s", e.read(c, 8))
 	})
 	add("the end alone, told to Read", func(e *env) {
