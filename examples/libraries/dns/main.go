@@ -43,7 +43,7 @@ func serveWith(h demo.Host, address string, f dns.HandlerFunc) (stop func() erro
 		return nil, errors.Join(err, p.Close())
 	}
 	udp := &dns.Server{PacketConn: p, Handler: f}
-	tcp := &dns.Server{Listener: l, Handler: f}
+	tcp := &dns.Server{Listener: l, Handler: f, ReadTimeout: 10 * time.Second} // as long as exchange waits
 	started := make(chan struct{}, 2)
 	for _, srv := range []*dns.Server{udp, tcp} {
 		srv.NotifyStartedFunc = func() { started <- struct{}{} }
