@@ -103,7 +103,7 @@ func TestDialErrors(t *testing.T) {
 func TestDialBroadcast(t *testing.T) {
 	p := newPair(t)
 	for _, host := range []string{"10.0.0.255", "255.255.255.255", "127.255.255.255", "[::ffff:10.0.0.255]"} {
-		_, err := p.a.DialTimeout("tcp", host+":80", time.Second)
+		_, err := p.a.DialTimeout("tcp", host+":80", time.Minute)
 		if oe := wantOp(t, err, "dial", syscall.ENETUNREACH); oe.Err.Error() != "connect: network is unreachable" {
 			t.Errorf("%v: want the error of connect", err)
 		}
