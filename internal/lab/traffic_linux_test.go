@@ -106,7 +106,8 @@ func TestTraffic(t *testing.T) {
 					roundTrip(t, l, network, l.Host.V6.Addr(), l.Peer)
 				}
 				after := totals(t, l)
-				if after.sent == before.sent || after.lost != 0 {
+				// Of before, there may be what one end sent while the other was down.
+				if after.sent == before.sent || after.lost != before.lost {
 					t.Errorf("before %+v, after %+v", before, after)
 				}
 			})
