@@ -1,6 +1,7 @@
 package netdiff
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"testing"
 )
 
 // sentinels are what errors.Is is asked about, for every error.
@@ -48,36 +50,47 @@ type names struct {
 	texts []string     // addresses of the ground in texts, and what to write for them
 
 	mu    sync.Mutex // guards ports
-	ports map[netip.AddrPort]string
+	ports map[place]string
+}
+
+// A place is a port of a protocol: TCP and UDP sockets may have the same number.
+type place struct {
+	udp bool
+	at  netip.AddrPort // see keyOf
+}
+
+// placeOf returns the place of an address of TCP or UDP.
+func placeOf(a net.Addr) place {
+	_, udp := a.(*net.UDPAddr)
+	return place{udp, keyOf(ipOf(a), portOf(a))}
 }
 
 // port returns the name of a port. Two hosts may have chosen the same number; a
 // wildcard stands for any address.
-func (n *names) port(a netip.Addr, port int) string {
-	if port == 0 {
+func (n *names) port(p place) string {
+	if p.at.Port() == 0 {
 		return "0"
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	at := keyOf(a, port)
-	if name := n.find(at); name != "" {
+	if name := n.find(p); name != "" {
 		return name
 	}
-	n.ports[at] = "port" + strconv.Itoa(len(n.ports)+1)
-	return n.ports[at]
+	n.ports[p] = "port" + strconv.Itoa(len(n.ports)+1)
+	return n.ports[p]
 }
 
 // find returns the name of a port, or nothing. Preconditions: mu is held.
-func (n *names) find(at netip.AddrPort) string {
-	if name := n.ports[at]; name != "" {
+func (n *names) find(p place) string {
+	if name := n.ports[p]; name != "" {
 		return name
 	}
-	if name := n.ports[keyOf(netip.Addr{}, int(at.Port()))]; name != "" {
+	if name := n.ports[place{p.udp, keyOf(netip.Addr{}, int(p.at.Port()))}]; name != "" {
 		return name
 	}
-	if !at.Addr().IsValid() || at.Addr().IsLoopback() {
+	if a := p.at.Addr(); !a.IsValid() || a.IsLoopback() {
 		for known, name := range n.ports {
-			if known.Port() == at.Port() {
+			if known.udp == p.udp && known.at.Port() == p.at.Port() {
 				return name
 			}
 		}
@@ -100,7 +113,7 @@ func keyOf(a netip.Addr, port int) netip.AddrPort {
 func (n *names) call(a net.Addr, name string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.ports[keyOf(ipOf(a), portOf(a))] = name
+	n.ports[placeOf(a)] = name
 }
 
 func ipOf(a net.Addr) netip.Addr {
@@ -125,8 +138,9 @@ func portOf(a net.Addr) int {
 	return 0
 }
 
+// addrPort is addr for an address of UDP.
 func (n *names) addrPort(ap netip.AddrPort) string {
-	return n.ip(ap.Addr().AsSlice()) + zone(ap.Addr().Zone()) + ":" + n.port(ap.Addr(), int(ap.Port()))
+	return n.ip(ap.Addr().AsSlice()) + zone(ap.Addr().Zone()) + ":" + n.port(place{true, keyOf(ap.Addr(), int(ap.Port()))})
 }
 
 func zone(z string) string {
@@ -176,12 +190,12 @@ func (n *names) addr(a net.Addr) string {
 		if a == nil {
 			return "nil *TCPAddr"
 		}
-		return "TCP " + n.short(a.IP) + zone(a.Zone) + ":" + n.port(ipOf(a), a.Port)
+		return "TCP " + n.short(a.IP) + zone(a.Zone) + ":" + n.port(placeOf(a))
 	case *net.UDPAddr:
 		if a == nil {
 			return "nil *UDPAddr"
 		}
-		return "UDP " + n.short(a.IP) + zone(a.Zone) + ":" + n.port(ipOf(a), a.Port)
+		return "UDP " + n.short(a.IP) + zone(a.Zone) + ":" + n.port(placeOf(a))
 	}
 	// What package net puts into the errors of WriteToUDPAddrPort is of a type that
 	// is not exported, with the text of the netip.AddrPort.
@@ -203,7 +217,8 @@ func (n *names) text(s string) string {
 		if err != nil {
 			return endpoint
 		}
-		name := n.find(keyOf(ap.Addr(), int(ap.Port())))
+		at := keyOf(ap.Addr(), int(ap.Port()))
+		name := cmp.Or(n.find(place{false, at}), n.find(place{true, at})) // a text does not say which
 		if name == "" {
 			return endpoint
 		}
@@ -305,5 +320,16 @@ func innermost(err error) error {
 			return err
 		}
 		err = next
+	}
+}
+
+// TestPlaces has a TCP and a UDP socket with the same number.
+func TestPlaces(t *testing.T) {
+	n := &names{ports: make(map[place]string)}
+	tcp, udp := &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 7}, &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 7}
+	n.call(tcp, "far")
+	n.call(udp, "near")
+	if far, near := n.addr(tcp), n.addr(udp); !strings.HasSuffix(far, ":far") || !strings.HasSuffix(near, ":near") {
+		t.Errorf("got %s and %s", far, near)
 	}
 }

@@ -99,7 +99,11 @@ func run(g *ground, j job) []string {
 		half: g.half, nearLink: g.nearLink, farLink: g.farLink,
 		family: j.family, patience: g.patience, tell: g.tell, frames: g.frames,
 	}
-	e.ports = map[netip.AddrPort]string{e.hole: "hole", keyOf(netip.Addr{}, discardPort): "discard"}
+	e.ports = make(map[place]string)
+	for _, udp := range []bool{false, true} {
+		e.ports[place{udp, e.hole}] = "hole"
+		e.ports[place{udp, keyOf(netip.Addr{}, discardPort)}] = "discard"
+	}
 	e.hosts = []netip.Addr{e.hole.Addr(), netip.MustParseAddr("127.0.0.1"), netip.IPv6Loopback()}
 	for _, h := range append(g.nearHost[:], g.farHost[0], g.farHost[1], g.nearLink.addr, g.farLink.addr) {
 		if !h.IsValid() {
