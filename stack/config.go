@@ -216,13 +216,14 @@ func (c *Config) validate() error {
 	return nil
 }
 
-// checkMTU returns what is wrong with c on a link of so many bytes. On one with less
+// checkMTU returns what is wrong with c on a device of so many bytes. On one with less
 // than IPv6 needs (RFC 8200, 5) netstack has no MTU for it, and refuses to send, with
 // EINVAL (calculateNetworkMTU in pkg/tcpip/network/ipv6/ipv6.go).
-func (c *Config) checkMTU(mtu int) error {
+func (c *Config) checkMTU(device string, mtu int) error {
 	for i, p := range c.Addresses {
 		if p.Addr().Is6() && mtu < header.IPv6MinimumMTU {
-			return fmt.Errorf("stack: Config.Addresses[%d]: %v: IPv6 needs an MTU of %d, the device has %d", i, p, header.IPv6MinimumMTU, mtu)
+			return fmt.Errorf("stack: Config.Addresses[%d]: %v: IPv6 needs an MTU of %d, %s has %d (ip link set %s mtu %d)",
+				i, p, header.IPv6MinimumMTU, device, mtu, device, header.IPv6MinimumMTU)
 		}
 	}
 	return nil

@@ -2,6 +2,7 @@ package stack
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"slices"
@@ -108,7 +109,7 @@ func TestConfigErrors(t *testing.T) {
 // TestConfigMTU refuses addresses of IPv6 on a link that has no IPv6.
 func TestConfigMTU(t *testing.T) {
 	both, four := testConfig(addrA, addrA6), testConfig(addrA)
-	if err := errors.Join(both.checkMTU(1280), four.checkMTU(576)); err != nil {
+	if err := errors.Join(both.checkMTU("eth0", 1280), four.checkMTU("eth0", 576)); err != nil {
 		t.Error(err)
 	}
 	w, err := wire.New(wire.Config{Ports: [2]wire.PortConfig{{MTU: 1279}}})
@@ -134,8 +135,9 @@ func TestConfigMTU(t *testing.T) {
 	if err == nil {
 		s.Close()
 	}
-	if err == nil || !strings.Contains(err.Error(), "stack: Config.Addresses[1]") || !strings.Contains(err.Error(), "1279") {
-		t.Errorf("%v does not name the address and the MTU", err)
+	says := fmt.Sprintf("IPv6 needs an MTU of 1280, %s has 1279 (ip link set %[1]s mtu 1280)", p.Name())
+	if err == nil || !strings.Contains(err.Error(), "stack: Config.Addresses[1]") || !strings.Contains(err.Error(), says) {
+		t.Errorf("%v does not name the address and say %q", err, says)
 	}
 }
 

@@ -43,7 +43,7 @@ func Open(cfg Config) (*Stack, error) {
 // it, also if OpenOn fails. Config.Device is not used, and of Config.Interface
 // only the name. See Open for the rest.
 func OpenOn(cfg Config, d *netdev.Device) (_ *Stack, err error) {
-	if err := cfg.checkMTU(d.MTU()); err != nil {
+	if err := cfg.checkMTU(d.Info().Interface, d.MTU()); err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
 	s, err := newBare(cfg, d.LinkEndpoint(), d.QDisc(), true, d)
