@@ -216,12 +216,10 @@ func (c *Config) validate() error {
 	return nil
 }
 
-// checkMTU returns what is wrong with c on a device of so many bytes. On one with less
-// than IPv6 needs (RFC 8200, 5) netstack has no MTU for it, and refuses to send, with
-// EINVAL (calculateNetworkMTU in pkg/tcpip/network/ipv6/ipv6.go).
+// checkMTU returns what is wrong with c on a device of so many bytes: see noIPv6.
 func (c *Config) checkMTU(device string, mtu int) error {
 	for i, p := range c.Addresses {
-		if p.Addr().Is6() && mtu < header.IPv6MinimumMTU {
+		if p.Addr().Is6() && noIPv6(uint32(mtu)) {
 			return fmt.Errorf("stack: Config.Addresses[%d]: %v: IPv6 needs an MTU of %d, %s has %d (ip link set %s mtu %d)",
 				i, p, header.IPv6MinimumMTU, device, mtu, device, header.IPv6MinimumMTU)
 		}

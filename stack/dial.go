@@ -61,7 +61,7 @@ func (s *Stack) dialTCP(ctx context.Context, n network, from, to netip.AddrPort,
 	if err != nil {
 		return nil, err
 	}
-	if s.isBroadcast(to.Addr()) {
+	if s.isBroadcast(to.Addr()) || s.offLink(to.Addr()) {
 		return nil, sysError("connect", &tcpip.ErrNetworkUnreachable{})
 	}
 	if err := ctx.Err(); err != nil {

@@ -164,6 +164,10 @@ func (e *ipv4Endpoint) HandlePacket(pkt *gstack.PacketBuffer) {
 
 // HandlePacket implements gstack.NetworkEndpoint.
 func (e *ipv6Endpoint) HandlePacket(pkt *gstack.PacketBuffer) {
+	if noIPv6(e.nic.MTU()) {
+		e.ignore()
+		return
+	}
 	pkt.RXChecksumValidated = netdev.Verified(pkt)
 	if pkt.RXChecksumValidated {
 		if e.fast.receive6(pkt) {
@@ -202,6 +206,10 @@ func (e *ipv4Endpoint) WritePacket(r *gstack.Route, params gstack.NetworkHeaderP
 
 // WritePacket implements gstack.NetworkEndpoint.
 func (e *ipv6Endpoint) WritePacket(r *gstack.Route, params gstack.NetworkHeaderParams, pkt *gstack.PacketBuffer) tcpip.Error {
+	if noIPv6(e.nic.MTU()) && leaves(r) {
+		e.refuse()
+		return &tcpip.ErrNetworkUnreachable{}
+	}
 	if params.Protocol == header.TCPProtocolNumber {
 		e.fast.guard.sending(r, pkt)
 	} else if size := pkt.Size(); params.Protocol == header.UDPProtocolNumber && size <= math.MaxUint16 {

@@ -61,7 +61,7 @@ func (i *Interface) followMTULocked(mtu int) {
 		if addr.Is6() && !i.narrow {
 			i.narrow = true
 			i.find(xsk.Finding{Subject: xsk.SubjectMTU, Level: xsk.Warning,
-				Text: fmt.Sprintf("%s has an MTU of %d now, and IPv6 needs %d: what the stack sends over it gets lost, or is refused with EINVAL", i.dev.Name, mtu, minIPv6MTU),
+				Text: fmt.Sprintf("%s has an MTU of %d now, and IPv6 needs %d: the stack cannot send any", i.dev.Name, mtu, minIPv6MTU),
 				Fix:  fmt.Sprintf("ip link set %s mtu %d", i.dev.Name, max(i.dev.MTU, minIPv6MTU))})
 		}
 	}
