@@ -106,6 +106,9 @@ func (i *Interface) follow(ev hostif.Event) {
 	if ev.Change.Has(hostif.ChangeMTU) {
 		i.followMTULocked(ev.State.MTU)
 	}
+	if ev.Change.Has(hostif.ChangeMAC) {
+		i.lost = nil // what was wrong with the last address is over
+	}
 	if err != nil {
 		i.lost = errors.Join(i.lost, err)
 		i.find(xsk.Finding{Subject: xsk.SubjectLink, Level: xsk.Warning,
