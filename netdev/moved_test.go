@@ -19,5 +19,8 @@ func TestMoved(t *testing.T) {
 		if !errors.Is(err, syscall.ENETDOWN) || !errors.Is(err, syscall.ENODEV) || strings.Contains(err.Error(), "ethtool -K wire0 rxvlan on") != moved {
 			t.Errorf("moved %t: %v", moved, err)
 		}
+		if strings.Contains(err.Error(), "\n") {
+			t.Errorf("moved %t: %q: more than one line", moved, err)
+		}
 	}
 }

@@ -135,7 +135,7 @@ func (d *Device) onLink(ev hostif.Event) {
 	case ev.Change.Has(hostif.ChangeGone) && ev.State.Moved:
 		d.SetLink(fmt.Errorf("netdev: %s is in another network namespace: %w: %w: Close cannot restore there what Open has set (ethtool -K %s rxvlan on)", name, syscall.ENETDOWN, syscall.ENODEV, name))
 	case ev.Change.Has(hostif.ChangeGone):
-		d.SetLink(fmt.Errorf("netdev: %s is gone: %w", name, errors.Join(syscall.ENETDOWN, syscall.ENODEV)))
+		d.SetLink(fmt.Errorf("netdev: %s is gone: %w: %w", name, syscall.ENETDOWN, syscall.ENODEV))
 	case !ev.State.Up:
 		d.SetLink(fmt.Errorf("netdev: %s is down: %w", name, syscall.ENETDOWN))
 	case !ev.State.Running:
