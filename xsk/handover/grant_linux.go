@@ -22,7 +22,8 @@ type grant struct {
 	conn   *conn
 	dev    hostif.Interface
 	steer  *steering.Interface
-	lost   bool // the process is being told that the program is
+	lost   bool          // the process is being told that the program is
+	pushed chan struct{} // closed when what push was given last is sent; nil if nothing was
 	queues []uint32
 	given  map[uint32]bool // queues whose socket the process has
 	memory memory          // of each socket

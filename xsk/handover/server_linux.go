@@ -187,12 +187,24 @@ func (s *server) findings() <-chan xsk.Finding {
 
 // pass passes a finding on to the process.
 func (s *server) pass(f xsk.Finding) {
-	c := s.granted.conn
-	s.log(c, f.Text, nil)
+	s.log(s.granted.conn, f.Text, nil)
+	s.push(s.granted, reply{Finding: &f}, func() {})
+}
+
+// push sends a process what it has not asked for, in the order of the calls, and does
+// then what comes after.
+func (s *server) push(g *grant, r reply, after func()) {
+	last, sent := g.pushed, make(chan struct{})
+	g.pushed = sent
 	s.workers.Go(func() {
-		if msg, err := encode(reply{Finding: &f}); err == nil {
-			c.Send(msg, sendTimeout) //nolint:errcheck // it may have ended
+		defer close(sent)
+		if last != nil {
+			<-last
 		}
+		if msg, err := encode(r); err == nil {
+			g.conn.Send(msg, sendTimeout) //nolint:errcheck // it may have ended
+		}
+		after()
 	})
 }
 
@@ -211,10 +223,7 @@ func (s *server) endLost() {
 	g.lost = true
 	err := g.steer.Err()
 	s.log(g.conn, "has lost the program", err)
-	s.workers.Go(func() {
-		if msg, err := encode(reply{Error: lostOf(err)}); err == nil {
-			g.conn.Send(msg, sendTimeout) //nolint:errcheck // it ends all the same
-		}
+	s.push(g, reply{Error: lostOf(err)}, func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if s.conns[g.conn] {
