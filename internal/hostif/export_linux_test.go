@@ -37,6 +37,9 @@ func WatchAddressesClosed(ended func(error)) (stop func(), err error) {
 	return l.stop, nil
 }
 
+// TellAddresses is what WatchAddresses does with a batch of messages.
+var TellAddresses = tellAddresses
+
 // inDir is a keeper with a directory of the test's own.
 func inDir(dir string) keeper {
 	return keeper{recordDir(dir), openNetdev, openDeviceFiles, openFlowTool, openOffloadTool}

@@ -40,26 +40,40 @@ func (l *listener) runAddresses(fn func(netip.Prefix, int, bool), ended func(err
 			return // stop was called
 		case errors.Is(err, unix.ENOBUFS):
 			stale = true
+			continue
 		case stale && errors.Is(err, unix.EAGAIN): // deaf until its queue is empty
 			stale = false
 			req := nl.NewNetlinkRequest(unix.RTM_GETADDR, unix.NLM_F_DUMP)
 			req.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))
-			l.send(req.Serialize()) //nolint:errcheck // the next event may do
-		case err != nil:
+			err = l.send(req.Serialize())
+		case err == nil:
+			err = tellAddresses(l.buf[:n], fn)
+		}
+		if err != nil {
 			ended(fmt.Errorf("hostif: watch addresses: %w", err))
 			return
-		default:
-			msgs, err := syscall.ParseNetlinkMessage(l.buf[:n])
-			if err != nil {
-				continue
-			}
-			for _, m := range msgs {
-				if addr, index, ok := parseAddress(m); ok {
-					fn(addr, index, m.Header.Type == unix.RTM_NEWADDR)
-				}
-			}
 		}
 	}
+}
+
+// tellAddresses calls fn for each address in a batch of messages. The error is the one
+// that the kernel answers a request with.
+func tellAddresses(batch []byte, fn func(netip.Prefix, int, bool)) error {
+	msgs, err := syscall.ParseNetlinkMessage(batch)
+	if err != nil {
+		return err
+	}
+	for _, m := range msgs {
+		if (m.Header.Type == unix.NLMSG_ERROR || m.Header.Type == unix.NLMSG_DONE) && len(m.Data) >= 4 {
+			if errno := unix.Errno(-int32(native.Uint32(m.Data))); errno != 0 {
+				return os.NewSyscallError("netlink", errno)
+			}
+		}
+		if addr, index, ok := parseAddress(m); ok {
+			fn(addr, index, m.Header.Type == unix.RTM_NEWADDR)
+		}
+	}
+	return nil
 }
 
 // parseAddress returns an interface's own address of a message: the other end's

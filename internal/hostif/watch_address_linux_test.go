@@ -1,6 +1,7 @@
 package hostif_test
 
 import (
+	"encoding/binary"
 	"errors"
 	"net/netip"
 	"strings"
@@ -82,6 +83,23 @@ func TestWatchAddressesFails(t *testing.T) {
 	}
 	if err := <-ended; err == nil || !strings.Contains(err.Error(), "watch addresses: ") {
 		t.Errorf("told %v", err)
+	}
+}
+
+// TestWatchAddressesRefused has the kernel answer with an error, or end an answer with
+// one: what was lost before stays unknown, so the watch fails.
+func TestWatchAddressesRefused(t *testing.T) {
+	for _, kind := range []uint16{unix.NLMSG_ERROR, unix.NLMSG_DONE} {
+		for _, errno := range []unix.Errno{0, unix.ENOMEM} {
+			b := make([]byte, unix.SizeofNlMsghdr+unix.SizeofNlMsgerr)
+			binary.NativeEndian.PutUint32(b, uint32(len(b)))
+			binary.NativeEndian.PutUint16(b[4:], kind)
+			binary.NativeEndian.PutUint32(b[unix.SizeofNlMsghdr:], uint32(-int32(errno)))
+			err := hostif.TellAddresses(b, nil)
+			if errno == 0 && err != nil || errno != 0 && !errors.Is(err, errno) {
+				t.Errorf("message %d with errno %d: %v", kind, errno, err)
+			}
+		}
 	}
 }
 
