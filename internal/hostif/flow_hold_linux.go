@@ -17,6 +17,7 @@ type flowRecord struct {
 	Namespace uint64 // of the network, see namespaceCookie
 	Index     int
 	Rule      []byte // a flowRule, with its location if that was known; nothing before
+	Told      bool   // the driver has told Rule as it was given
 }
 
 // HeldFlow is a rule of a device.
@@ -166,7 +167,8 @@ func insertRule(tool flowTool, name string, rule *flowRule, rec *record, about *
 	}
 	for i := range rules {
 		if rules[i].is(rule) {
-			return nil
+			about.Told = true
+			return rec.write(about)
 		}
 	}
 	return fmt.Errorf("the driver took this one, and does not tell it as it was given: %w", errors.ErrUnsupported)
@@ -184,8 +186,9 @@ func undoFlow(tool flowTool, about *flowRecord) (done bool, err error) {
 		rules, _, err = readRules(tool, name)
 	}
 	for i := range rules {
-		// By its location, too: drivers may tell some of it in another way.
-		same := rules[i].location() == rule.location() && rules[i].queue() == rule.queue() && rules[i].kind() == rule.kind()
+		// Before it was read back, by its location, too: drivers may tell some of it
+		// in another way. Later, another rule there is somebody else's.
+		same := !about.Told && rules[i].location() == rule.location() && rules[i].queue() == rule.queue() && rules[i].kind() == rule.kind()
 		if err == nil && (same || rules[i].is(&rule)) {
 			_, err = changeRules(tool, name, unix.ETHTOOL_SRXCLSRLDEL, &rules[i])
 		}

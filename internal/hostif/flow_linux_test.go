@@ -273,11 +273,11 @@ func TestFlowRestoredLater(t *testing.T) {
 	}
 	leftRecords(t, k, 1) // of who lives
 
-	// Somebody has put another rule in its place, or sent it elsewhere.
+	// Somebody has put another rule in its place, for other packets of the same kind.
 	abandon()
 	for at, r := range nic.rules {
 		if r.queue() == 2 {
-			r = newFlowRule(Flow{EtherType: 5}, 2)
+			r = newFlowRule(Flow{Protocol: FlowUDP, Dst: askedFlow.Dst, DstPort: 1}, 2)
 			native.PutUint32(r[flowLocation:], at)
 			nic.rules[at] = r
 		}
@@ -311,7 +311,7 @@ func TestFlowRestoredLater(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := errors.Join(rec.write(flowRecord{tc.boot, tc.namespace, 7, tc.rule}), rec.keep()); err != nil {
+		if err := errors.Join(rec.write(flowRecord{tc.boot, tc.namespace, 7, tc.rule, false}), rec.keep()); err != nil {
 			t.Fatal(err)
 		}
 		if err := k.restoreAll(); err != nil || len(nic.rules) != 1 {
