@@ -68,8 +68,42 @@ func newForger(t *testing.T, v6, inbound bool) *forger {
 func (f *forger) refresh(t *testing.T) {
 	t.Helper()
 	f.flow = f.state(t)[0]
+	f.settle(t)
 	for len(f.answers) > 0 {
 		<-f.answers
+	}
+}
+
+// settle waits until both ends are done with what is under way. The last
+// acknowledgement may have waited for so long at either that the other has sent
+// something again, which is answered: that too is over then.
+func (f *forger) settle(t *testing.T) {
+	t.Helper()
+	for _, i := range []int{1, 0, 1, 0} {
+		f.taken(t, i)
+		f.s[i].dev.Audit() // takes the poll lock
+		f.s[i].ns.Pause()  // waits for netstack's goroutines
+		f.s[i].ns.Resume()
+	}
+	if err := f.w.WaitIdle(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// taken waits until a stack has received what it was sent.
+func (f *forger) taken(t *testing.T, i int) {
+	t.Helper()
+	if err := f.w.WaitIdle(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	want := f.w.Stats()[1-i].Delivered
+	if err := poll(func() error {
+		if got := received(f.s[i]); got < want {
+			return fmt.Errorf("stack %d: %d frames delivered, %d counted", i, want, got)
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
 	}
 }
 
