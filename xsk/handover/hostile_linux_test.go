@@ -230,7 +230,7 @@ func TestHostileHelper(t *testing.T) {
 			go func() { done <- beHostile(l, tc.answers, tc.fds) }()
 			timeout := patience
 			if tc.is == os.ErrDeadlineExceeded {
-				timeout = time.Second
+				timeout = 5 * time.Second // for the request to be sent, too
 			}
 			set, err := Open(Config{Path: path, Timeout: timeout, Socket: xsk.Config{BusyTimeout: -1}})
 			if err == nil {
