@@ -161,6 +161,34 @@ func TestLabFewTXQueues(t *testing.T) {
 	}
 }
 
+// TestLabTXQueuesFewer has the interface lose a queue to send while it is being opened:
+// nothing is sent on that.
+func TestLabTXQueuesFewer(t *testing.T) {
+	l := lab.New(t, lab.Config{Queues: 2, TXQueues: 1})
+	err := l.Host.Do(func() error {
+		dev, err := hostif.Lookup(lab.HostDevice)
+		if err != nil {
+			return err
+		}
+		dev.TXQueues = 2 // as it was before
+		cfg, err := Config{Interface: lab.HostDevice}.withDefaults()
+		if err != nil {
+			return err
+		}
+		d, err := open(cfg, dev)
+		if err != nil {
+			return err
+		}
+		if len(d.senders) != 1 {
+			t.Errorf("%d queues to send on, want 1", len(d.senders))
+		}
+		return d.Close()
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestLabQueuesAdded takes the queues that a driver adds for the program, as
 // virtio_net does.
 func TestLabQueuesAdded(t *testing.T) {

@@ -43,6 +43,11 @@ func Open(cfg Config) (_ *Device, err error) {
 	if err != nil {
 		return nil, &xsk.OpError{Op: "look up interface", Device: cfg.Interface, Queue: xsk.NoQueue, Err: err}
 	}
+	return open(cfg, dev)
+}
+
+// open is Open on an interface that has been looked up.
+func open(cfg Config, dev hostif.Interface) (_ *Device, err error) {
 	steer, sockets, err := take(cfg, dev)
 	if err != nil {
 		return nil, err
@@ -56,7 +61,13 @@ func Open(cfg Config) (_ *Device, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err = d.sendBelow(max(dev.TXQueues, 1)); err != nil {
+	// Each socket has looked by itself whether its queue can send. More than there
+	// were may be those that virtio_net has added for the program, to receive only.
+	now, err := hostif.Lookup(cfg.Interface)
+	if err != nil {
+		return nil, &xsk.OpError{Op: "look up interface", Device: cfg.Interface, Queue: xsk.NoQueue, Err: err}
+	}
+	if err = d.sendBelow(max(min(dev.TXQueues, now.TXQueues), 1)); err != nil {
 		return nil, err
 	}
 	d.host = &host{dev: dev, steer: steer}
