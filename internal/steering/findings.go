@@ -50,9 +50,10 @@ func (i *Interface) followAddress(p netip.Prefix, index int, there bool) {
 // netstack has no MTU for it (calculateNetworkMTU in pkg/tcpip/network/ipv6/ipv6.go).
 const minIPv6MTU = 1280
 
-// followMTULocked tells that the interface's MTU has become too small for addresses of
-// the stack, once until it does.
+// followMTULocked tells that the interface's MTU is too small for addresses of the
+// stack, once until it does.
 func (i *Interface) followMTULocked(mtu int) {
+	i.mtu = mtu
 	if mtu >= minIPv6MTU {
 		i.narrow = false
 		return

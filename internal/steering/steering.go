@@ -41,7 +41,8 @@ type Interface struct {
 	gone     bool               // the interface is
 	claimed  map[netip.Addr]bool
 	shared   map[netip.Addr]bool // of claimed, those that the host has been given since
-	narrow   bool                // the MTU is too small for what is claimed: see followMTULocked
+	mtu      int                 // the interface's, as last heard
+	narrow   bool                // it is too small for what is claimed: see followMTULocked
 	err      error               // see Err
 	detached bool
 	last     xsk.Counters // as of Detach
@@ -62,7 +63,7 @@ const leastQueues = 256 // 2 KiB of map
 // [xsk.Program.Attach].
 func Attach(dev hostif.Interface, mode xsk.AttachMode) (_ *Interface, err error) {
 	i := &Interface{
-		dev: dev, joined: make(map[netip.Addr]int), claimed: make(map[netip.Addr]bool), shared: make(map[netip.Addr]bool),
+		dev: dev, mtu: dev.MTU, joined: make(map[netip.Addr]int), claimed: make(map[netip.Addr]bool), shared: make(map[netip.Addr]bool),
 		unwatch: func() {}, unguard: func() {}, done: make(chan struct{}), findings: make(chan xsk.Finding, findingsRoom),
 	}
 	i.prog, err = xsk.LoadProgram(xsk.ProgramConfig{Interface: dev.Name, Queues: max(dev.RXQueues, dev.TXQueues, leastQueues), Mode: mode})
@@ -173,6 +174,7 @@ func (i *Interface) AddAddress(addr netip.Addr) error {
 		return errors.Join(&xsk.OpError{Op: "join " + group.String(), Device: i.dev.Name, Queue: xsk.NoQueue, Err: err}, i.prog.RemoveAddress(addr))
 	}
 	i.groups = append(i.groups, membership{addr, leave})
+	i.followMTULocked(i.mtu)
 	return nil
 }
 
