@@ -11,13 +11,15 @@ import (
 	"net/netip"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/afxnet/afxnet/bench/internal/peer"
 )
 
 // Set is the services on one peer. Each connection has a goroutine.
 type Set struct {
-	wg sync.WaitGroup
+	wg    sync.WaitGroup
+	ended chan struct{} // closed by Close
 
 	mu      sync.Mutex
 	closers map[io.Closer]struct{} // nil once closed
@@ -26,7 +28,7 @@ type Set struct {
 // Start opens the services at an address of p. backend is the host of the
 // servers behind the proxy; invalid for none.
 func Start(p peer.Peer, at, backend netip.Addr) (_ *Set, err error) {
-	s := &Set{closers: make(map[io.Closer]struct{})}
+	s := &Set{ended: make(chan struct{}), closers: make(map[io.Closer]struct{})}
 	defer func() {
 		if err != nil {
 			s.Close()
@@ -74,6 +76,9 @@ func hostPort(a netip.Addr, port int) string {
 func (s *Set) Close() {
 	s.mu.Lock()
 	closers := s.closers
+	if closers != nil {
+		close(s.ended)
+	}
 	s.closers = nil
 	s.mu.Unlock()
 	for c := range closers {
@@ -102,12 +107,28 @@ func (s *Set) done(c io.Closer) {
 	c.Close()
 }
 
+// How long accept waits before it tries again: at first, and at most. As net/http.
+const (
+	firstWait = 5 * time.Millisecond
+	lastWait  = time.Second
+)
+
+// accept serves connections until Close. An error may pass, as a want of file
+// descriptors does, and whoever waits in the backlog is served then.
 func (s *Set) accept(l net.Listener, serve func(net.Conn)) {
+	wait := firstWait
 	for {
 		c, err := l.Accept()
 		if err != nil {
-			return // closed, or the device is gone
+			select {
+			case <-s.ended:
+				return
+			case <-time.After(wait):
+			}
+			wait = min(2*wait, lastWait)
+			continue
 		}
+		wait = firstWait
 		if !s.add(c) {
 			return
 		}

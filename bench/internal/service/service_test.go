@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"strconv"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -149,6 +150,46 @@ func TestClose(t *testing.T) {
 	if c, err := net.Dial("tcp", p.address("tcp", peer.EchoPort)); err == nil {
 		c.Close()
 		t.Error("a service that is closed takes a connection")
+	}
+}
+
+// shortListener has no file descriptor for a connection a few times.
+type shortListener struct {
+	net.Listener
+	times int
+}
+
+func (l *shortListener) Accept() (net.Conn, error) {
+	if l.times == 0 {
+		return l.Listener.Accept()
+	}
+	l.times--
+	return nil, &net.OpError{Op: "accept", Net: "tcp", Err: syscall.EMFILE}
+}
+
+// TestAcceptGoesOn serves who has waited while there were no file descriptors.
+func TestAcceptGoesOn(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &Set{ended: make(chan struct{}), closers: make(map[io.Closer]struct{})}
+	defer s.Close()
+	s.add(l)
+	served, over := make(chan struct{}), make(chan struct{})
+	s.wg.Go(func() {
+		defer close(over)
+		s.accept(&shortListener{l, 2}, func(net.Conn) { close(served) })
+	})
+	c, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	select {
+	case <-served:
+	case <-over:
+		t.Error("nobody is served after two errors")
 	}
 }
 
