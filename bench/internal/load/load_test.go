@@ -116,10 +116,7 @@ func TestOpenLoopCountsFromDueTime(t *testing.T) {
 	})
 	spec := Spec{Kind: Open, Network: "tcp", Address: address, Size: size, Conns: 1,
 		Rate: float64(time.Second / interval), Duration: requests * interval}
-	r, err := prepare(t, spec).Run(t.Context(), spec)
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := runOpen(t, spec)
 	h, err := r.Histogram()
 	if err != nil {
 		t.Fatal(err)
@@ -137,30 +134,63 @@ func TestOpenLoopCountsFromDueTime(t *testing.T) {
 	}
 }
 
+// runOpen is a run that loses nothing. A machine that stalls for drainFor has one lose
+// requests, three times in a row not.
+func runOpen(t *testing.T, spec Spec) (r Result) {
+	t.Helper()
+	for range 3 {
+		var err error
+		if r, err = prepare(t, spec).Run(t.Context(), spec); err != nil {
+			t.Fatal(err)
+		}
+		if r.Lost == 0 {
+			break
+		}
+		t.Logf("%d answered, %d lost", r.Ops, r.Lost)
+	}
+	return r
+}
+
+// TestOpenLoopLateSender is stopped until the time for answers is over, before it has
+// sent a request: all are lost.
+func TestOpenLoopLateSender(t *testing.T) {
+	c, err := net.Dial("tcp", serve(t, echo))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := c.SetDeadline(time.Unix(1, 0)); err != nil {
+		t.Fatal(err)
+	}
+	o := &opener{spec: Spec{Size: 8}, start: time.Now(), interval: time.Microsecond}
+	if err := o.send(t.Context(), []net.Conn{c}, 2); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestOpenLoopLost counts requests that stay unanswered, and starts anew after
 // them.
 func TestOpenLoopLost(t *testing.T) {
 	if testing.Short() {
 		t.Skip("waits for answers that do not come")
 	}
-	exchanges := make(chan int, 1)
-	exchanges <- 0
+	var silent atomic.Bool
 	address := serve(t, func(c net.Conn) {
 		b := make([]byte, 8)
 		for {
 			if _, err := io.ReadFull(c, b); err != nil {
 				return
 			}
-			n := <-exchanges
-			exchanges <- n + 1
-			if n < 2 || n >= 12 { // not the ten requests of the run
+			if !silent.Load() {
 				c.Write(b) //nolint:errcheck // the client notices
 			}
 		}
 	})
 	spec := Spec{Kind: Open, Network: "tcp", Address: address, Size: 8, Conns: 2, Rate: 1000, Duration: 10 * time.Millisecond}
 	s := prepare(t, spec)
+	silent.Store(true)
 	r, err := s.Run(t.Context(), spec)
+	silent.Store(false)
 	if err != nil || r.Ops != 0 || r.Lost != 10 || r.Elapsed >= drainFor {
 		t.Fatalf("got %+v, %v, want 10 lost, and no time with the wait for them", r, err)
 	}
@@ -171,11 +201,16 @@ func TestOpenLoopLost(t *testing.T) {
 	if h.TotalCount() != 10 || h.Min() < int64(drainFor)*99/100 {
 		t.Errorf("%d latencies from %v on, want those of 10 that were waited for", h.TotalCount(), time.Duration(h.Min()))
 	}
-	if err := s.Ready(t.Context()); err != nil {
-		t.Fatal(err)
+	for try := 0; try < 3 && r.Lost != 0; try++ { // as in runOpen
+		if err := s.Ready(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if r, err = s.Run(t.Context(), spec); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if r, err = s.Run(t.Context(), spec); err != nil || r.Ops != 10 || r.Lost != 0 {
-		t.Errorf("after that: got %+v, %v", r, err)
+	if r.Ops != 10 || r.Lost != 0 {
+		t.Errorf("after that: got %+v", r)
 	}
 }
 
@@ -183,6 +218,20 @@ func TestOpenLoopLost(t *testing.T) {
 // time to start.
 func TestOpenLoopStart(t *testing.T) {
 	const conns = 400
+	r, lead := runStart(t, conns)
+	for try := 1; try < 3 && r.Lost != 0; try++ { // as in runOpen
+		t.Logf("%d answered, %d lost", r.Ops, r.Lost)
+		r, lead = runStart(t, conns)
+	}
+	if r.Ops != 10 || lead < conns*startFor {
+		t.Errorf("the first of %d requests comes after %v, want %v", r.Ops, lead, conns*startFor)
+	}
+}
+
+// runStart is a run of ten requests. lead is the time until the server has the first, if
+// it answered any.
+func runStart(t *testing.T, conns int) (r Result, lead time.Duration) {
+	t.Helper()
 	var exchanges atomic.Int64
 	first := make(chan time.Time, 1)
 	address := serve(t, func(c net.Conn) {
@@ -191,7 +240,7 @@ func TestOpenLoopStart(t *testing.T) {
 			if _, err := io.ReadFull(c, b); err != nil {
 				return
 			}
-			if exchanges.Add(1) == conns+1 { // after those when connecting
+			if exchanges.Add(1) == int64(conns)+1 { // after those when connecting
 				first <- time.Now()
 			}
 			c.Write(b) //nolint:errcheck // the client notices
@@ -200,12 +249,14 @@ func TestOpenLoopStart(t *testing.T) {
 	spec := Spec{Kind: Open, Network: "tcp", Address: address, Size: 8, Conns: conns, Rate: 1000, Duration: 10 * time.Millisecond}
 	s := prepare(t, spec)
 	before := time.Now()
-	if r, err := s.Run(t.Context(), spec); err != nil || r.Ops != 10 {
-		t.Fatalf("got %+v, %v", r, err)
+	r, err := s.Run(t.Context(), spec)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if lead := (<-first).Sub(before); lead < conns*startFor {
-		t.Errorf("the first request comes after %v, want %v", lead, conns*startFor)
+	if r.Ops > 0 {
+		lead = (<-first).Sub(before)
 	}
+	return r, lead
 }
 
 // TestLateSender is stopped until the time of a datagram is over, before it has sent

@@ -90,7 +90,8 @@ func (o *opener) overdue(now time.Time, i int, k int64) time.Duration {
 }
 
 // send is the only sender. It has a thread of its own and sleeps in the kernel,
-// since the timers of the Go runtime are a millisecond coarse.
+// since the timers of the Go runtime are a millisecond coarse. What it has not sent
+// when the time for answers is over is lost, and no error.
 func (o *opener) send(ctx context.Context, conns []net.Conn, total int64) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -103,7 +104,9 @@ func (o *opener) send(ctx context.Context, conns []net.Conn, total int64) error 
 		if wait := time.Until(o.due(k)); wait > 0 {
 			sleep(wait)
 		}
-		if _, err := conns[k%int64(len(conns))].Write(msg); err != nil {
+		if _, err := conns[k%int64(len(conns))].Write(msg); isLost(err) {
+			return nil
+		} else if err != nil {
 			return err
 		}
 	}
