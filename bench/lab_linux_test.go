@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -53,16 +54,20 @@ func figures(c *conductor) map[string]summary.Row {
 
 // steady wants a check of a row to pass that fails where the machine has stalled: what
 // it is about is measured once more, by itself, and at most twice. What is wrong fails
-// each time.
+// each time. Contestants of raw, which are no peers, take part whoever the peers are.
 func steady(t *testing.T, r summary.Row, check func(summary.Row) error) {
 	t.Helper()
+	peer := r.Peer
+	if !slices.Contains(peers.Names(), peer) {
+		peer = peers.Kernel
+	}
 	err := check(r)
 	for range 2 {
 		if err == nil {
 			return
 		}
 		t.Log(err, "; once more")
-		c, _ := conduct(t, "-workloads", r.Workload, "-match", "^"+regexp.QuoteMeta(r.Params.String())+"$", "-peers", r.Peer)
+		c, _ := conduct(t, "-workloads", r.Workload, "-match", "^"+regexp.QuoteMeta(r.Params.String())+"$", "-peers", peer)
 		err = check(figures(c)[r.Workload+" "+r.Params.String()+" "+r.Peer])
 	}
 	if err != nil {
@@ -147,9 +152,16 @@ func TestRawEnvironment(t *testing.T) {
 	if c.env.Bind != "copy" || c.env.Attach != "native" || c.env.GOMAXPROCS != 3 || c.env.Peers["xsk"] == nil {
 		t.Errorf("the environment is %+v", c.env)
 	}
-	if f, ok := figures(c)["raw rx 64 B xsk"].Figure("allocs_per_packet"); !ok || f.Value >= 1 {
-		t.Errorf("allocations per packet are %+v (%v)", f, ok)
+	row, ok := figures(c)["raw rx 64 B xsk"]
+	if !ok {
+		t.Fatal("no figures")
 	}
+	steady(t, row, func(r summary.Row) error {
+		if f, ok := r.Figure("allocs_per_packet"); !ok || f.Value >= 1 {
+			return fmt.Errorf("allocations per packet are %+v (%v)", f, ok)
+		}
+		return nil
+	})
 }
 
 // TestEnvironmentPin tells where both ends run, but of an agent, who chooses for himself.
