@@ -20,21 +20,23 @@ import (
 	"github.com/afxnet/afxnet/bench/internal/summary"
 )
 
-// palette is Okabe and Ito's, whose colours are told apart also by the colour
-// blind. A peer has the same one in all plots. When they are used up they come
-// again, with lines of the next dashes.
+// palette is Okabe and Ito's, with a grey for yellow and four more at the end, all told
+// apart also by the colour blind. A peer has the same one in all plots. When they are
+// used up they come again but for black, which is the kernel's, and lines have dashes.
 var palette = []color.RGBA{
-	{0, 0, 0, 255}, {153, 153, 153, 255}, {230, 159, 0, 255}, {204, 121, 167, 255},
+	{0, 0, 0, 255}, {200, 200, 200, 255}, {230, 159, 0, 255}, {204, 121, 167, 255},
 	{0, 158, 115, 255}, {0, 114, 178, 255}, {86, 180, 233, 255}, {213, 94, 0, 255},
+	{102, 0, 204, 255}, {102, 51, 0, 255}, {0, 51, 102, 255}, {153, 204, 102, 255},
 }
 
-var dashes = [][]vg.Length{nil, {vg.Points(4), vg.Points(2)}, {vg.Points(1), vg.Points(2)}}
+var dashes = [][]vg.Length{{vg.Points(4), vg.Points(2)}, {vg.Points(1), vg.Points(2)}}
 
-// borrowed has, for the contestants that are no peers, whose colour they have: a peer's
-// that does not take part where they do.
+// borrowed has whose colour contestants have that are no peers, and one that would have
+// afxnet's: a peer's that does not take part where they do.
 var borrowed = map[string]string{
 	"xsk": peers.Raw, "c": "gvisor-xdp",
 	"gvisor": peers.Floor, "gvisor-gro": peers.Raw, "gvisor-copy": "gvisor-packet",
+	"no-gather": "inline-spin",
 }
 
 func styleOf(name string) (color.RGBA, []vg.Length) {
@@ -42,7 +44,12 @@ func styleOf(name string) (color.RGBA, []vg.Length) {
 		name = peer
 	}
 	i := max(slices.Index(peers.Names(), name), 0)
-	return palette[i%len(palette)], dashes[min(i/len(palette), len(dashes)-1)]
+	if i < len(palette) {
+		return palette[i], nil
+	}
+	i -= len(palette)
+	again := palette[1:]
+	return again[i%len(again)], dashes[min(i/len(again), len(dashes)-1)]
 }
 
 // The size of a plot. The page scales it.
