@@ -164,6 +164,32 @@ func TestRawEnvironment(t *testing.T) {
 	})
 }
 
+// TestJumbo measures frames that are longer than the MTU, where the kernel can (6.6), and
+// leaves the link as it was.
+func TestJumbo(t *testing.T) {
+	lab.Require(t, lab.NetNS, lab.XDP)
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
+	o, err := parse([]string{"-rounds", "1", "-d", round.String(), "-workloads", "raw", "-match", "^rx 9014 B$", "-peers", "kernel"}, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var log bytes.Buffer
+	c, err := newConductor(t.Context(), o, &log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	runErr := c.run(t.Context())
+	ifc, err := c.bed.look()
+	if err := errors.Join(runErr, err, c.close()); err != nil || len(c.failures) != 0 || ifc.MTU != 1500 {
+		t.Fatalf("%v, MTU %d\n%s", err, ifc.MTU, &log)
+	}
+	if f, ok := figures(c)["raw rx 9014 B xsk"].Figure("gbit_s"); len(c.impossible) == 0 && (!ok || f.Value <= 0) {
+		t.Errorf("got %+v (%v)\n%s", f, ok, &log)
+	}
+}
+
 // TestEnvironmentPin tells where both ends run, but of an agent, who chooses for himself.
 func TestEnvironmentPin(t *testing.T) {
 	for iface, want := range map[string]string{"": ", server on CPU 0, client on CPU 1 2\n", "lo": ", server on CPU 0\n"} {

@@ -20,6 +20,7 @@ type testbed struct {
 	host       func(func() error) error // runs a function where the server is; nil for here
 	device     string                   // the server's end
 	clientEnd  string                   // the client's device, if it may be changed
+	lab        *lab.Lab                 // the private network; nil on a real link
 	clientNS   *lab.Namespace           // nil on another machine
 	v4, v6     netip.Prefix             // of the peer under test
 	client     *control.Conn
@@ -59,7 +60,7 @@ func (t *testbed) openLab(o options) error {
 	if err := l.Peer.Do(tuneClient); err != nil {
 		return err
 	}
-	t.host, t.device, t.clientEnd, t.clientNS = l.Host.Do, lab.HostDevice, lab.PeerDevice, l.Peer
+	t.lab, t.host, t.device, t.clientEnd, t.clientNS = l, l.Host.Do, lab.HostDevice, lab.PeerDevice, l.Peer
 	t.v4, t.v6 = l.StackV4, l.StackV6
 	p, err := role.Start(role.Client, o.process(1, l.Peer.Do))
 	if err != nil {
@@ -110,6 +111,15 @@ func (t *testbed) inside(f func() error) error {
 		return f()
 	}
 	return t.host(f)
+}
+
+// raiseMTU gives both ends of the private network another MTU, in bytes, until undo.
+func (t *testbed) raiseMTU(mtu int) (undo func() error, err error) {
+	undo = func() error { return t.lab.SetMTU(t.lab.Config.MTU) }
+	if err := t.lab.SetMTU(mtu); err != nil {
+		return nil, errors.Join(err, undo())
+	}
+	return undo, nil
 }
 
 // look returns the state of the server's device.

@@ -54,7 +54,7 @@ type Case struct {
 	// for wire, a loop of package raw for raw. Everything else but Frame is
 	// empty then.
 	Solo  string
-	Frame int // of raw, bytes with the Ethernet header
+	Frame int // of raw, bytes with the Ethernet header; may be more than the MTU carries
 
 	// Bulk counts in MiB and has no latencies.
 	Bulk bool
@@ -98,7 +98,7 @@ var workloads = []workload{
 	{"many", "64 B exchanges on 1,000 and 10,000 connections, closed loop and at fixed rates", many},
 	{"proxy", "kernel client, server under test, kernel server", proxy},
 	{"idle", "nothing to do, without and with 10,000 connections", idle},
-	{Raw, "AF_XDP without a stack: receive and drop, transmit, forward; beside a C program; jumbo frames with -mtu 9000", rawLoops},
+	{Raw, "AF_XDP without a stack: receive and drop, transmit, forward; beside a C program; jumbo frames, for which the MTU is raised", rawLoops},
 	{Wire, "the stacks themselves, joined in memory, no kernel", wire},
 }
 
@@ -239,12 +239,23 @@ func idle(o Options) (cases []Case) {
 	return cases
 }
 
+// EthernetHeader is the length of a frame beside the MTU, and jumbo the MTU that the
+// largest frames of raw need at least, in bytes.
+const (
+	EthernetHeader = 14
+	jumbo          = 9000
+)
+
 func rawLoops(o Options) (cases []Case) {
+	sizes := []int{64, 1500 + EthernetHeader, max(o.MTU, jumbo) + EthernetHeader}
+	switch {
+	case o.Quick:
+		sizes = sizes[:1]
+	case o.MTU < 1500:
+		sizes = slices.Delete(sizes, 1, 2)
+	}
 	for _, loop := range []string{"rx", "tx", "forward"} {
-		for _, size := range slices.Compact([]int{64, 1514, max(o.MTU+14, 1514)}) {
-			if o.Quick && size != 64 || size > o.MTU+14 {
-				continue
-			}
+		for _, size := range sizes {
 			cases = append(cases, Case{
 				Workload: Raw, Solo: loop, Frame: size,
 				Params: Params{"loop": loop, "size": size},

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -51,6 +52,25 @@ func TestAbout(t *testing.T) {
 	for _, name := range Names() {
 		if !strings.Contains(About(), "  "+name+" ") {
 			t.Errorf("nothing about %s", name)
+		}
+	}
+}
+
+// TestJumbo has frames of several chunks in raw, whatever the MTU is.
+func TestJumbo(t *testing.T) {
+	for mtu, want := range map[int][]int{1300: {64, 9014}, 1500: {64, 1514, 9014}, 9000: {64, 1514, 9014}, 10000: {64, 1514, 10014}} {
+		cases, err := Cases(Raw, Options{Duration: time.Second, MTU: mtu})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []int
+		for _, c := range cases {
+			if c.Solo == "rx" {
+				got = append(got, c.Frame)
+			}
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("MTU %d: frames of %v bytes, want %v", mtu, got, want)
 		}
 	}
 }
