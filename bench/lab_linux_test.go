@@ -244,6 +244,33 @@ func TestTuneClient(t *testing.T) {
 	}
 }
 
+// TestTuneMachine has an agent's machine as it was before.
+func TestTuneMachine(t *testing.T) {
+	l := lab.New(t, lab.Config{})
+	var got []string // before, meanwhile, and afterwards
+	look := func() error {
+		text, err := os.ReadFile("/proc/sys/net/ipv4/tcp_max_tw_buckets")
+		got = append(got, strings.TrimSpace(string(text)))
+		return err
+	}
+	err := l.Peer.Do(func() error {
+		if err := look(); err != nil {
+			return err
+		}
+		undo, err := tuneMachine()
+		if err != nil {
+			return err
+		}
+		return errors.Join(look(), undo(), look())
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got[0] == "256" || got[1] != "256" || got[2] != got[0] {
+		t.Errorf("got %q", got)
+	}
+}
+
 // TestCrash has a server that dies and leaves the offloads of its peer behind. The next
 // peer, the kernel, has those that the link had at first: its frames are many segments.
 func TestCrash(t *testing.T) {

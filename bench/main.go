@@ -5,7 +5,7 @@
 //	go run ./bench            # as root, in a private network that it makes
 //	go run ./bench -quick     # under a minute; figures not for quoting
 //	go run ./bench -i eth0 -addr 192.0.2.10/24 -peer 192.0.2.20:7100
-//	go run ./bench -agent :7100   # on the other machine of a real link
+//	go run ./bench -agent :7100 -tune   # on the other machine of a real link, as root
 //
 // # Method
 //
@@ -18,10 +18,11 @@
 // starts. This project's stack has stack.ProfileLAN, which is not its default; in
 // memory it has the default, as gVisor's has everywhere.
 //
-// On a real link the agent's machine keeps its settings. Set there what the private
-// network has: net.ipv4.tcp_max_tw_buckets to 256, or crr, whose client closes first,
-// runs out of ports, and net.ipv4.tcp_no_metrics_save to 1, or what the client's kernel
-// has learned of the way with one peer is used with the next.
+// On a real link the agent's machine keeps its settings, but with -tune has two of the
+// private network's until the agent ends, also by a signal that is no SIGKILL:
+// net.ipv4.tcp_max_tw_buckets is 256, or crr, whose client closes first, runs out of
+// ports, and net.ipv4.tcp_no_metrics_save is 1, or what the client's kernel has learned
+// of the way with one peer is used with the next.
 //
 // On a machine with few CPUs the scheduler puts the kernel's server and its client
 // on one CPU or on two, by chance when they start, and takes some 200 ms to settle:
@@ -100,7 +101,7 @@ func main() {
 // run does what the options ask for.
 func run(ctx context.Context, o options) error {
 	if o.agent != "" {
-		return role.Agent(ctx, o.agent, os.Stderr)
+		return agent(ctx, o)
 	}
 	if o.quick {
 		var cancel context.CancelFunc

@@ -37,6 +37,7 @@ type options struct {
 	peer    string
 	peerDev string
 	agent   string
+	tune    bool // the agent's machine
 
 	begun    time.Time
 	deadline time.Time // when processes are killed that have not ended; zero is never
@@ -91,6 +92,7 @@ func parse(args []string, out io.Writer) (o options, err error) {
 	f.StringVar(&o.peer, "peer", "", "with -i: host, or host:port, of the agent on the other machine, reached by another address than -addr")
 	f.StringVar(&o.peerDev, "peer-i", "", "with -i: device at the agent's end whose offloads may be changed, as XDP needs over veth and virtio")
 	f.StringVar(&o.agent, "agent", "", "be the client for a bench on another machine; listen at this host:port")
+	f.BoolVar(&o.tune, "tune", false, "with -agent, as root: until it ends this machine keeps 256 connections in TIME_WAIT, or crr runs out of ports, and no metrics of TCP")
 	f.Usage = func() {
 		fmt.Fprintf(out, "usage: go run ./bench [flags]\n\nworkloads:\n%s\npeers:\n", plan.About())
 		for _, e := range peers.All {
@@ -108,10 +110,13 @@ func parse(args []string, out io.Writer) (o options, err error) {
 	given := make(map[string]bool)
 	f.Visit(func(f *flag.Flag) { given[f.Name] = true })
 	if o.agent != "" {
-		if len(given) != 1 {
-			return o, errors.New("-agent takes no other flags: the bench that drives it has them")
+		if delete(given, "tune"); len(given) != 1 {
+			return o, errors.New("-agent takes no other flags but -tune: the bench that drives it has them")
 		}
 		return o, nil
+	}
+	if o.tune {
+		return o, errors.New("-tune goes with -agent")
 	}
 	if o.workloads, err = choose("-workloads", workloads, plan.Names()); err != nil {
 		return o, err

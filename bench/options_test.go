@@ -70,6 +70,15 @@ func TestParseReal(t *testing.T) {
 	}
 }
 
+func TestParseAgent(t *testing.T) {
+	for _, tune := range []bool{false, true} {
+		o, err := parse([]string{"-agent", ":7100", fmt.Sprintf("-tune=%v", tune)}, io.Discard)
+		if err != nil || o.agent != ":7100" || o.tune != tune {
+			t.Errorf("got %+v, %v", o, err)
+		}
+	}
+}
+
 // TestParseErrors checks that each mistake is named with its flag.
 func TestParseErrors(t *testing.T) {
 	for _, tc := range []struct{ args, want string }{
@@ -90,6 +99,8 @@ func TestParseErrors(t *testing.T) {
 		{"-i eth0 -addr 192.0.2.1/24 -peer host -mtu 9000", "-mtu is that of the private network"},
 		{"-match [", "-match: "},
 		{"-agent :7100 -quick", "-agent takes no other flags"},
+		{"-agent :7100 -tune -quick", "-agent takes no other flags"},
+		{"-tune", "-tune goes with -agent"},
 		{"rr", `unexpected argument "rr"`},
 		{"-unknown", "not defined"},
 	} {

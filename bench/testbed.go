@@ -78,16 +78,55 @@ func (t *testbed) openLab(o options) error {
 //
 // Preconditions: the thread is in the client's namespace.
 func tuneClient() error {
-	for name, value := range map[string]string{
+	_, err := setIPv4(map[string]string{
 		"tcp_max_tw_buckets":  "256",
 		"ip_local_port_range": "10000 65535",
 		"tcp_no_metrics_save": "1",
-	} {
-		if err := os.WriteFile("/proc/sys/net/ipv4/"+name, []byte(value), 0); err != nil {
-			return fmt.Errorf("set the client up: %w", err)
+	})
+	return err
+}
+
+// tuneMachine does so on the machine of an agent until undo, but for the ports, of which
+// there are enough.
+func tuneMachine() (undo func() error, err error) {
+	return setIPv4(map[string]string{"tcp_max_tw_buckets": "256", "tcp_no_metrics_save": "1"})
+}
+
+// setIPv4 sets what there is under net.ipv4 in this namespace. undo puts back what was
+// there.
+func setIPv4(values map[string]string) (undo func() error, err error) {
+	const dir = "/proc/sys/net/ipv4/"
+	before := make(map[string][]byte)
+	undo = func() error {
+		var errs []error
+		for name, value := range before {
+			errs = append(errs, os.WriteFile(dir+name, value, 0))
 		}
+		return errors.Join(errs...)
 	}
-	return nil
+	for name, value := range values {
+		was, err := os.ReadFile(dir + name)
+		if err == nil {
+			err = os.WriteFile(dir+name, []byte(value), 0)
+		}
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("set the client up: %w", err), undo())
+		}
+		before[name] = was
+	}
+	return undo, nil
+}
+
+// agent is the client of benches on other machines until ctx ends.
+func agent(ctx context.Context, o options) (err error) {
+	if o.tune {
+		undo, tuneErr := tuneMachine()
+		if tuneErr != nil {
+			return tuneErr
+		}
+		defer func() { err = errors.Join(err, undo()) }()
+	}
+	return role.Agent(ctx, o.agent, os.Stderr)
 }
 
 // agentTimeout bounds the connection to an agent.
