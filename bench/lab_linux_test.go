@@ -89,6 +89,9 @@ func TestLab(t *testing.T) {
 	if c.env.Driver != "veth" || c.env.Bind != "copy" || c.env.Attach != "native" || c.env.MTU != 1500 {
 		t.Errorf("the environment is %+v", c.env)
 	}
+	if b := c.env.Peers["afxnet"]["tx_budget"]; b != "32" && b != "128" { // before Linux 6.17, and since
+		t.Errorf("afxnet has a TX budget of %q", b)
+	}
 	found := figures(c)
 	solo := make(map[string]int) // contestants by case
 	for _, r := range found {

@@ -159,7 +159,11 @@ func TestBusyPollInfo(t *testing.T) {
 		t.Errorf("got %+v, want %+v", got, k.busy)
 	}
 	r2 := newRig(t, rigConfig{})
-	if got := r2.d.Info().BusyPoll; len(got) != 1 || got[0].On() {
+	info := r2.d.Info()
+	if got := info.BusyPoll; len(got) != 1 || got[0].On() {
 		t.Errorf("got %+v without it", got)
+	}
+	if got := info.TXBudgets; len(got) != 1 || got[0] != r2.sock.TX().Burst() {
+		t.Errorf("got TX budgets of %v", got)
 	}
 }

@@ -197,6 +197,10 @@ type Info struct {
 	// Queues; the zero value without it.
 	BusyPoll []xsk.BusyPolling
 
+	// TXBudgets are how many descriptors one wakeup sends in copy mode, one for each
+	// of Queues: what the kernel has accepted. It cannot be read back.
+	TXBudgets []int
+
 	Attach xsk.AttachMode // AttachNative or AttachGeneric, as read back; AttachAuto over NewOn
 }
 
@@ -208,6 +212,7 @@ func (d *Device) Info() Info {
 		info.ZeroCopy = info.ZeroCopy && q.sock.ZeroCopy()
 		info.MultiBuffer = info.MultiBuffer && q.sock.MultiBuffer()
 		info.BusyPoll = append(info.BusyPoll, q.sock.BusyPoll())
+		info.TXBudgets = append(info.TXBudgets, q.sock.TX().Burst())
 	}
 	if d.host != nil {
 		info.Driver = d.host.dev.Driver

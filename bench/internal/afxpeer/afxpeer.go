@@ -126,7 +126,7 @@ func (p *Peer) Info() map[string]string {
 	}
 	return map[string]string{
 		"bind": bind, "attach": i.Attach.String(), "driver": i.Driver, "mtu": strconv.Itoa(i.MTU), "queues": strconv.Itoa(len(i.Queues)), "multi-buffer": strconv.FormatBool(i.MultiBuffer),
-		"busy-poll": strconv.FormatBool(i.BusyPoll[0].On()), "fastip": strconv.FormatBool(up.FastIP), "inline": strconv.FormatBool(up.Inline),
+		"busy-poll": strconv.FormatBool(i.BusyPoll[0].On()), "tx_budget": strconv.Itoa(i.TXBudgets[0]), "fastip": strconv.FormatBool(up.FastIP), "inline": strconv.FormatBool(up.Inline),
 		"profile": "LAN", // of stack.Config, see Open
 	}
 }
