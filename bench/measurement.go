@@ -82,10 +82,12 @@ func (m *measurement) measure(ctx context.Context, cs plan.Case) (summary.Sample
 	for name, v := range m.memory {
 		s.Metrics[name] = v
 	}
-	if s.Latencies, err = r.Histogram(); err != nil {
+	h, err := r.Histogram()
+	if err != nil {
 		return s, err
 	}
-	summary.Latency(s.Metrics, s.Latencies)
+	summary.Latency(s.Metrics, h)
+	s.Latencies = r.Latencies
 	return s, nil
 }
 

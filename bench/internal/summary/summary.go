@@ -20,9 +20,12 @@ type Sample struct {
 	Peer     string
 	Round    int // from 1; 0 is the one that is discarded but for its Counts
 
-	Metrics   map[string]float64
-	Counts    map[string]float64 // system calls, counted in round 0 only
-	Latencies *hdr.Histogram     // nanoseconds; nil for bulk
+	Metrics map[string]float64
+	Counts  map[string]float64 // system calls, counted in round 0 only
+
+	// Latencies is an encoded HDR histogram in nanoseconds, of a few KB where a
+	// decoded one has 221; nil for bulk.
+	Latencies []byte
 }
 
 // A Figure is one metric of one case and peer.
@@ -58,6 +61,7 @@ type series struct {
 	row     Row
 	rounds  map[int]Sample
 	counted map[string]float64
+	decoded map[int]*hdr.Histogram // by round, where there are latencies; while its case is summarised
 }
 
 // Rows summarises samples. Rows come in the order of the cases' first samples,
@@ -87,6 +91,9 @@ func Rows(samples []Sample) []Row {
 	}
 	var rows []Row
 	for _, id := range order {
+		for _, v := range all[id] {
+			v.decode()
+		}
 		kernel := all[id][peers.Kernel]
 		for _, name := range inOrder(all[id]) {
 			r := all[id][name].summarise(kernel)
@@ -94,8 +101,23 @@ func Rows(samples []Sample) []Row {
 			slices.SortFunc(r.Figures, func(a, b Figure) int { return byMetric(a.Metric, b.Metric) })
 			rows = append(rows, r)
 		}
+		delete(all, id) // with the histograms, which would fill the memory if all were kept
 	}
 	return rows
+}
+
+// decode decodes the latencies. What cannot be decoded, which load.Result.Histogram has
+// refused before, is not there.
+func (v *series) decode() {
+	v.decoded = make(map[int]*hdr.Histogram)
+	for round, s := range v.rounds {
+		if s.Latencies == nil {
+			continue
+		}
+		if h, err := hdr.Decode(s.Latencies); err == nil && h.TotalCount() != 0 {
+			v.decoded[round] = h
+		}
+	}
 }
 
 // inOrder returns the names in a case as package peers has them, and then those
@@ -175,10 +197,7 @@ const tailDraws = 300
 // tail adds what comes from the latencies of all rounds together.
 func (v *series) tail(r *Row, kernel *series) {
 	rounds := v.order()
-	rounds = slices.DeleteFunc(rounds, func(round int) bool {
-		h := v.rounds[round].Latencies
-		return h == nil || h.TotalCount() == 0
-	})
+	rounds = slices.DeleteFunc(rounds, func(round int) bool { return v.decoded[round] == nil })
 	mine := v.latencies(rounds)
 	t := stat.NewTails(mine)
 	r.Samples = t.Samples()
@@ -195,10 +214,7 @@ func (v *series) tail(r *Row, kernel *series) {
 	q := func(drawn []int) float64 { return t.Quantile(drawn, 0.999) / 1e3 }
 	f := Figure{Metric: p999, Unit: Unit(p999), Estimate: stat.Bootstrap(len(rounds), q, tailDraws)}
 	if kernel != nil {
-		both := slices.DeleteFunc(slices.Clone(rounds), func(round int) bool {
-			h := kernel.rounds[round].Latencies
-			return h == nil || h.TotalCount() == 0
-		})
+		both := slices.DeleteFunc(slices.Clone(rounds), func(round int) bool { return kernel.decoded[round] == nil })
 		if len(both) > 0 {
 			t, k := stat.NewTails(v.latencies(both)), stat.NewTails(kernel.latencies(both))
 			e := stat.Bootstrap(len(both), func(drawn []int) float64 {
@@ -213,7 +229,7 @@ func (v *series) tail(r *Row, kernel *series) {
 func (v *series) latencies(rounds []int) []*hdr.Histogram {
 	all := make([]*hdr.Histogram, len(rounds))
 	for i, round := range rounds {
-		all[i] = v.rounds[round].Latencies
+		all[i] = v.decoded[round]
 	}
 	return all
 }

@@ -101,8 +101,12 @@ func TestTail(t *testing.T) {
 		}
 		for _, peer := range []string{"kernel", "afxnet"} {
 			s := sample(peer, round, make(map[string]float64))
-			s.Latencies = latencies(us...)
-			Latency(s.Metrics, s.Latencies)
+			h := latencies(us...)
+			Latency(s.Metrics, h)
+			var err error
+			if s.Latencies, err = h.Encode(hdr.V2CompressedEncodingCookieBase); err != nil {
+				t.Fatal(err)
+			}
 			all = append(all, s)
 		}
 	}
@@ -117,6 +121,25 @@ func TestTail(t *testing.T) {
 		if p, _ := r.Figure("p50_us"); math.Abs(p.Value-10) > 0.1 {
 			t.Errorf("%s: p50 %+v", r.Peer, p)
 		}
+	}
+}
+
+// TestNoLatencies has rounds whose histogram is empty, or none: what is missing is left
+// out, and the rest is as it was.
+func TestNoLatencies(t *testing.T) {
+	empty, err := latencies().Encode(hdr.V2CompressedEncodingCookieBase)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []Sample
+	for round, b := range [][]byte{nil, empty, []byte("none"), nil} { // of round 0, which does not count, too
+		s := sample("afxnet", round, map[string]float64{"ops_s": 1})
+		s.Latencies = b
+		all = append(all, s)
+	}
+	rows := Rows(all)
+	if _, ok := rows[0].Figure(p999); ok || rows[0].Samples != 0 || rows[0].Merged != nil || rows[0].Rounds != 3 {
+		t.Errorf("got %+v", rows[0])
 	}
 }
 
