@@ -61,9 +61,10 @@ func run(ctx context.Context, iface, address string) error {
 	return errors.Join(forward(ctx, set), set.Close())
 }
 
-// open binds a socket to every queue and redirects the address's packets to them.
+// open binds a socket to every queue and redirects the address's packets to them. They
+// are one descriptor each: an MTU at which they would be several is an error.
 func open(iface string, addr netip.Addr) (*xsk.Set, error) {
-	set, err := xsk.OpenAll(xsk.SetConfig{Socket: xsk.Config{Interface: iface}})
+	set, err := xsk.OpenAll(xsk.SetConfig{Socket: xsk.Config{Interface: iface, MultiBuffer: xsk.MultiBufferOff}})
 	if err != nil {
 		return nil, err
 	}

@@ -85,7 +85,7 @@ func open(in, out xsk.Config, addr netip.Addr) (_ *path, err error) {
 		return nil, err
 	}
 	p := &path{shared: xsk.NewShared(region)}
-	in.Shared, out.Shared = p.shared, p.shared
+	in.Shared, out.Shared, in.MultiBuffer = p.shared, p.shared, xsk.MultiBufferOff // a descriptor is a packet
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, p.close())

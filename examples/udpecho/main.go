@@ -65,12 +65,13 @@ func runLab(ctx context.Context, n int) error {
 	}, func(ctx context.Context, l *rawlab.Lab) error { return l.Ask(ctx, n, "7") })
 }
 
-// open binds a socket to every queue and redirects the address's packets to them.
+// open binds a socket to every queue and redirects the address's packets to them. They
+// are one descriptor each: an MTU at which they would be several is an error.
 func open(iface string, addr netip.Addr) (serve func(context.Context) error, err error) {
 	if !addr.Is4() {
 		return nil, errors.New("-addr: no IPv4 address")
 	}
-	set, err := xsk.OpenAll(xsk.SetConfig{Socket: xsk.Config{Interface: iface}})
+	set, err := xsk.OpenAll(xsk.SetConfig{Socket: xsk.Config{Interface: iface, MultiBuffer: xsk.MultiBufferOff}})
 	if err != nil {
 		return nil, err
 	}
