@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"strings"
 	"testing"
 
 	"github.com/afxnet/afxnet/examples/internal/demo"
@@ -156,6 +157,17 @@ func TestCancel(t *testing.T) {
 		}
 		<-gone
 	})
+}
+
+// TestFlag has a backend refused that is none, instead of asking whoever asks.
+func TestFlag(t *testing.T) {
+	defer func() { *backend = "" }()
+	for _, given := range []string{"192.0.2.20:8080", "localhost:8080", "/path"} {
+		*backend = given
+		if stop, err := serve(nil, ":80"); err == nil || stop != nil || !strings.Contains(err.Error(), "-backend") {
+			t.Errorf("%s: %v", given, err)
+		}
+	}
 }
 
 // TestNoBackend answers for a backend that does not.

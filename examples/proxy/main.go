@@ -34,6 +34,10 @@ func main() { demo.Main(program) }
 // serve runs the proxy. Its listener, and the connections to the backend, come
 // from h.
 func serve(h demo.Host, address string) (stop func() error, err error) {
+	to, err := url.Parse(*backend)
+	if err != nil || *backend != "" && to.Host == "" {
+		return nil, fmt.Errorf("-backend is %q, want a URL such as http://192.0.2.20:8080", *backend)
+	}
 	l, err := h.Listen("tcp", address) // instead of net.Listen
 	if err != nil {
 		return nil, err
@@ -42,7 +46,7 @@ func serve(h demo.Host, address string) (stop func() error, err error) {
 	proxy := &httputil.ReverseProxy{
 		Transport: transport,
 		Rewrite: func(r *httputil.ProxyRequest) {
-			r.SetURL(target(r.In))
+			r.SetURL(target(to, r.In))
 			r.SetXForwarded()
 		},
 	}
@@ -54,10 +58,10 @@ func serve(h demo.Host, address string) (stop func() error, err error) {
 	}, nil
 }
 
-// target is where a request goes.
-func target(r *http.Request) *url.URL {
-	if u, err := url.Parse(*backend); err == nil && u.Host != "" {
-		return u
+// target is where a request goes: to the backend if there is one.
+func target(backend *url.URL, r *http.Request) *url.URL {
+	if backend.Host != "" {
+		return backend
 	}
 	client, _, _ := net.SplitHostPort(r.RemoteAddr) // the server wrote it
 	return &url.URL{Scheme: "http", Host: net.JoinHostPort(client, "8080")}
