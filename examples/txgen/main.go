@@ -83,9 +83,11 @@ func run(ctx context.Context, iface string, queues, n, size int, e rawlab.Ends) 
 		wg.Go(func() { errs[q] = errors.Join(send(ctx, s, frame, n), s.Close()) })
 	}
 	wg.Wait()
-	took := time.Since(start)
-	fmt.Printf("%d frames of %d bytes on %d queues in %v: %.0f a second\n", queues*n, size, queues, took.Round(time.Millisecond), float64(queues*n)/took.Seconds())
-	return errors.Join(errs...)
+	err := errors.Join(errs...)
+	if took := time.Since(start); err == nil {
+		fmt.Printf("%d frames of %d bytes on %d queues in %v: %.0f a second\n", queues*n, size, queues, took.Round(time.Millisecond), float64(queues*n)/took.Seconds())
+	}
+	return err
 }
 
 // send sends the frame n times and waits until the device is done with the last.
