@@ -4,9 +4,9 @@
 //
 //	go run ./examples/l2fwd -i eth0 -addr 192.0.2.10
 //
-// takes from the kernel what is sent to 192.0.2.10, which the host must not have.
-// With -lab it makes a private network, sends -n datagrams from the other end and
-// wants each of them back:
+// takes from the kernel what is sent to 192.0.2.10, which the host must not have. Nobody
+// answers ARP for it: senders need a neighbour entry. With -lab it makes a private
+// network, sends -n datagrams from the other end and wants each of them back:
 //
 //	go run ./examples/l2fwd -lab
 package main
@@ -102,13 +102,10 @@ func serve(ctx context.Context, s *xsk.Socket) error {
 		n := rx.Receive(batch)
 		for _, d := range batch[:n] {
 			b := s.Region().Bytes(d)
-			for i := range 6 {
-				b[i], b[i+6] = b[i+6], b[i]
-			}
 			// The frame goes from one half to the other; its completion
 			// frees it.
-			if !tx.Queue(d.Addr, len(b)) {
-				rx.Recycle([]umem.Desc{d}) // the ring is full: dropped
+			if !turn(b) || !tx.Queue(d.Addr, len(b)) {
+				rx.Recycle([]umem.Desc{d}) // to a group, or the ring is full: dropped
 			}
 		}
 		tx.Flush()
@@ -121,6 +118,18 @@ func serve(ctx context.Context, s *xsk.Socket) error {
 		}
 	}
 	return nil
+}
+
+// turn swaps the MAC addresses. A frame to a group, as an ARP request is, stays as it
+// is: no frame may come from one.
+func turn(b []byte) bool {
+	if len(b) < 12 || b[0]&1 != 0 {
+		return false
+	}
+	for i := range 6 {
+		b[i], b[i+6] = b[i+6], b[i]
+	}
+	return true
 }
 
 func runLab(ctx context.Context, n int) error {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"testing"
 
 	"github.com/afxnet/afxnet/internal/lab"
@@ -21,5 +22,23 @@ func TestJumbo(t *testing.T) {
 	})
 	if err != nil {
 		t.Error(err)
+	}
+}
+
+// TestTurn sends nothing from a group's address.
+func TestTurn(t *testing.T) {
+	for _, tc := range []struct {
+		frame, want []byte // want is nil for a frame that is not sent
+	}{
+		{[]byte("ABCDEFabcdef.."), nil}, // 'A' is odd: a group
+		{[]byte("BCDEFGabcdef.."), []byte("abcdefBCDEFG..")},
+		{[]byte("BCDEFGabcde"), nil},
+	} {
+		was := bytes.Clone(tc.frame)
+		if sent := turn(tc.frame); sent != (tc.want != nil) {
+			t.Errorf("%s: sent: %v", was, sent)
+		} else if sent && !bytes.Equal(tc.frame, tc.want) {
+			t.Errorf("%s: sent as %s", was, tc.frame)
+		}
 	}
 }

@@ -3,9 +3,9 @@
 //
 //	go run ./examples/rxdrop -i eth0 -queue 0 -addr 192.0.2.10
 //
-// takes from the kernel what is sent to 192.0.2.10, which the host must not
-// have, and says how much it was. With -lab it makes a private network and
-// sends -n datagrams to itself from the other side:
+// takes from the kernel what is sent to 192.0.2.10, which the host must not have, and
+// says how much it was. Nobody answers ARP for it: senders need a neighbour entry. With
+// -lab it makes a private network and sends -n datagrams to itself from the other side:
 //
 //	go run ./examples/rxdrop -lab
 package main

@@ -5,8 +5,9 @@
 //	go run ./examples/rxmeta -i eth0 -addr 192.0.2.10 -hash -timestamp -vlan
 //
 // takes from the kernel what is sent to 192.0.2.10, which the host must not have,
-// on a device that declares all three (see examples/doctor). With -lab it makes a
-// private network, sends itself -n datagrams and wants a hash of each:
+// on a device that declares all three (see examples/doctor). Nobody answers ARP for
+// it: senders need a neighbour entry. With -lab it makes a private network, sends
+// itself -n datagrams and wants a hash of each:
 //
 //	go run ./examples/rxmeta -lab
 package main

@@ -129,8 +129,8 @@ func (p *path) forward(ctx context.Context, mac net.HardwareAddr) error {
 			b := p.in.Region().Bytes(d)
 			copy(b[6:], b[:6])
 			copy(b, mac)
-			if !tx.Queue(d.Addr, len(b)) {
-				rx.Recycle([]umem.Desc{d}) // the ring is full: dropped
+			if b[6]&1 != 0 || !tx.Queue(d.Addr, len(b)) {
+				rx.Recycle([]umem.Desc{d}) // was to a group, from which no frame may come, or the ring is full
 			}
 		}
 		tx.Flush()
