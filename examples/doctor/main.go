@@ -76,7 +76,7 @@ func examine(name string, asJSON, try bool) (*result, error) {
 		}
 		fmt.Println()
 	}
-	if err == nil && report.Worst() == xsk.Problem {
+	if err == nil && (report.Worst() == xsk.Problem || r.Tried != nil && r.Tried.Error != "") {
 		err = fmt.Errorf("%s: there are problems", name)
 	}
 	return r, err
