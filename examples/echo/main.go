@@ -84,9 +84,16 @@ func run(ctx context.Context, o options) error {
 	return runInterface(ctx, o)
 }
 
-// runInterface serves on a real interface until ctx ends.
+// runInterface serves on a real interface until ctx ends, or the interface does.
 func runInterface(ctx context.Context, o options) error {
 	cfg := stack.Config{Interface: o.iface}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	cfg.Device.OnLink = func(err error) {
+		if errors.Is(err, syscall.ENODEV) { // gone for good
+			cancel(err)
+		}
+	}
 	cfg.Device.OnFinding = func(f xsk.Finding) { fmt.Fprintln(os.Stderr, f) }
 	for _, a := range strings.Split(o.addrs, ",") {
 		p, err := netip.ParsePrefix(a)
@@ -116,5 +123,5 @@ func runInterface(ctx context.Context, o options) error {
 	fmt.Printf("serving on %s %v, %s, queues %v, zero-copy %v, attach %v\n",
 		o.iface, cfg.Addresses, o.listen, info.Queues, info.ZeroCopy, info.Attach)
 	<-ctx.Done()
-	return errors.Join(demo.End(s, e.close), s.Close())
+	return errors.Join(demo.WhyGone(ctx), demo.End(s, e.close), s.Close())
 }

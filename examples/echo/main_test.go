@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"io"
 	"net"
 	"syscall"
@@ -9,6 +11,7 @@ import (
 
 	"github.com/afxnet/afxnet/examples/internal/demo"
 	"github.com/afxnet/afxnet/examples/internal/demotest"
+	"github.com/afxnet/afxnet/internal/lab"
 	"github.com/afxnet/afxnet/internal/wire"
 	"github.com/afxnet/afxnet/stack"
 )
@@ -104,6 +107,35 @@ func TestDown(t *testing.T) {
 		c.Close()
 	}
 	if err := e.close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestGone ends the service when its interface is deleted, and says why.
+func TestGone(t *testing.T) {
+	lab.Require(t, lab.NetNS, lab.XDP)
+	l := lab.New(t, lab.Config{})
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // or it would go on for good
+	defer cancel()
+	deleted := make(chan error, 1)
+	go func() {
+		for ctx.Err() == nil { // until it serves
+			c, err := l.Peer.Dial(ctx, "tcp", net.JoinHostPort(l.StackV4.Addr().String(), "7"))
+			if err == nil {
+				c.Close()
+				break
+			}
+		}
+		deleted <- l.Delete()
+	}()
+	err := l.Host.Do(func() error {
+		return runInterface(ctx, options{iface: lab.HostDevice, addrs: l.StackV4.String(), listen: ":7"})
+	})
+	if !errors.Is(err, syscall.ENODEV) {
+		t.Errorf("got %v", err)
+	}
+	cancel()
+	if err := <-deleted; err != nil {
 		t.Error(err)
 	}
 }

@@ -82,14 +82,21 @@ func (p Program) run(ctx context.Context, o options) error {
 	return p.runInterface(ctx, o)
 }
 
-// runInterface serves on a stack on a real interface until ctx ends, or uses a
-// service from there.
+// runInterface serves on a stack on a real interface until ctx ends, or the interface
+// does, or uses a service from there.
 func (p Program) runInterface(ctx context.Context, o options) (err error) {
 	prefix, err := netip.ParsePrefix(o.addr)
 	if err != nil {
 		return fmt.Errorf("-addr: %w", err)
 	}
 	cfg := stack.Config{Interface: o.iface, Addresses: []netip.Prefix{prefix}}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	cfg.Device.OnLink = func(err error) {
+		if errors.Is(err, syscall.ENODEV) { // gone for good
+			cancel(err)
+		}
+	}
 	if o.gw != "" {
 		gw, err := netip.ParseAddr(o.gw)
 		if err != nil {
@@ -115,7 +122,15 @@ func (p Program) runInterface(ctx context.Context, o options) (err error) {
 	}
 	fmt.Printf("serving on %s, %s\n", p.address(prefix.Addr()), o.iface)
 	<-ctx.Done()
-	return End(s, stop)
+	return errors.Join(WhyGone(ctx), End(s, stop))
+}
+
+// WhyGone is the cause of ctx's end, unless that is that it was canceled, as by a signal.
+func WhyGone(ctx context.Context) error {
+	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	return nil
 }
 
 // hangUp is how long the clients of a service that ends have to hang up.
