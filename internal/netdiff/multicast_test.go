@@ -99,10 +99,15 @@ func (e *env) newGroup() netip.Addr {
 func atGroup(g netip.Addr, port int) *net.UDPAddr { return &net.UDPAddr{IP: g.AsSlice(), Port: port} }
 
 // anyPacket returns a socket of a network at its wildcard, that sends to groups by
-// an interface.
+// an interface. No socket of the other end has its number, or they would be told apart
+// by nothing.
 func (e *env) anyPacket(n network, h linkHost, name string) udpConn {
 	c, err := n.ListenUDP(e.udp(), nil)
 	e.must(err)
+	for e.known(c.LocalAddr()) { // one that is open until the behaviour ends
+		c, err = n.ListenUDP(e.udp(), nil)
+		e.must(err)
+	}
 	e.must(c.SetMulticastInterface(h.ifi()))
 	e.call(c.LocalAddr(), name)
 	return c

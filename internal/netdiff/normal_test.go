@@ -116,6 +116,13 @@ func (n *names) call(a net.Addr, name string) {
 	n.ports[placeOf(a)] = name
 }
 
+// known tells whether the port of an address has a name.
+func (n *names) known(a net.Addr) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.find(placeOf(a)) != ""
+}
+
 func ipOf(a net.Addr) netip.Addr {
 	var ip net.IP
 	switch a := a.(type) {
@@ -323,7 +330,8 @@ func innermost(err error) error {
 	}
 }
 
-// TestPlaces has a TCP and a UDP socket with the same number.
+// TestPlaces has a TCP and a UDP socket with the same number, and another host's at its
+// wildcard.
 func TestPlaces(t *testing.T) {
 	n := &names{ports: make(map[place]string)}
 	tcp, udp := &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 7}, &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 7}
@@ -331,5 +339,8 @@ func TestPlaces(t *testing.T) {
 	n.call(udp, "near")
 	if far, near := n.addr(tcp), n.addr(udp); !strings.HasSuffix(far, ":far") || !strings.HasSuffix(near, ":near") {
 		t.Errorf("got %s and %s", far, near)
+	}
+	if wildcard := (&net.UDPAddr{Port: 7}); !n.known(wildcard) || n.known(&net.UDPAddr{Port: 8}) {
+		t.Errorf("a port that another has is known: %v, one that nobody has: %v", n.known(wildcard), n.known(&net.UDPAddr{Port: 8}))
 	}
 }
