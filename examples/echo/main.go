@@ -87,13 +87,8 @@ func run(ctx context.Context, o options) error {
 // runInterface serves on a real interface until ctx ends, or the interface does.
 func runInterface(ctx context.Context, o options) error {
 	cfg := stack.Config{Interface: o.iface}
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	cfg.Device.OnLink = func(err error) {
-		if errors.Is(err, syscall.ENODEV) { // gone for good
-			cancel(err)
-		}
-	}
+	ctx, cancel := demo.UntilGone(ctx, &cfg)
+	defer cancel()
 	cfg.Device.OnFinding = func(f xsk.Finding) { fmt.Fprintln(os.Stderr, f) }
 	for _, a := range strings.Split(o.addrs, ",") {
 		p, err := netip.ParsePrefix(a)

@@ -90,13 +90,8 @@ func (p Program) runInterface(ctx context.Context, o options) (err error) {
 		return fmt.Errorf("-addr: %w", err)
 	}
 	cfg := stack.Config{Interface: o.iface, Addresses: []netip.Prefix{prefix}}
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	cfg.Device.OnLink = func(err error) {
-		if errors.Is(err, syscall.ENODEV) { // gone for good
-			cancel(err)
-		}
-	}
+	ctx, cancel := UntilGone(ctx, &cfg)
+	defer cancel()
 	if o.gw != "" {
 		gw, err := netip.ParseAddr(o.gw)
 		if err != nil {
@@ -123,6 +118,18 @@ func (p Program) runInterface(ctx context.Context, o options) (err error) {
 	fmt.Printf("serving on %s, %s\n", p.address(prefix.Addr()), o.iface)
 	<-ctx.Done()
 	return errors.Join(WhyGone(ctx), End(s, stop))
+}
+
+// UntilGone returns a context that ends with ctx, or when the interface of a stack that is
+// opened with cfg is gone. WhyGone tells why.
+func UntilGone(ctx context.Context, cfg *stack.Config) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	cfg.Device.OnLink = func(err error) {
+		if errors.Is(err, syscall.ENODEV) { // for good
+			cancel(err)
+		}
+	}
+	return ctx, func() { cancel(nil) }
 }
 
 // WhyGone is the cause of ctx's end, unless that is that it was canceled, as by a signal.
