@@ -29,18 +29,26 @@ const round = 100 * time.Millisecond
 // conduct makes one round of some workloads and peers, and returns the table, too.
 func conduct(t *testing.T, args ...string) (c *conductor, table string) {
 	t.Helper()
-	o, err := parse(append([]string{"-quick", "-rounds", "1", "-d", round.String(), "-idle", round.String()}, args...), io.Discard)
-	if err != nil {
-		t.Fatal(err)
-	}
 	var log, text bytes.Buffer
-	if c, err = newConductor(t.Context(), o, &log); err != nil {
-		t.Fatal(err)
-	}
+	c = begin(t, &log, append([]string{"-quick", "-rounds", "1", "-d", round.String(), "-idle", round.String()}, args...)...)
 	if err := errors.Join(c.run(t.Context()), c.close(), c.output(&text)); err != nil {
 		t.Fatalf("%v\n%s", err, &log)
 	}
 	return c, text.String()
+}
+
+// begin opens the bench with these arguments. The test closes it.
+func begin(t *testing.T, log io.Writer, args ...string) *conductor {
+	t.Helper()
+	o, err := parse(args, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := newConductor(t.Context(), o, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
 }
 
 // figures returns the rows of a conductor by what they are of.
@@ -174,15 +182,8 @@ func TestJumbo(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes seconds")
 	}
-	o, err := parse([]string{"-rounds", "1", "-d", round.String(), "-workloads", "raw", "-match", "^rx 9014 B$", "-peers", "kernel"}, io.Discard)
-	if err != nil {
-		t.Fatal(err)
-	}
 	var log bytes.Buffer
-	c, err := newConductor(t.Context(), o, &log)
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := begin(t, &log, "-rounds", "1", "-d", round.String(), "-workloads", "raw", "-match", "^rx 9014 B$", "-peers", "kernel")
 	runErr := c.run(t.Context())
 	ifc, err := c.bed.look()
 	if err := errors.Join(runErr, err, c.close()); err != nil || len(c.failures) != 0 || ifc.MTU != 1500 {
@@ -214,14 +215,7 @@ func TestBackendPin(t *testing.T) {
 	for !all.IsSet(first) {
 		first++
 	}
-	o, err := parse([]string{"-quick", "-rounds", "1", "-d", round.String(), "-workloads", "proxy", "-peers", "kernel", "-pin", fmt.Sprintf("%d/%d", first, first)}, io.Discard)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := newConductor(t.Context(), o, io.Discard)
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := begin(t, io.Discard, "-quick", "-rounds", "1", "-d", round.String(), "-workloads", "proxy", "-peers", "kernel", "-pin", fmt.Sprintf("%d/%d", first, first))
 	defer func() {
 		if err := c.close(); err != nil {
 			t.Error(err)
@@ -278,14 +272,7 @@ func TestTuneMachine(t *testing.T) {
 // peer, the kernel, has those that the link had at first: its frames are many segments.
 func TestCrash(t *testing.T) {
 	lab.Require(t, lab.NetNS)
-	o, err := parse([]string{"-quick", "-rounds", "1", "-d", round.String(), "-workloads", "source", "-peers", "kernel"}, io.Discard)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := newConductor(t.Context(), o, io.Discard)
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := begin(t, io.Discard, "-quick", "-rounds", "1", "-d", round.String(), "-workloads", "source", "-peers", "kernel")
 	defer func() {
 		if err := c.close(); err != nil {
 			t.Error(err)
