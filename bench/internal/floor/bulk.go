@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"time"
 
-	"github.com/afxnet/afxnet/bench/internal/peer"
 	"github.com/afxnet/afxnet/internal/packet"
 )
 
@@ -12,16 +11,9 @@ import (
 // another. The bench has one at a time.
 const flows = 8
 
-// unsettled is how many segments may be received before one acknowledges them,
-// if the batch has no end before.
-const unsettled = 64
-
 // patience is how long a sender waits for an acknowledgement before it sends
 // again. The kernel delays one by 40 ms at most.
 const patience = 100 * time.Millisecond
-
-// askLen is the length of what a source is asked with, and of a sink's count.
-const askLen = 8
 
 // flow is one bulk connection. The client's bytes are counted and dropped; what
 // is sent to it is zeros. Offsets count the bytes that are sent, from 0.
@@ -34,7 +26,10 @@ type flow struct {
 	mss    int    // bytes, what the client takes and the link carries
 
 	expect   uint32 // the client's next sequence number
-	received uint64 // bytes of data
+	ahead    spans  // what has arrived behind a gap at expect
+	ended    bool   // the client's FIN has arrived
+	finAt    uint32 // its sequence number
+	received uint64 // bytes of data without a gap
 	waiting  int    // segments received and not acknowledged
 	ask      [askLen]byte
 
@@ -118,69 +113,6 @@ func (a *answerer) flowOf() *flow {
 		}
 	}
 	return nil
-}
-
-// receive takes the data of the segment in hand, and answers it if it has to be
-// acknowledged at once, which is so if it is not the one that was expected, or
-// if it is the last of a batch.
-func (a *answerer) receive(buf []byte, f *flow) int {
-	info := &a.info
-	n, fin := info.PayloadLen(), info.Flags&packet.FIN != 0
-	known := int(int32(f.expect - info.Seq)) // bytes that it has and that are not new
-	switch {
-	case known == 0 && n == 0 && !fin:
-		a.count[tcpSilent]++
-		return 0
-	case known < 0 || known > n || known == n && !fin:
-		// A gap, a segment that was sent again, or a probe.
-		a.count[tcpDuplicate]++
-		if fin && known == n+1 {
-			return a.last(buf, f) // ours was lost
-		}
-		return a.ackOnly(buf, f.sequence(f.sent), f.expect)
-	}
-	if at := f.received; f.server == peer.SourcePort && at < askLen {
-		// What does not lie in the first frame is no question of the bench.
-		if from, end := int(info.Payload)+known, min(int(info.End), len(buf)); from < end {
-			copy(f.ask[at:], buf[from:end])
-		}
-	}
-	f.received += uint64(n - known)
-	f.expect += uint32(n - known)
-	a.count[tcpTaken]++
-	if fin {
-		f.expect++
-		return a.last(buf, f)
-	}
-	if f.server == peer.SourcePort && f.received >= askLen && f.frame == nil {
-		end := a.ackOnly(buf, f.first, f.expect)
-		f.begin(buf, int(info.L3), int(info.L4), int(info.Window)<<f.scale)
-		a.returnToSender(f.frame)
-		return end
-	}
-	if f.waiting++; f.waiting < unsettled {
-		a.later, a.patient = true, true
-	} else {
-		f.waiting = 0
-	}
-	a.count[tcpAcks]++
-	return a.ackOnly(buf, f.sequence(f.sent), f.expect)
-}
-
-// last answers a FIN. A sink says how much has arrived, and ends too.
-func (a *answerer) last(buf []byte, f *flow) int {
-	a.count[tcpFins]++
-	n := 0
-	if f.server != peer.SourcePort {
-		n = askLen
-		if room := int(a.info.L4) + packet.TCPLen + n; room > len(buf) {
-			a.count[badFrames]++
-			return 0
-		}
-		binary.BigEndian.PutUint64(buf[int(a.info.L4)+packet.TCPLen:], f.received)
-		return a.segment(buf, f.first, f.expect, packet.ACK|packet.PSH|packet.FIN, packet.TCPLen, n)
-	}
-	return a.ackOnly(buf, f.sequence(f.sent), f.expect)
 }
 
 // sequence returns the sequence number of an offset.

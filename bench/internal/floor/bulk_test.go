@@ -2,6 +2,7 @@ package floor
 
 import (
 	"encoding/binary"
+	"math/rand/v2"
 	"testing"
 	"time"
 
@@ -49,9 +50,8 @@ func TestSink(t *testing.T) {
 		if c.a.later {
 			t.Error("an ACK that tells of a gap may be replaced")
 		}
-		c.send(0, 1000, 1000)    // known
-		c.send(500, 1500, 2000)  // known in part
-		c.send(2000, 1000, 3000) // what was lost
+		c.send(0, 1000, 1000)   // known
+		c.send(500, 1500, 3000) // known in part, and what was lost
 		got, atOnce := uint32(3000), 0
 		for range 3 * unsettled {
 			got++
@@ -81,6 +81,64 @@ func TestSink(t *testing.T) {
 		s.flags = ack
 		silent(t, c.a, s.frame(), otherFrames) // it is forgotten
 	}
+}
+
+// TestSinkAhead has segments arrive in any order, twice, and cut in other places: the
+// ACK is always of what has arrived without a gap, and the count comes when all has.
+func TestSinkAhead(t *testing.T) {
+	const total = 4000
+	for seed := range uint64(200) {
+		r := rand.New(rand.NewPCG(seed, 0))
+		c := dialBulk(t, int(seed%2), peer.SinkPort)
+		var has [total + 1]bool // and the FIN
+		for acked := uint32(0); acked <= total; {
+			from := uint32(r.IntN(total + 1))
+			n := min(uint32(r.IntN(1000)), total-from)
+			s := c.segment
+			s.seq, s.data = s.seq+from, make([]byte, n)
+			for i := from; i < from+n; i++ {
+				has[i] = true
+			}
+			if from+n == total && (n == 0 || r.IntN(2) == 0) {
+				s.flags, has[total] = ack|fin, true
+			}
+			before := acked
+			for acked <= total && has[acked] {
+				acked++
+			}
+			if n == 0 && s.flags == ack && from == before {
+				silent(t, c.a, s.frame(), tcpSilent)
+				continue
+			}
+			flags := uint8(ack)
+			if acked > total {
+				flags |= psh | fin
+			}
+			data := tcpReply(t, c.a, s, flags, c.ack, c.seq+acked)
+			if acked > total && (len(data) != askLen || binary.BigEndian.Uint64(data) != total) {
+				t.Fatalf("seed %d: the count is % x, want %d", seed, data, total)
+			}
+		}
+	}
+}
+
+// TestSinkBounds drops what lies outside of the window, and what would make too many
+// gaps: neither is acknowledged later.
+func TestSinkBounds(t *testing.T) {
+	c := dialBulk(t, 0, peer.SinkPort)
+	c.send(window<<windowScale, 1, 0)
+	c.send(1<<31-1, 1, 0)
+	if f := c.a.flows[0]; len(f.ahead) != 0 {
+		t.Errorf("it keeps %v", f.ahead)
+	}
+	for i := range uint32(maxSpans) {
+		c.send(2*i+1, 1, 0)
+	}
+	c.send(2*maxSpans+1, 1, 0)
+	for i := range uint32(maxSpans) {
+		c.send(2*i, 1, 2*i+2)
+	}
+	c.send(2*maxSpans, 1, 2*maxSpans+1)
 }
 
 // ask has the source send so many bytes, into a window in units of two bytes.

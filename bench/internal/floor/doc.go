@@ -49,9 +49,11 @@
 // of one. It serves the sink and the source (package peer). For these it does
 // keep a connection, a few numbers of it:
 //
-//   - From a client it takes segments in order, does not touch their data, and
+//   - From a client it takes segments, does not touch their data, and
 //     acknowledges 64 at once, or fewer if no more come: about as often as this
-//     project's stack does.
+//     project's stack does. Behind a gap it remembers what it has, so that only
+//     what was lost is sent again: a client without SACK that had to send all of
+//     it would hardly ever get through, since each time out is twice the one before.
 //   - To a client it sends zeros, each segment written into its frame anew and
 //     its checksum computed from a sum that is known, a batch of 64 frames per
 //     system call, into the window that the client offers. There is no congestion

@@ -21,6 +21,7 @@ const (
 	tcpAcks                   // ACKs answered by an ACK: probes, and ends of long requests
 	tcpSilent                 // ACKs that need no answer
 	tcpTaken                  // segments with data to the sink or the source
+	tcpAhead                  // segments to the sink behind a gap
 	tcpSent                   // segments with data from the source
 	tcpAgain                  // times that the source was not answered and began anew
 	tcpResets                 // RST from the client
@@ -35,7 +36,7 @@ var eventNames = [events]string{
 	batches: "batches", arpReplies: "arp_replies", ndReplies: "nd_replies", udpEchoes: "udp_echoes",
 	tcpAccepted: "tcp_accepted", tcpEchoes: "tcp_echoes", tcpDuplicate: "tcp_duplicates", tcpFins: "tcp_fins",
 	tcpAcks: "tcp_acks_answered", tcpSilent: "tcp_acks_silent", tcpResets: "tcp_resets",
-	tcpTaken: "tcp_taken", tcpSent: "tcp_sent", tcpAgain: "tcp_timeouts",
+	tcpTaken: "tcp_taken", tcpAhead: "tcp_ahead", tcpSent: "tcp_sent", tcpAgain: "tcp_timeouts",
 	badFrames: "bad_frames", otherFrames: "other_frames", unsent: "unsent",
 }
 
