@@ -147,8 +147,8 @@ func (l *Lab) setUp(n *Namespace) error {
 	return nil
 }
 
-// waitRunning waits until the interface carries frames: being up is not
-// enough, its queues are activated by a link event that comes later.
+// waitRunning waits until the interface carries frames, and its addresses are in use:
+// being up is not enough, its queues are activated by a link event that comes later.
 func (n *Namespace) waitRunning() error {
 	link := make(chan error, 1)
 	tell := func(err error) {
@@ -187,7 +187,7 @@ func (n *Namespace) waitRunning() error {
 	if err != nil {
 		return fmt.Errorf("lab: wait for %s to run: %w", n.Device, err)
 	}
-	return nil
+	return n.waitAddresses()
 }
 
 // link looks up the namespace's interface.

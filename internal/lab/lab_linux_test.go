@@ -205,3 +205,20 @@ func TestCloseOnExec(t *testing.T) {
 		}
 	}
 }
+
+// TestCarrierSoon takes the carrier away from labs that are new: with it, their
+// addresses are in use again.
+func TestCarrierSoon(t *testing.T) {
+	Require(t, NetNS)
+	for range 40 {
+		l := New(t, Config{})
+		for _, on := range []bool{false, true, false, true} {
+			if err := l.SetCarrier(on); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
