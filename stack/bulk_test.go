@@ -2,6 +2,7 @@ package stack
 
 import (
 	"io"
+	"net"
 	"testing"
 )
 
@@ -45,6 +46,25 @@ func TestBulkWrites(t *testing.T) {
 		}
 		if n := b.begun - before; n < w.least || w.least == 0 && n != 0 || b.ended != b.begun {
 			t.Errorf("write of %d bytes: %d in bulk, want %d; %d ended of %d", w.size, n, w.least, b.ended, b.begun)
+		}
+	}
+}
+
+// TestBulkDatagrams has a datagram in fragments sent in bulk, and one in a single frame
+// not.
+func TestBulkDatagrams(t *testing.T) {
+	p := newPair(t)
+	u := listenUDP(t, p.a, "udp", ":0")
+	b := &bulks{idler: u.wr.idle, t: t}
+	u.wr.mu.Lock()
+	u.wr.idle = b
+	u.wr.mu.Unlock()
+	for _, w := range []struct{ size, begun int }{{1, 0}, {1472, 0}, {1501, 1}, {65507, 2}} {
+		if _, err := u.WriteToUDP(make([]byte, w.size), &net.UDPAddr{IP: net.ParseIP(addrB), Port: 9}); err != nil {
+			t.Fatal(err)
+		}
+		if b.begun != w.begun || b.ended != b.begun {
+			t.Errorf("datagram of %d bytes: %d in bulk, want %d; %d ended", w.size, b.begun, w.begun, b.ended)
 		}
 	}
 }

@@ -36,6 +36,7 @@ type fastIP struct {
 	ns    *gstack.Stack
 	tcp   queuer
 	guard *guard
+	long  longLines
 
 	inline inliner
 

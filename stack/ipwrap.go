@@ -73,7 +73,6 @@ type (
 		ipv4Inner
 		nic  gstack.NetworkInterface
 		fast *fastIP
-		ids  datagramIDs
 
 		unfinished *unfinished
 	}
@@ -122,7 +121,7 @@ func (p *ipv4Protocol) NewEndpoint(nic gstack.NetworkInterface, d gstack.Transpo
 	nic = p.fast.bound(nic)
 	inner := p.ipv4InnerProtocol.NewEndpoint(nic, p.fast.guard.protect(d))
 	if e, ok := inner.(ipv4Inner); ok {
-		w := &ipv4Endpoint{e, nic, p.fast, newDatagramIDs(), newUnfinished(p.fast.ns.Clock())}
+		w := &ipv4Endpoint{e, nic, p.fast, newUnfinished(p.fast.ns.Clock())}
 		if nic.IsLoopback() {
 			return ipv4Loopback{w}
 		}

@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
-	"os"
 	"testing"
 	"time"
 
@@ -234,15 +233,6 @@ func (c toOne) Read(b []byte) (int, error) {
 // side keeps an incomplete one for 30 s, so one mistake spoils many.
 func TestLabDatagramsAtOnce(t *testing.T) {
 	s := openLab(t, lab.Config{}, stack.Config{})
-	// A sender that is preempted between two fragments is overtaken by those of
-	// others, and Linux gives a datagram up when more than 64 of one source have
-	// come since its last (ipfrag_max_dist). That is not what is tested.
-	err := s.lab.Peer.Do(func() error {
-		return os.WriteFile("/proc/sys/net/ipv4/ipfrag_max_dist", []byte("0"), 0)
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
 	serveEcho(t, s.Stack, 7)
 	kernelEcho(t, s.lab.Peer, 7)
 	for _, f := range families(s.lab) {

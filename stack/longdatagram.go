@@ -5,7 +5,7 @@ import (
 	"hash/maphash"
 	"math"
 	"math/rand/v2"
-	"sync/atomic"
+	"sync"
 
 	"gvisor.dev/gvisor/pkg/buffer"
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -27,9 +27,11 @@ func (e *ipv4Endpoint) writeLong(r *gstack.Route, params *gstack.NetworkHeaderPa
 	if size > math.MaxUint16 {
 		return &tcpip.ErrMessageTooLong{}
 	}
+	line := e.fast.long.take(r.RemoteAddress())
+	defer line.mu.Unlock()
 	fields := header.IPv4Fields{
 		TotalLength: uint16(size),
-		ID:          e.ids.next(r.RemoteAddress()),
+		ID:          line.id(),
 		TTL:         params.TTL,
 		TOS:         params.TOS,
 		Protocol:    uint8(params.Protocol),
@@ -37,7 +39,7 @@ func (e *ipv4Endpoint) writeLong(r *gstack.Route, params *gstack.NetworkHeaderPa
 		DstAddr:     r.RemoteAddress(),
 	}
 	if e.fast.cuts(r, params) {
-		return e.fast.writeFragments(e.nic, r, pkt, most, header.IPv4MinimumSize, func(h []byte, offset, n int, more bool) {
+		return e.fast.writeFragments(e.nic, r, pkt, line, most, header.IPv4MinimumSize, func(h []byte, offset, n int, more bool) {
 			fields.TotalLength, fields.FragmentOffset = uint16(len(h)+n), uint16(offset)
 			if fields.Flags = 0; more {
 				fields.Flags = header.IPv4FlagMoreFragments
@@ -56,15 +58,17 @@ func (e *ipv4Endpoint) writeLong(r *gstack.Route, params *gstack.NetworkHeaderPa
 		Payload:            data,
 	})
 	defer long.DecRef()
-	long.Hash = pkt.Hash
+	long.Hash = line.flow
 	return e.WriteHeaderIncludedPacket(r, long) // fills in the checksum
 }
 
 // writeLong does for IPv6 what that of IPv4 does, but for the IDs: they have 32 bits,
 // and netstack's are random too.
 func (e *ipv6Endpoint) writeLong(r *gstack.Route, params *gstack.NetworkHeaderParams, pkt *gstack.PacketBuffer, most int) tcpip.Error {
+	line := e.fast.long.take(r.RemoteAddress())
+	defer line.mu.Unlock()
 	id := rand.Uint32()
-	return e.fast.writeFragments(e.nic, r, pkt, most-header.IPv6FragmentHeaderSize, header.IPv6MinimumSize+header.IPv6FragmentHeaderSize, func(h []byte, offset, n int, more bool) {
+	return e.fast.writeFragments(e.nic, r, pkt, line, most-header.IPv6FragmentHeaderSize, header.IPv6MinimumSize+header.IPv6FragmentHeaderSize, func(h []byte, offset, n int, more bool) {
 		header.IPv6(h).Encode(&header.IPv6Fields{
 			PayloadLength:     uint16(len(h) - header.IPv6MinimumSize + n),
 			TransportProtocol: header.IPv6FragmentHeader,
@@ -91,13 +95,13 @@ func (f *fastIP) cuts(r *gstack.Route, params *gstack.NetworkHeaderParams) bool 
 
 // writeFragments sends a packet that has no IP header yet in fragments, with most
 // bytes of it each. head makes the header of one, of room bytes, before n bytes of the
-// packet from an offset on.
+// packet from an offset on. Precondition: line, the destination's, is locked.
 //
 // The fragments keep the packet, and with it the writer's charge (sendBuffer), until
-// the last of them is written or lost, and belong to its flow. Netstack's own would do
-// neither: writers would not wait for the link, and what they send would push out
-// all that has no flow, such as ARP.
-func (f *fastIP) writeFragments(nic gstack.NetworkInterface, r *gstack.Route, pkt *gstack.PacketBuffer, most, room int, head func(h []byte, offset, n int, more bool)) tcpip.Error {
+// the last of them is written or lost, and belong to the line's flow. Netstack's own
+// would do neither: writers would not wait for the link, and what they send would push
+// out all that has no flow, such as ARP.
+func (f *fastIP) writeFragments(nic gstack.NetworkInterface, r *gstack.Route, pkt *gstack.PacketBuffer, line *longLine, most, room int, head func(h []byte, offset, n int, more bool)) tcpip.Error {
 	if most &^= 7; most <= 0 {
 		return &tcpip.ErrMessageTooLong{}
 	}
@@ -117,7 +121,7 @@ func (f *fastIP) writeFragments(nic gstack.NetworkInterface, r *gstack.Route, pk
 		})
 		head(frag.NetworkHeader().Push(room), offset, n, offset+n < size)
 		frag.NetworkProtocolNumber = r.NetProto()
-		frag.Hash = pkt.Hash
+		frag.Hash = line.flow
 		err := nic.WritePacket(r, frag)
 		frag.DecRef()
 		for _, c := range all {
@@ -134,28 +138,50 @@ func (f *fastIP) writeFragments(nic gstack.NetworkInterface, r *gstack.Route, pk
 	return nil
 }
 
-// datagramIDs counts the IDs of datagrams in fragments. Destinations share a
-// counter at random, so that nobody learns from it what another one is sent.
-type datagramIDs struct {
-	seed     maphash.Seed
-	counters *[256]atomic.Uint32
+// longLines are where those wait who send datagrams in fragments: one destination's
+// leave one after the other, by one queue of the device and one flow of that.
+//
+// Linux gives an incomplete datagram up when more than 64 other fragments of its source
+// have come since its last one (ipfrag_max_dist in Documentation/networking/ip-sysctl.rst,
+// ip_frag_too_far in net/ipv4/ip_fragment.c, 6.18). That many come at once when a writer
+// loses its processor between two fragments, or when flows of long datagrams take turns
+// at a full link.
+//
+// Destinations share a line at random, so that nobody learns from its own datagrams' IDs
+// what another one is sent.
+type longLines struct {
+	seed  maphash.Seed
+	lines *[256]longLine
 }
 
-func newDatagramIDs() datagramIDs {
-	d := datagramIDs{maphash.MakeSeed(), new([256]atomic.Uint32)}
-	for i := range d.counters {
-		d.counters[i].Store(uint32(maphash.Comparable(d.seed, i)))
-	}
-	return d
+// A longLine is held by one writer at a time. Who holds it does not wait.
+type longLine struct {
+	mu   sync.Mutex
+	last uint16 // ID
+	flow uint32 // the hash of its packets
 }
 
-// next returns the ID for a datagram to a destination: not 0, which would mean
-// none.
-func (d *datagramIDs) next(to tcpip.Address) uint16 {
-	c := &d.counters[maphash.Comparable(d.seed, to)%uint64(len(d.counters))]
-	for {
-		if id := uint16(c.Add(1)); id != 0 {
-			return id
-		}
+func newLongLines() longLines {
+	l := longLines{maphash.MakeSeed(), new([256]longLine)}
+	for i := range l.lines {
+		random := maphash.Comparable(l.seed, i)
+		l.lines[i].last, l.lines[i].flow = uint16(random), max(1, uint32(random>>32)) // 0 would be no flow
 	}
+	return l
+}
+
+// take returns the line of a destination, locked.
+func (l *longLines) take(to tcpip.Address) *longLine {
+	line := &l.lines[maphash.Comparable(l.seed, to)%uint64(len(l.lines))]
+	line.mu.Lock()
+	return line
+}
+
+// id returns the ID for the next datagram: not 0, which would mean none. Precondition:
+// the line is locked.
+func (l *longLine) id() uint16 {
+	if l.last++; l.last == 0 {
+		l.last++
+	}
+	return l.last
 }
