@@ -43,8 +43,10 @@
 //	io.EOF, bare             the end of the peer's data
 //	os.ErrDeadlineExceeded   a deadline has passed; Timeout is true
 //	net.ErrClosed            the socket or the Stack was closed
-//	syscall.ENETDOWN         the device was set down, or is gone; Accept's is Temporary
-//	                         but for the last. A lost carrier is waited out
+//	syscall.ENETDOWN         the device was set down, or is gone (ENODEV as well). Who
+//	                         accepts or reads datagrams is told once that it was set
+//	                         down, by an error that is Temporary, and then waits for it.
+//	                         A lost carrier is waited out
 //	context.Canceled         the context of a dial was canceled
 //	*net.AddrError           a bad address or port
 //	*net.DNSError            a name was not found, or nobody could be asked

@@ -128,7 +128,7 @@ func (e unsupportedError) Error() string {
 
 func (unsupportedError) Is(target error) bool { return target == errors.ErrUnsupported }
 
-// downError is the error of every operation while the device is gone.
+// downError is the error of operations while the device is gone.
 type downError struct{ cause error }
 
 func (e *downError) Error() string {
@@ -144,21 +144,15 @@ func (e *downError) Unwrap() error        { return e.cause }
 // errWasAway is the cause for who asks when the device is back already.
 var errWasAway = errors.New("the device was away")
 
-// A pauseError is the error of Accept while the device is down. Temporary
-// tells servers to try again (net/http's and gRPC's Serve do, after a while): with the
-// kernel's sockets they would not notice.
+// passes tells whether the device may come back.
+func (e *downError) passes() bool { return !errors.Is(e.cause, syscall.ENODEV) }
+
+// A pauseError tells who waits for peers, to accept or for datagrams, that the device
+// is down for now. Temporary has servers go on (net/http's and gRPC's Serve, quic-go's and
+// miekg/dns's reading): with the kernel's sockets they would not notice.
 type pauseError struct{ *downError }
 
 func (pauseError) Temporary() bool { return true }
-
-// acceptError returns err, or what Accept has to say instead.
-func acceptError(err error) error {
-	down, ok := err.(*downError)
-	if ok && (down.cause == errWasAway || errors.Is(down.cause, syscall.ENETDOWN) && !errors.Is(down.cause, syscall.ENODEV)) {
-		return pauseError{down}
-	}
-	return err
-}
 
 // The next two are what package net makes of a context's errors.
 

@@ -85,11 +85,11 @@ func (c *ICMPConn) read(call string, b []byte, header bool) (n, size int, from n
 	c.rd.mu.Lock()
 	defer c.rd.mu.Unlock()
 	for {
-		if err := c.why(&c.rd.parker); err != nil {
+		if err := c.receiving(); err != nil {
 			return 0, 0, netip.Addr{}, c.opErr("read", err)
 		}
 		if terr := c.icmp.failure(); terr != nil {
-			return 0, 0, netip.Addr{}, c.opErr("read", c.callErr(&c.rd.parker, call, terr))
+			return 0, 0, netip.Addr{}, c.opErr("read", c.receiveErr(call, terr))
 		}
 		if d, ok := c.icmp.in.pop(); ok {
 			parts := [2][]byte{nil, d.pkt.TransportHeader().Slice()}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"sync/atomic"
 	"syscall"
@@ -34,6 +35,10 @@ func TestLabLink(t *testing.T) {
 			t.Fatal(err)
 		}
 		s.works(t)
+	})
+	t.Run("servers wait", func(t *testing.T) {
+		s := openLab(t, lab.Config{Queues: 2}, stack.Config{})
+		s.serversWait(t)
 	})
 	t.Run("deleted", func(t *testing.T) {
 		s := openLab(t, lab.Config{Queues: 2}, stack.Config{})
@@ -185,14 +190,99 @@ func (s *labStack) loseLink(t *testing.T, lose func() error, within time.Duratio
 	_, err2 := quiet.Read(make([]byte, 10))
 	_, err3 := full.Write(make([]byte, 10))
 	_, err4 := p.WriteTo([]byte("x"), net.UDPAddrFromAddrPort(netip.AddrPortFrom(fs[0].peer, 80)))
-	_, err5 := ln.Accept()
-	for i, err := range []error{err, err2, err3, err4, err5} {
+	for i, err := range []error{err, err2, err3, err4} {
 		if !errors.Is(err, syscall.ENETDOWN) {
 			t.Errorf("call %d after the link went: %v, want ENETDOWN", i, err)
 		}
 	}
+	// Who waits for peers has been told, and waits on unless the device is gone.
+	want := error(os.ErrDeadlineExceeded)
+	if err := s.Device().LinkErr(); errors.Is(err, syscall.ENODEV) {
+		want = syscall.ENODEV
+	}
+	past := time.Now().Add(-time.Second)
+	if err := errors.Join(ln.(*stack.TCPListener).SetDeadline(past), p.SetReadDeadline(past)); err != nil {
+		t.Error(err)
+	}
+	_, err = ln.Accept()
+	_, _, err2 = p.ReadFrom(make([]byte, 10))
+	for i, err := range []error{err, err2} {
+		if !errors.Is(err, want) {
+			t.Errorf("server %d after the link went: %v, want %v", i, err, want)
+		}
+	}
 	ln.Close()
 	p.Close()
+}
+
+// serversWait has servers of TCP and UDP, with blocked calls, live through two outages.
+func (s *labStack) serversWait(t *testing.T) {
+	t.Helper()
+	ln, err := s.Listen("tcp", ":7")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	p, err := s.ListenPacket("udp", ":7")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	told := make(chan error, 16)
+	temporary := func(err error) bool {
+		if ne, ok := err.(interface{ Temporary() bool }); !ok || !ne.Temporary() {
+			return false
+		}
+		told <- err
+		return true
+	}
+	go func() {
+		for {
+			c, err := ln.Accept()
+			if err == nil {
+				go func() {
+					defer c.Close()
+					io.Copy(c, c) //nolint:errcheck // the client tells
+				}()
+			} else if !temporary(err) {
+				return
+			}
+		}
+	}()
+	go func() {
+		for b := make([]byte, 2048); ; {
+			n, from, err := p.ReadFrom(b)
+			if err == nil {
+				p.WriteTo(b[:n], from) //nolint:errcheck // the client tells
+			} else if !temporary(err) {
+				return
+			}
+		}
+	}()
+	for range 2 {
+		if err := s.lab.SetDown(); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if err := <-told; !errors.Is(err, syscall.ENETDOWN) {
+				t.Errorf("%v, want ENETDOWN", err)
+			}
+		}
+		s.idle(t)
+		if len(told) != 0 {
+			t.Errorf("told again: %v", <-told)
+		}
+		if err := s.lab.SetUp(); err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range families(s.lab) {
+			for _, network := range []string{"tcp", "udp"} {
+				lab.Eventually(t, patience, "an answer by "+network+" to "+f.name, func() bool {
+					return reach(s.lab.Peer, network, hostPort(f.stack, 7), time.Second) == nil
+				})
+			}
+		}
+	}
 }
 
 // idleShare is the part of one CPU that the process, with all that the test has

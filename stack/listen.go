@@ -186,9 +186,9 @@ type TCPListener struct {
 }
 
 // Accept returns the next connection, a *TCPConn. It waits for one. After
-// Close the error is net.ErrClosed in a *net.OpError. While the device is down it is
-// ENETDOWN, and the OpError's Temporary is true; once the device is gone, ENODEV as
-// well, and Temporary is false.
+// Close the error is net.ErrClosed in a *net.OpError. When the device goes down it is
+// ENETDOWN, once, and the OpError's Temporary is true: the next call waits for the device.
+// Once that is gone it is ENODEV as well, each time, and Temporary is false.
 func (l *TCPListener) Accept() (net.Conn, error) {
 	c, err := l.AcceptTCP()
 	if err != nil {
@@ -204,7 +204,7 @@ func (l *TCPListener) AcceptTCP() (*TCPConn, error) {
 		err = c.adopt(l.stack, l.net, ep, c.wq)
 	}
 	if err != nil {
-		return nil, opError("accept", l.net, nil, l.laddr, acceptError(err))
+		return nil, opError("accept", l.net, nil, l.laddr, err)
 	}
 	local := l.stack.localAddr(ep, 0)
 	c.established(local, raddr, l.probing)
@@ -215,7 +215,7 @@ func (l *TCPListener) accept() (tcpip.Endpoint, *TCPConn, netip.AddrPort, error)
 	l.rd.mu.Lock()
 	defer l.rd.mu.Unlock()
 	for {
-		if err := l.why(&l.rd.parker); err != nil {
+		if err := l.receiving(); err != nil {
 			return nil, nil, netip.AddrPort{}, err
 		}
 		ep, wq, terr := l.ep.Accept(&l.peer)
@@ -225,7 +225,7 @@ func (l *TCPListener) accept() (tcpip.Endpoint, *TCPConn, netip.AddrPort, error)
 			return ep, c, l.stack.addrPort(l.peer), nil
 		}
 		if !isWouldBlock(terr) {
-			return nil, nil, netip.AddrPort{}, l.callErr(&l.rd.parker, "accept", terr)
+			return nil, nil, netip.AddrPort{}, l.receiveErr("accept", terr)
 		}
 		l.rd.park()
 	}

@@ -32,6 +32,7 @@ type socket struct {
 	laddr, raddr net.Addr // set before the socket is shared; raddr may be nil
 
 	rd, wr side
+	told   uint64 // the outage that receiving has told of; guarded by rd.mu
 
 	control  sync.Mutex // held while options are set; guards released
 	released bool
@@ -83,12 +84,52 @@ func (k *socket) why(p *parker) error {
 	return nil
 }
 
+// receiving is why for who waits for peers: to accept, or for datagrams. An outage of
+// the device he is told of once, by a temporary error, and then he waits for the device,
+// as the kernel's sockets do: many a server gives up at an error that stays, or comes back at
+// once for ever. One that is for good he is told of each time. Precondition: rd.mu is held.
+func (k *socket) receiving() error {
+	stop := k.rd.stop.Load()
+	if stop&stopDown != 0 && stop&(stopClosed|stopStack) == 0 {
+		switch down, outage := k.stack.outageNow(); {
+		case down == nil: // back since
+		case !down.passes():
+			return down
+		case k.told != outage:
+			k.told = outage
+			return pauseError{down}
+		}
+		stop &^= stopDown
+	}
+	switch {
+	case stop&(stopClosed|stopStack) != 0:
+		return net.ErrClosed
+	case stop&stopExpired != 0:
+		return os.ErrDeadlineExceeded
+	}
+	return nil
+}
+
+// receiveErr is callErr for who waits for peers.
+func (k *socket) receiveErr(call string, terr tcpip.Error) error {
+	err := k.instead(k.receiving(), call, terr)
+	if down, ok := err.(*downError); ok && down.passes() {
+		return pauseError{down}
+	}
+	return err
+}
+
 // callErr returns an endpoint's error, unless there is a reason for it that
 // says more: the endpoint of a closed socket is in a state that is wrong for
 // anything.
 func (k *socket) callErr(p *parker, call string, terr tcpip.Error) error {
-	if err := k.why(p); err != nil {
-		return err
+	return k.instead(k.why(p), call, terr)
+}
+
+// instead returns why, if there is such a reason, or else the endpoint's error.
+func (k *socket) instead(why error, call string, terr tcpip.Error) error {
+	if why != nil {
+		return why
 	}
 	// A device that goes down refuses packets, its neighbours' requests among
 	// them, a moment before it says so.

@@ -50,6 +50,7 @@ type Stack struct {
 	first  *socket    // all open sockets, linked through next
 	closed bool
 	down   *downError // not nil while the device is gone
+	outage uint64     // how often it went
 }
 
 // newStack makes a stack over a link. The link is attached here, and closed
@@ -239,11 +240,15 @@ func (s *Stack) shutdown() {
 }
 
 // linkDown makes every call that waits for packets, now and later, return an
-// error for which errors.Is holds with ENETDOWN and with cause. Connections
-// stay, and go on after linkUp.
+// error for which errors.Is holds with ENETDOWN and with cause. Those that wait for
+// peers return one once for each outage: see receiving. Connections stay, and go on
+// after linkUp.
 func (s *Stack) linkDown(cause error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.down == nil {
+		s.outage++
+	}
 	s.down = &downError{cause}
 	for k := s.first; k != nil; k = k.next {
 		k.halt(stopDown)
@@ -258,6 +263,13 @@ func (s *Stack) linkUp() {
 	for k := s.first; k != nil; k = k.next {
 		k.resume(stopDown)
 	}
+}
+
+// outageNow returns the error of the outage that lasts, nil if none does, and its number.
+func (s *Stack) outageNow() (*downError, uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.down, s.outage
 }
 
 // whyDown returns the error that stopDown stands for.

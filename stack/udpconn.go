@@ -125,12 +125,12 @@ func (c *UDPConn) read(call string, b []byte) (int, netip.AddrPort, error) {
 func (c *UDPConn) next(call string) (datagram, error) {
 	for {
 		if c.rd.stop.Load() != 0 {
-			if err := c.why(&c.rd.parker); err != nil {
+			if err := c.receiving(); err != nil {
 				return datagram{}, err
 			}
 		}
 		if terr := c.udp.failure(); terr != nil {
-			return datagram{}, c.callErr(&c.rd.parker, call, terr)
+			return datagram{}, c.receiveErr(call, terr)
 		}
 		if d, ok := c.udp.in.pop(); ok {
 			return d, nil

@@ -169,7 +169,10 @@ names, what ReadMsgUDP returns beside an error, how golang.org/x/net packs the e
 of batches and groups, and what MultipathTCP says of a connection that was closed. A
 stack whose Config names no Interface asks for no zone of addresses of the link. While
 its interface is set down, a stack's calls fail with ENETDOWN, those too that wait;
-with the kernel's sockets reads and Accept wait until it is up.
+Accept and reads of datagrams do once, with an error that is Temporary, and then wait.
+With the kernel's sockets reads and Accept wait until it is up. While its process is
+stopped a stack acknowledges nothing, as the kernel would: probes and timeouts of peers
+end its connections, and so does TCPConn.SetUserTimeout after a stop that was longer.
 
 `)
 	b.WriteString(libraries)

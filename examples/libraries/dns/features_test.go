@@ -53,6 +53,26 @@ func TestLargeDatagrams(t *testing.T) {
 	})
 }
 
+// TestOutage has the server's device go down and come back: the library's servers, of UDP
+// and TCP, do not notice.
+func TestOutage(t *testing.T) {
+	pair, outage := demotest.Outage(t)
+	address := start(t, pair, answer)
+	for i := range 3 {
+		outage(t.Context(), 2)
+		for _, network := range []string{"udp", "tcp"} {
+			name := fmt.Sprintf("small.%d.example.", i)
+			m, err := exchange(t.Context(), pair.Client, network, address, new(dns.Msg).SetQuestion(name, dns.TypeTXT))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(m.Answer) != 1 || !slices.Equal(m.Answer[0].(*dns.TXT).Txt, text(name)) {
+				t.Errorf("answer by %s after outage %d: %v", network, i, m)
+			}
+		}
+	}
+}
+
 // TestOneSocket has many questions under way on one socket.
 func TestOneSocket(t *testing.T) {
 	const questions, atOnce = 2000, 64

@@ -70,6 +70,36 @@ func join(ctx context.Context, t *testing.T, pair demo.Pair, config *quic.Config
 	return server, client, a
 }
 
+// TestOutage has the server's device go down and come back: its transport goes on. A
+// connection that sends in between ends, as it does with the kernel's sockets, whose
+// writes fail too.
+func TestOutage(t *testing.T) {
+	pair, outage := demotest.Outage(t)
+	sc, cc := configs(t)
+	a, b := open(t, pair.Server, pair.Addr.AsSlice()), open(t, pair.Client, nil)
+	l, err := a.Listen(sc, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := t.Context()
+	for i := range byte(3) {
+		outage(ctx, 1)
+		client, err := b.Dial(ctx, a.addr, cc, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		server, err := l.Accept(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		answered := make(chan error, 1)
+		go func() { answered <- answer(ctx, server) }()
+		if err := errors.Join(ask(ctx, client, i), <-answered); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // TestConnections has many connections on one pair of sockets.
 func TestConnections(t *testing.T) {
 	const connections = 20
