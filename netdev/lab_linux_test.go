@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -175,7 +177,7 @@ func TestLabTXQueuesFewer(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		d, err := open(cfg, dev)
+		d, err := open(t.Context(), cfg, dev)
 		if err != nil {
 			return err
 		}
@@ -189,6 +191,45 @@ func TestLabTXQueuesFewer(t *testing.T) {
 	}
 }
 
+// TestLabOpenContext ends a context while Open waits for the carrier: it fails, and
+// leaves nothing. It does not begin with one that has ended.
+func TestLabOpenContext(t *testing.T) {
+	l := lab.New(t, lab.Config{})
+	if err := l.SetCarrier(false); err != nil {
+		t.Fatal(err)
+	}
+	ended, end := context.WithCancel(t.Context())
+	end()
+	late, cancel := context.WithTimeoutCause(t.Context(), linkReturn/10, io.ErrUnexpectedEOF)
+	defer cancel()
+	err := l.Host.Do(func() error {
+		for _, ctx := range []context.Context{ended, late} {
+			d, err := OpenContext(ctx, withFlag(Config{Interface: lab.HostDevice}))
+			if err == nil {
+				d.Close()
+			}
+			if !errors.Is(err, context.Cause(ctx)) || !errors.Is(err, ctx.Err()) || !strings.Contains(fmt.Sprint(err), lab.HostDevice) {
+				t.Errorf("opened with a context that ended: %v", err)
+			}
+			dev, err := hostif.Lookup(lab.HostDevice)
+			if err != nil {
+				return err
+			}
+			if dev.XDP.Mode != hostif.XDPNone {
+				t.Errorf("the program is still there: %v", dev.XDP)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.SetCarrier(true); err != nil {
+		t.Fatal(err)
+	}
+	labStack(t, l, Config{}) // the queue is free
+}
+
 // TestLabQueuesAdded takes the queues that a driver adds for the program, as
 // virtio_net does.
 func TestLabQueuesAdded(t *testing.T) {
@@ -199,7 +240,7 @@ func TestLabQueuesAdded(t *testing.T) {
 			return err
 		}
 		dev.RXQueues, dev.TXQueues = 1, 1 // as it was before
-		steer, sockets, err := take(Config{Interface: lab.HostDevice}, dev)
+		steer, sockets, err := take(t.Context(), Config{Interface: lab.HostDevice}, dev)
 		if err != nil {
 			return err
 		}

@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/afxnet/afxnet/internal/canceled"
 	"github.com/afxnet/afxnet/internal/hostif"
 	"github.com/afxnet/afxnet/xsk"
 )
@@ -28,8 +29,13 @@ type host struct {
 //
 // Errors are *xsk.OpError or name the Config field; see [xsk.Open] and
 // [xsk.LoadProgram] for what errors.Is finds in them.
-func Open(cfg Config) (_ *Device, err error) {
-	cfg, err = cfg.withDefaults()
+func Open(cfg Config) (*Device, error) { return OpenContext(context.Background(), cfg) }
+
+// OpenContext is Open, but ends its wait, for the link, for a busy queue or for the
+// helper, when ctx does: the error wraps ctx's and its cause then, and all that was done
+// is undone. With a ctx that has ended it fails. The device does not end with ctx.
+func OpenContext(ctx context.Context, cfg Config) (*Device, error) {
+	cfg, err := cfg.withDefaults()
 	if err != nil {
 		return nil, err
 	}
@@ -39,16 +45,19 @@ func Open(cfg Config) (_ *Device, err error) {
 	if cfg.UMEM.File != nil {
 		return nil, errors.New("netdev: Config.UMEM.File: each queue would take all of that memory for its own: must be nil")
 	}
+	if err := canceled.Err(ctx); err != nil {
+		return nil, &xsk.OpError{Op: "open", Device: cfg.Interface, Queue: xsk.NoQueue, Err: err}
+	}
 	dev, err := hostif.Lookup(cfg.Interface)
 	if err != nil {
 		return nil, &xsk.OpError{Op: "look up interface", Device: cfg.Interface, Queue: xsk.NoQueue, Err: err}
 	}
-	return open(cfg, dev)
+	return open(ctx, cfg, dev)
 }
 
-// open is Open on an interface that has been looked up.
-func open(cfg Config, dev hostif.Interface) (_ *Device, err error) {
-	steer, sockets, err := take(cfg, dev)
+// open is OpenContext on an interface that has been looked up.
+func open(ctx context.Context, cfg Config, dev hostif.Interface) (_ *Device, err error) {
+	steer, sockets, err := take(ctx, cfg, dev)
 	if err != nil {
 		return nil, err
 	}
@@ -71,10 +80,10 @@ func open(cfg Config, dev hostif.Interface) (_ *Device, err error) {
 		return nil, err
 	}
 	d.host = &host{dev: dev, steer: steer}
-	if err = awaitLink(dev); err == nil {
-		d.host.stop, err = hostif.Watch(dev.Index, d.onLink)
+	if err = awaitLink(ctx, dev); err != nil {
+		return nil, &xsk.OpError{Op: "wait for link", Device: cfg.Interface, Queue: xsk.NoQueue, Err: err}
 	}
-	if err != nil {
+	if d.host.stop, err = hostif.Watch(dev.Index, d.onLink); err != nil {
 		return nil, &xsk.OpError{Op: "watch link", Device: cfg.Interface, Queue: xsk.NoQueue, Err: err}
 	}
 	d.workers.Go(func() { d.followSteering(steer) })
@@ -114,18 +123,21 @@ const (
 // awaitLink waits until an interface carries frames, after the program was
 // attached and the sockets were bound: many drivers start the device anew for
 // each of these. dev is its state before. If the link does not come back, it is
-// down like any other.
-func awaitLink(dev hostif.Interface) error {
+// down like any other. It is an error if ctx ends first.
+func awaitLink(ctx context.Context, dev hostif.Interface) error {
 	limit := linkReset
 	if !dev.Running {
 		limit = linkReturn
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	limited, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	err := hostif.Await(ctx, dev.Index, func(ev hostif.Event) (bool, error) {
+	err := hostif.Await(limited, dev.Index, func(ev hostif.Event) (bool, error) {
 		return ev.State.Running || !ev.State.Up || ev.Change.Has(hostif.ChangeGone) || ev.Change.Has(hostif.ChangeEnded), nil
 	})
-	if err == context.DeadlineExceeded {
+	switch {
+	case ctx.Err() != nil:
+		return canceled.Err(ctx)
+	case err == context.DeadlineExceeded:
 		return nil
 	}
 	return err

@@ -1,6 +1,7 @@
 package netdev
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -29,15 +30,15 @@ type steerer interface {
 }
 
 // take attaches a program to an interface and binds a socket to each of the queues,
-// or has the helper do its part of it.
-func take(cfg Config, dev hostif.Interface) (steerer, []*xsk.Socket, error) {
+// or has the helper do its part of it, unless ctx ends.
+func take(ctx context.Context, cfg Config, dev hostif.Interface) (steerer, []*xsk.Socket, error) {
 	one := xsk.Config{
 		Interface: cfg.Interface, Bind: cfg.Bind,
 		MultiBuffer: cfg.MultiBuffer, Rings: cfg.Rings, UMEM: cfg.UMEM, TXBudget: cfg.TXBudget,
 		BusyPoll: cfg.BusyPoll, NAPI: cfg.NAPI,
 	}
 	if cfg.Handover != "" {
-		set, err := handover.Open(handover.Config{Path: cfg.Handover, Queues: cfg.Queues, Socket: one})
+		set, err := handover.OpenContext(ctx, handover.Config{Path: cfg.Handover, Queues: cfg.Queues, Socket: one})
 		if err != nil {
 			return nil, nil, err
 		}
@@ -65,7 +66,7 @@ func take(cfg Config, dev hostif.Interface) (steerer, []*xsk.Socket, error) {
 	var sockets []*xsk.Socket
 	for _, queue := range cfg.Queues {
 		one.Queue = queue
-		s, err := xsk.Open(one)
+		s, err := xsk.OpenContext(ctx, one)
 		if err == nil {
 			sockets = append(sockets, s)
 			err = steer.AddSocket(queue, s.FD())

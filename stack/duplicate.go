@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"net/netip"
@@ -11,6 +12,8 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/network/arp"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
 	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
+
+	"github.com/afxnet/afxnet/internal/canceled"
 )
 
 // The check for duplicate addresses sends two probes and waits this long after
@@ -24,8 +27,8 @@ const (
 
 // checkDuplicates asks the link whether another host has one of the stack's
 // addresses, all at once. The stack must not have them yet, but frames about
-// them must reach it.
-func (s *Stack) checkDuplicates() error {
+// them must reach it. It ends with ctx, which is an error.
+func (s *Stack) checkDuplicates(ctx context.Context) error {
 	if err := s.setDuplicateProbes(duplicateProbes); err != nil {
 		return err
 	}
@@ -46,7 +49,12 @@ func (s *Stack) checkDuplicates() error {
 	var err error
 	for range s.cfg.Addresses {
 		// A probe that cannot be sent, because the link is down, tells nothing.
-		r := <-answers
+		var r answer
+		select {
+		case r = <-answers:
+		case <-ctx.Done():
+			return fmt.Errorf("stack: check whether the addresses are free: %w", canceled.Err(ctx))
+		}
 		if dup, ok := r.result.(*gstack.DADDupAddrDetected); ok && err == nil {
 			err = fmt.Errorf("stack: claim %v: the host with the address %v has it on the link of %s: %w",
 				r.addr, net.HardwareAddr(dup.HolderLinkAddress), s.cfg.Interface, syscall.EADDRINUSE)

@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
@@ -21,7 +22,13 @@ import (
 // Config.Device.Handover it needs none. Errors name the step
 // and the remedy; see [xsk.Open] and [xsk.LoadProgram] for what errors.Is finds
 // in them.
-func Open(cfg Config) (*Stack, error) {
+func Open(cfg Config) (*Stack, error) { return OpenContext(context.Background(), cfg) }
+
+// OpenContext is Open, but ends its wait when ctx does: for the link to be back, for a
+// queue that is busy, for the helper, or for answers of other hosts that have one of the
+// addresses. The error wraps ctx's and its cause then, and all that was done is undone.
+// With a ctx that has ended it fails. The stack does not end with ctx.
+func OpenContext(ctx context.Context, cfg Config) (*Stack, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
@@ -30,11 +37,11 @@ func Open(cfg Config) (*Stack, error) {
 	}
 	dev := cfg.Device
 	dev.Interface = cfg.Interface
-	d, err := netdev.Open(dev)
+	d, err := netdev.OpenContext(ctx, dev)
 	if err != nil {
 		return nil, fmt.Errorf("stack: open %s: %w", cfg.Interface, err)
 	}
-	return OpenOn(cfg, d)
+	return openOn(ctx, cfg, d)
 }
 
 // OpenOn starts a stack on a device that is there already: one that netdev.Open
@@ -42,7 +49,12 @@ func Open(cfg Config) (*Stack, error) {
 // have been attached to a stack before. It belongs to the new stack, which closes
 // it, also if OpenOn fails. Config.Device is not used, and of Config.Interface
 // only the name. See Open for the rest.
-func OpenOn(cfg Config, d *netdev.Device) (_ *Stack, err error) {
+func OpenOn(cfg Config, d *netdev.Device) (*Stack, error) {
+	return openOn(context.Background(), cfg, d)
+}
+
+// openOn is OpenOn, until ctx ends.
+func openOn(ctx context.Context, cfg Config, d *netdev.Device) (_ *Stack, err error) {
 	if err := cfg.checkMTU(d.Info().Interface, d.MTU()); err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
@@ -65,7 +77,7 @@ func OpenOn(cfg Config, d *netdev.Device) (_ *Stack, err error) {
 	// The answers to the check come to the sockets, and nobody answers for the
 	// addresses before it is over.
 	if !cfg.NoDuplicateCheck {
-		if err := s.checkDuplicates(); err != nil {
+		if err := s.checkDuplicates(ctx); err != nil {
 			return nil, err
 		}
 	}

@@ -1,6 +1,7 @@
 package xsk
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -8,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/afxnet/afxnet/internal/canceled"
 	"github.com/afxnet/afxnet/internal/hostif"
 	"github.com/afxnet/afxnet/internal/sys"
 	"github.com/afxnet/afxnet/umem"
@@ -32,7 +34,12 @@ const busyRetry = 10 * time.Millisecond
 // does not fit; os.ErrPermission a capability is missing; unix.ENOBUFS the
 // memory limit RLIMIT_MEMLOCK; errors.ErrUnsupported the kernel or the driver
 // cannot do what was asked.
-func Open(cfg Config) (_ *Socket, err error) {
+func Open(cfg Config) (*Socket, error) { return OpenContext(context.Background(), cfg) }
+
+// OpenContext is Open, but does not wait for a busy queue any longer when ctx ends: the
+// error wraps ctx's and its cause then, and nothing stays open. With a ctx that has ended
+// it fails.
+func OpenContext(ctx context.Context, cfg Config) (_ *Socket, err error) {
 	given, err := cfg.Prepared.take()
 	if err != nil {
 		return nil, err
@@ -42,6 +49,9 @@ func Open(cfg Config) (_ *Socket, err error) {
 		return nil, err
 	}
 	s := &Socket{device: cfg.Interface, queue: cfg.Queue}
+	if err := canceled.Err(ctx); err != nil {
+		return nil, s.opError("open", err, "")
+	}
 	dev, err := hostif.Lookup(cfg.Interface)
 	if err != nil {
 		return nil, s.opError("look up interface", err, "")
@@ -104,7 +114,7 @@ func Open(cfg Config) (_ *Socket, err error) {
 			cfg.Shared.lost += lost // its lock is held
 		}
 	}()
-	k, key, err := s.openKernel(cfg, given, dev, several)
+	k, key, err := s.openKernel(ctx, cfg, given, dev, several)
 	if err != nil {
 		return nil, err
 	}
@@ -168,7 +178,7 @@ func (s *Socket) preflight(dev hostif.Interface, cfg Config) error {
 // openKernel makes the socket, unless it is given, gives it its memory and rings,
 // and binds it. several asks for packets over several frames. key is the queue's, if there is a
 // Shared, whose lock is held then.
-func (s *Socket) openKernel(cfg Config, given *taken, dev hostif.Interface, several bool) (k *kernelSocket, key poolKey, err error) {
+func (s *Socket) openKernel(ctx context.Context, cfg Config, given *taken, dev hostif.Interface, several bool) (k *kernelSocket, key poolKey, err error) {
 	sock, err := given.socket()
 	if err != nil && given != nil {
 		return nil, key, s.opError("take socket", err, "Config.Prepared.FD has to be an AF_XDP socket, as Prepare makes it")
@@ -223,7 +233,7 @@ func (s *Socket) openKernel(cfg Config, given *taken, dev hostif.Interface, seve
 		s.rx.lendEarly()
 	}
 	step = "bind"
-	if err := bind(sock, cfg, dev.Index, several, from.with); err != nil {
+	if err := bind(ctx, sock, cfg, dev.Index, several, from.with); err != nil {
 		return k, key, err
 	}
 	s.rx.device = true // unless the mode is another
@@ -292,9 +302,9 @@ func partsOf(zerocopy bool, ifindex int) (int, error) {
 	return min(segments, maxTXParts), err
 }
 
-// bind retries while the queue is busy. With another socket's UMEM, its flags
+// bind retries while the queue is busy, until ctx ends. With another socket's UMEM, its flags
 // hold.
-func bind(sock *sys.Socket, cfg Config, ifindex int, several bool, with *Socket) error {
+func bind(ctx context.Context, sock *sys.Socket, cfg Config, ifindex int, several bool, with *Socket) error {
 	var flags uint16
 	switch cfg.Bind {
 	case BindZeroCopy:
@@ -322,7 +332,11 @@ func bind(sock *sys.Socket, cfg Config, ifindex int, several bool, with *Socket)
 		if !errors.Is(err, unix.EBUSY) || !time.Now().Before(deadline) {
 			return err
 		}
-		time.Sleep(busyRetry)
+		select {
+		case <-time.After(busyRetry):
+		case <-ctx.Done():
+			return fmt.Errorf("%w, while the queue is busy", canceled.Err(ctx))
+		}
 	}
 }
 

@@ -4,9 +4,11 @@ package xsk
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"runtime"
@@ -355,6 +357,34 @@ func TestOpenErrors(t *testing.T) {
 			}
 			t.Log(err)
 		})
+	}
+}
+
+// TestOpenContext waits for a busy queue until a context ends, and does not begin with
+// one that has.
+func TestOpenContext(t *testing.T) {
+	l := lab.New(t, lab.Config{})
+	mustOpen(t, l, small(Config{}))
+	before := descriptors.Open(t)
+	ended, end := context.WithCancelCause(t.Context())
+	end(io.ErrUnexpectedEOF)
+	late, cancel := context.WithTimeoutCause(t.Context(), 50*time.Millisecond, io.ErrUnexpectedEOF)
+	defer cancel()
+	for ctx, want := range map[context.Context]error{ended: context.Canceled, late: context.DeadlineExceeded} {
+		err := l.Host.Do(func() error {
+			s, err := OpenContext(ctx, small(Config{BusyTimeout: limit}))
+			if err == nil {
+				s.Close()
+			}
+			return err
+		})
+		var op *OpError
+		if !errors.Is(err, want) || !errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, unix.EBUSY) || !errors.As(err, &op) || op.Queue != 0 {
+			t.Errorf("%v, want %v", err, want)
+		}
+	}
+	if left := before.New(descriptors.Open(t)); len(left) > 0 {
+		t.Errorf("left open: %v", left)
 	}
 }
 

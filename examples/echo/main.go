@@ -106,7 +106,7 @@ func runInterface(ctx context.Context, o options) error {
 			cfg.Gateways = append(cfg.Gateways, a)
 		}
 	}
-	s, err := stack.Open(cfg)
+	s, err := stack.OpenContext(ctx, cfg)
 	if err != nil {
 		return err
 	}

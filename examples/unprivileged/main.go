@@ -68,7 +68,7 @@ func run(ctx context.Context, iface, addr, helper string) (err error) {
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	s, err := stack.Open(stack.Config{
+	s, err := stack.OpenContext(ctx, stack.Config{
 		Interface: iface, Addresses: []netip.Prefix{prefix},
 		Device: netdev.Config{
 			Handover: helper, // all that is different from a stack with privileges

@@ -62,6 +62,7 @@ var arrows = []struct {
 	may []string
 }{
 	{"internal/ring", nil},
+	{"internal/canceled", nil},
 	{"internal/descriptors", nil},
 	{"internal/packet", nil},
 	{"internal/sys", []string{"internal/ring"}},
@@ -69,7 +70,7 @@ var arrows = []struct {
 	{"internal/lab", []string{"internal/hostif"}},
 	{"internal/wire", []string{"internal/ring", "internal/packet", "umem", "xsk"}},
 	{"umem", nil},
-	{"xsk", []string{"umem", "internal/ring", "internal/sys", "internal/hostif", "internal/steering"}},
+	{"xsk", []string{"umem", "internal/canceled", "internal/ring", "internal/sys", "internal/hostif", "internal/steering"}},
 	{"internal/steering", []string{"xsk", "internal/hostif"}},
 	{"netdev", []string{"netdev", "xsk", "umem", "internal"}},
 	{"stack", []string{"stack", "netdev", "xsk", "umem", "internal"}},

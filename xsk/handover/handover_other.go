@@ -20,6 +20,9 @@ var errLinuxOnly error = &xsk.OpError{Op: "connect to the helper", Queue: xsk.No
 // Open fails: AF_XDP is Linux only. errors.Is(err, errors.ErrUnsupported).
 func Open(Config) (*Set, error) { return nil, errLinuxOnly }
 
+// OpenContext fails as Open does.
+func OpenContext(context.Context, Config) (*Set, error) { return nil, errLinuxOnly }
+
 // Listen fails: AF_XDP is Linux only.
 func Listen(string, os.FileMode) (*net.UnixListener, error) { return nil, errLinuxOnly }
 

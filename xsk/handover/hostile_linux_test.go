@@ -1,6 +1,7 @@
 package handover
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -246,6 +247,44 @@ func TestHostileHelper(t *testing.T) {
 			eventuallyClosed(t, before)
 		})
 	}
+}
+
+// TestOpenContext ends a context while a helper does not answer, and begins with one
+// that has ended: nothing stays open.
+func TestOpenContext(t *testing.T) {
+	before := descriptors.Open(t)
+	path := filepath.Join(t.TempDir(), "s")
+	l, err := Listen(path, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.SetDeadline(time.Now().Add(patience)) //nolint:errcheck // a listener takes deadlines
+	ctx, cancel := context.WithCancelCause(t.Context())
+	asked := make(chan error, 1)
+	go func() {
+		c, err := l.AcceptUnix()
+		if err == nil {
+			defer c.Close()
+			_, err = c.Read(make([]byte, 1024))
+			cancel(io.ErrUnexpectedEOF)
+			c.Read(make([]byte, 1)) //nolint:errcheck // until the other end hangs up
+		}
+		asked <- err
+	}()
+	for range 2 {
+		set, err := OpenContext(ctx, Config{Path: path, Timeout: patience})
+		if err == nil {
+			set.Close()
+		}
+		if !errors.Is(err, context.Canceled) || !errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("opened with a context that ended: %v", err)
+		}
+	}
+	if err := <-asked; err != nil {
+		t.Error(err)
+	}
+	l.Close()
+	eventuallyClosed(t, before)
 }
 
 // TestUnasked has the helper speak when nobody asked: its next answer would be taken

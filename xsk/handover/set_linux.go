@@ -1,6 +1,7 @@
 package handover
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/afxnet/afxnet/internal/canceled"
 	"github.com/afxnet/afxnet/internal/hostif"
 	"github.com/afxnet/afxnet/umem"
 	"github.com/afxnet/afxnet/xsk"
@@ -38,6 +40,7 @@ type Set struct {
 	done    chan struct{} // closed when the connection has ended
 
 	findings chan xsk.Finding
+	unfollow func() bool // no end of Open's context ends the connection from then on
 
 	endMu    sync.Mutex // guards what follows
 	leaving  bool       // the connection ends because this side wants it to
@@ -64,23 +67,31 @@ type received struct {
 // this user, unix.EBUSY if another process has the interface, unix.ENOBUFS if it is
 // too much memory, and unix.ECONNREFUSED or os.ErrNotExist if there is no helper.
 // Others are those of [xsk.Open].
-func Open(cfg Config) (_ *Set, err error) {
+func Open(cfg Config) (*Set, error) { return OpenContext(context.Background(), cfg) }
+
+// OpenContext is Open, but ends its wait, for the helper or for a busy queue, when ctx
+// does: the error wraps ctx's and its cause then, and nothing stays open. With a ctx that
+// has ended it fails.
+func OpenContext(ctx context.Context, cfg Config) (_ *Set, err error) {
 	cfg, err = cfg.withDefaults()
 	if err != nil {
 		return nil, err
 	}
-	s, queues, err := connect(cfg)
+	s, queues, err := connect(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}
 	defer func() {
+		if !s.unfollow() && err == nil {
+			err = s.opError("take interface", xsk.NoQueue, canceled.Err(ctx), "")
+		}
 		if err != nil {
 			err = errors.Join(err, s.Close())
 		}
 	}()
 	cfg.Socket.Interface = s.device
 	for _, queue := range queues {
-		if err := s.open(cfg.Socket, queue); err != nil {
+		if err := s.open(ctx, cfg.Socket, queue); err != nil {
 			return nil, err
 		}
 	}
@@ -93,28 +104,38 @@ const busyRetry = 10 * time.Millisecond
 
 // connect asks for the interface. While another process has it, it asks again within
 // Config.Socket.BusyTimeout.
-func connect(cfg Config) (s *Set, queues []uint32, err error) {
+func connect(ctx context.Context, cfg Config) (s *Set, queues []uint32, err error) {
 	patience := cfg.Socket.BusyTimeout
 	if patience == 0 {
 		patience = 2 * time.Second
 	}
-	for deadline := time.Now().Add(patience); ; time.Sleep(busyRetry) {
-		s, queues, err = connectOnce(cfg)
+	for deadline := time.Now().Add(patience); ; {
+		s, queues, err = connectOnce(ctx, cfg)
 		if !errors.Is(err, unix.EBUSY) || time.Now().After(deadline) {
 			return s, queues, err
+		}
+		select {
+		case <-time.After(busyRetry):
+		case <-ctx.Done(): // the next one says so
 		}
 	}
 }
 
-func connectOnce(cfg Config) (_ *Set, queues []uint32, err error) {
+// connectOnce asks once. The end of ctx ends the connection, until s.unfollow.
+func connectOnce(ctx context.Context, cfg Config) (_ *Set, queues []uint32, err error) {
 	s := &Set{
 		timeout: cfg.Timeout, device: cfg.Socket.Interface,
 		replies: make(chan received, 1), done: make(chan struct{}), findings: make(chan xsk.Finding, findingsRoom),
 	}
+	if err := canceled.Err(ctx); err != nil {
+		return nil, nil, s.opError("connect to the helper", xsk.NoQueue, err, "")
+	}
+	// It does not wait: where the helper's backlog is full, it fails (connect(2)).
 	if s.conn, err = seqpacket.Dial(cfg.Path, cfg.Timeout); err != nil {
 		return nil, nil, s.opError("connect to the helper", xsk.NoQueue, err, "start one that listens there: afxnet-handover -socket "+cfg.Path)
 	}
 	go s.read()
+	s.unfollow = context.AfterFunc(ctx, func() { s.end(canceled.Err(ctx)) })
 	mem := cfg.Socket.UMEM
 	r, err := s.call(request{
 		Op: opOpen, Protocol: protocol, Interface: cfg.Socket.Interface, Queues: cfg.Queues,
@@ -125,6 +146,7 @@ func connectOnce(cfg Config) (_ *Set, queues []uint32, err error) {
 		err = s.opError("take interface", xsk.NoQueue, fmt.Errorf("the helper gives interface %.20q with %d queues: %w", r.Interface, len(r.Queues), errUnknown), "")
 	}
 	if err != nil {
+		s.unfollow()
 		s.leave()
 		return nil, nil, err
 	}
@@ -133,7 +155,7 @@ func connectOnce(cfg Config) (_ *Set, queues []uint32, err error) {
 }
 
 // open gets the socket of a queue, and opens it.
-func (s *Set) open(one xsk.Config, queue uint32) error {
+func (s *Set) open(ctx context.Context, one xsk.Config, queue uint32) error {
 	r, err := s.call(request{Op: opSocket, Queue: queue})
 	if err != nil {
 		return err
@@ -154,7 +176,7 @@ func (s *Set) open(one xsk.Config, queue uint32) error {
 	s.regions = append(s.regions, region)
 	one.Queue, one.Region, one.UMEM = queue, region, umem.Config{}
 	one.Prepared = &xsk.Prepared{FD: r.fds[0], Registered: true, BusyPoll: one.BusyPoll.Time > 0}
-	sock, err := xsk.Open(one)
+	sock, err := xsk.OpenContext(ctx, one)
 	if err != nil {
 		return err
 	}

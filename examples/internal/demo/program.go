@@ -99,7 +99,7 @@ func (p Program) runInterface(ctx context.Context, o options) (err error) {
 		}
 		cfg.Gateways = append(cfg.Gateways, gw)
 	}
-	s, err := stack.Open(cfg)
+	s, err := stack.OpenContext(ctx, cfg)
 	if err != nil {
 		return err
 	}
