@@ -9,18 +9,11 @@ import (
 )
 
 // Findings tells of what somebody does to the host under the program, and that keeps
-// packets from who should have them while all else works. One goroutine should
-// receive it: it has room for some, and what finds none is lost.
-func (i *Interface) Findings() <-chan xsk.Finding { return i.findings }
+// packets from who should have them while all else works. It is to be called for each,
+// by one goroutine: see [Mailbox.Ready].
+func (i *Interface) Findings() <-chan xsk.Finding { return i.findings.Ready() }
 
-const findingsRoom = 16
-
-func (i *Interface) find(f xsk.Finding) {
-	select {
-	case i.findings <- f:
-	default:
-	}
-}
+func (i *Interface) find(f xsk.Finding) { i.findings.Put(f) }
 
 // followAddress tells that the host has been given an address of the stack, once
 // until it loses it: AddAddress refuses it before. With mu it comes before or after

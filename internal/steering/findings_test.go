@@ -12,14 +12,14 @@ import (
 
 // unattached is an Interface with no program and no watch, for what it finds.
 func unattached() *Interface {
-	return &Interface{dev: hostif.Interface{Name: "eth0"}, findings: make(chan xsk.Finding, findingsRoom)}
+	return &Interface{dev: hostif.Interface{Name: "eth0"}, findings: NewMailbox()}
 }
 
 // finds wants one finding, or none if text is empty.
 func finds(t *testing.T, i *Interface, subject, text, fix string) {
 	t.Helper()
 	select {
-	case f := <-i.findings:
+	case f := <-i.Findings():
 		if text == "" || f.Subject != subject || f.Level != xsk.Warning || !strings.Contains(f.Text, text) || !strings.Contains(f.Fix, fix) {
 			t.Errorf("%v, want %s, %q, %q", f, subject, text, fix)
 		}

@@ -31,7 +31,7 @@ type Interface struct {
 	unguard func()       // ends guard
 	done    chan struct{}
 
-	findings chan xsk.Finding
+	findings *Mailbox
 
 	mu       sync.Mutex
 	groups   []membership       // solicited-node groups joined on the NIC, one per address
@@ -64,7 +64,7 @@ const leastQueues = 256 // 2 KiB of map
 func Attach(dev hostif.Interface, mode xsk.AttachMode) (_ *Interface, err error) {
 	i := &Interface{
 		dev: dev, mtu: dev.MTU, joined: make(map[netip.Addr]int), claimed: make(map[netip.Addr]bool), shared: make(map[netip.Addr]bool),
-		unwatch: func() {}, unguard: func() {}, done: make(chan struct{}), findings: make(chan xsk.Finding, findingsRoom),
+		unwatch: func() {}, unguard: func() {}, done: make(chan struct{}), findings: NewMailbox(),
 	}
 	i.prog, err = xsk.LoadProgram(xsk.ProgramConfig{Interface: dev.Name, Queues: max(dev.RXQueues, dev.TXQueues, leastQueues), Mode: mode})
 	if err != nil {

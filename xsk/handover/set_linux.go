@@ -17,6 +17,7 @@ import (
 
 	"github.com/afxnet/afxnet/internal/canceled"
 	"github.com/afxnet/afxnet/internal/hostif"
+	"github.com/afxnet/afxnet/internal/steering"
 	"github.com/afxnet/afxnet/umem"
 	"github.com/afxnet/afxnet/xsk"
 	"github.com/afxnet/afxnet/xsk/internal/seqpacket"
@@ -39,7 +40,7 @@ type Set struct {
 	replies chan received
 	done    chan struct{} // closed when the connection has ended
 
-	findings chan xsk.Finding
+	findings *steering.Mailbox
 	unfollow func() bool // no end of Open's context ends the connection from then on
 
 	endMu    sync.Mutex // guards what follows
@@ -125,7 +126,7 @@ func connect(ctx context.Context, cfg Config) (s *Set, queues []uint32, err erro
 func connectOnce(ctx context.Context, cfg Config) (_ *Set, queues []uint32, err error) {
 	s := &Set{
 		timeout: cfg.Timeout, device: cfg.Socket.Interface,
-		replies: make(chan received, 1), done: make(chan struct{}), findings: make(chan xsk.Finding, findingsRoom),
+		replies: make(chan received, 1), done: make(chan struct{}), findings: steering.NewMailbox(),
 	}
 	if err := canceled.Err(ctx); err != nil {
 		return nil, nil, s.opError("connect to the helper", xsk.NoQueue, err, "")
@@ -265,14 +266,12 @@ func (s *Set) Counters() (xsk.Counters, error) {
 // Close.
 func (s *Set) Done() <-chan struct{} { return s.done }
 
-// findingsRoom is how many findings wait for who receives them.
-const findingsRoom = 16
-
 // Findings tells what the helper finds out about the interface while the process has
 // it, and that keeps packets from who should have them: they arrive on queues without
 // a socket, say, or the host was given an address that was claimed. One goroutine
-// should receive it: it has room for some, and what finds none is lost.
-func (s *Set) Findings() <-chan xsk.Finding { return s.findings }
+// should receive them, and call Findings for each: the channel has room for some, and the
+// call moves up what waits behind them.
+func (s *Set) Findings() <-chan xsk.Finding { return s.findings.Ready() }
 
 // Err returns why the connection to the helper has ended, and nil if it has not, or
 // was by Detach or Close.
@@ -402,10 +401,7 @@ func (s *Set) read() {
 			err = &remoteError{r.Error.Text, r.Error.Errno}
 		}
 		if err == nil && r.Finding != nil && len(fds) == 0 {
-			select {
-			case s.findings <- *r.Finding:
-			default:
-			}
+			s.findings.Put(*r.Finding)
 			continue
 		}
 		if err == nil && !s.pending.CompareAndSwap(true, false) {
