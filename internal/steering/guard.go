@@ -26,20 +26,34 @@ func (i *Interface) startGuard() {
 func (i *Interface) guard(stop <-chan struct{}, q *queues) {
 	defer close(i.done)
 	defer q.close()
+	lost := false
+	repeat(stop, func() (over bool) {
+		err := i.prog.Lost()
+		if err != nil && lost && i.end(err) {
+			return true
+		}
+		lost = err != nil
+		i.findMissed(q)
+		return false
+	})
+}
+
+// repeat looks until look says that it is over, or stop is closed, with guardEvery
+// between two looks. A ticker by itself would catch up after the process was stopped, or
+// a look took long: two looks in a row see the same moment of who is at work.
+func repeat(stop <-chan struct{}, look func() (over bool)) {
 	tick := time.NewTicker(guardEvery)
 	defer tick.Stop()
-	for lost := false; ; {
+	for {
 		select {
 		case <-stop:
 			return
 		case <-tick.C:
 		}
-		err := i.prog.Lost()
-		if err != nil && lost && i.end(err) {
+		if look() {
 			return
 		}
-		lost = err != nil
-		i.findMissed(q)
+		tick.Reset(guardEvery)
 	}
 }
 
