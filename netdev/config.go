@@ -136,8 +136,9 @@ type Config struct {
 	// OnFinding is called when somebody changes the interface, or the host, under
 	// the device so that packets get lost while all else works, one call at a time:
 	// flows arrive on queues without a socket (ethtool -L, or -X), the host was
-	// given an address of the stack's, the MTU is too small for its IPv6, or the
-	// program cannot follow the interface's Ethernet address. The finding says what
+	// given an address of the stack's, the MTU is too small for its IPv6, the
+	// program cannot follow the interface's Ethernet address, or the NIC takes VLAN
+	// tags off again (rx-vlan-offload). The finding says what
 	// mends it. Not over NewOn. It must not block and must not call Close.
 	OnFinding func(xsk.Finding)
 }

@@ -49,6 +49,15 @@ func OpenQueueCount(int) (*QueueCount, error) { return nil, errUnsupported }
 func (*QueueCount) Read() (int, error) { return 0, errUnsupported }
 func (*QueueCount) Close()             {}
 
+// Offload needs Linux.
+type Offload struct{}
+
+// OpenOffload needs Linux.
+func OpenOffload(int, string) (*Offload, error) { return nil, errUnsupported }
+
+func (*Offload) On() (bool, error) { return false, errUnsupported }
+func (*Offload) Close()            {}
+
 // WatchAddresses needs Linux.
 func WatchAddresses(func(netip.Prefix, int, bool), func(error)) (stop func(), err error) {
 	return nil, errUnsupported

@@ -3,6 +3,7 @@ package steering
 import (
 	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/afxnet/afxnet/internal/hostif"
 	"github.com/afxnet/afxnet/internal/lab"
@@ -34,6 +35,40 @@ func TestLabClaimNarrow(t *testing.T) {
 		}
 		finds(t, i, xsk.SubjectMTU, text, "ip link set "+lab.HostDevice+" mtu")
 	}
+}
+
+// TestLabTags has others switch the offload of VLAN tags on again: that is found each
+// time, and once.
+func TestLabTags(t *testing.T) {
+	l, i := attach(t)
+	set := func(on bool) {
+		t.Helper()
+		if err := l.Host.Do(func() error { _, err := hostif.SetOffload(lab.HostDevice, vlanOffload, on); return err }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	set(true)
+	lab.Eventually(t, 20*time.Second, "finding", func() bool { return len(i.Findings()) > 0 })
+	const text, fix = "takes VLAN tags off again", "ethtool -K " + lab.HostDevice + " rxvlan off"
+	finds(t, i, xsk.SubjectOffloads, text, fix)
+	i.unguard()
+	var own *tags
+	l.Host.Do(func() error { own = i.openTags(); return nil }) //nolint:errcheck // it returns none
+	defer own.close()
+	for _, on := range []bool{true, true, false, false, true} {
+		before := own.on
+		set(on)
+		i.findTags(own)
+		if on && !before {
+			finds(t, i, xsk.SubjectOffloads, text, fix)
+		}
+		finds(t, i, xsk.SubjectOffloads, "", "")
+	}
+	if err := l.Delete(); err != nil {
+		t.Fatal(err)
+	}
+	i.findTags(own)
+	finds(t, i, xsk.SubjectOffloads, "", "")
 }
 
 // attach attaches the program in a lab until the test ends. That Close fails is an error

@@ -14,18 +14,19 @@ const guardEvery = time.Second
 // startGuard has guard run until unguard.
 func (i *Interface) startGuard() {
 	stop := make(chan struct{})
-	q := i.openQueues() // in the namespace of Attach
-	go i.guard(stop, q)
+	q, t := i.openQueues(), i.openTags() // in the namespace of Attach
+	go i.guard(stop, q, t)
 	i.unguard = sync.OnceFunc(func() { close(stop); <-i.done })
 }
 
-// guard tells of packets that miss the sockets, and ends when the program is not on
-// the interface any more. It has to miss it twice: an interface that goes takes its
-// program along, and is its own matter, which the watch hears of; and a loader may be
-// at work on a dispatcher.
-func (i *Interface) guard(stop <-chan struct{}, q *queues) {
+// guard tells of packets that miss the sockets, and of VLAN tags that are taken off, and
+// ends when the program is not on the interface any more. It has to miss it twice: an
+// interface that goes takes its program along, and is its own matter, which the watch
+// hears of; and a loader may be at work on a dispatcher.
+func (i *Interface) guard(stop <-chan struct{}, q *queues, t *tags) {
 	defer close(i.done)
 	defer q.close()
+	defer t.close()
 	lost := false
 	repeat(stop, func() (over bool) {
 		err := i.prog.Lost()
@@ -34,6 +35,7 @@ func (i *Interface) guard(stop <-chan struct{}, q *queues) {
 		}
 		lost = err != nil
 		i.findMissed(q)
+		i.findTags(t)
 		return false
 	})
 }

@@ -118,24 +118,6 @@ func (i *Interface) follow(ev hostif.Event) {
 	}
 }
 
-// vlanOffload is the offload with which a NIC takes the VLAN tag off a received
-// frame, as the kernel calls it; ethtool -k has it as rx-vlan-offload.
-const vlanOffload = "rx-vlan-hw-parse"
-
-// keepTags has the NIC leave VLAN tags in their frames, where the program sees
-// them: without, a VLAN's packet to an address of the stack would pass for one of
-// the untagged network. Where the driver does not let it be changed, it stays.
-func keepTags(name string) (restore func() error, err error) {
-	held, err := hostif.HoldOffload(name, vlanOffload, false)
-	if errors.Is(err, errors.ErrUnsupported) {
-		return func() error { return nil }, nil
-	}
-	if err != nil {
-		return nil, &xsk.OpError{Op: "keep VLAN tags", Device: name, Queue: xsk.NoQueue, Err: err}
-	}
-	return held.Restore, nil
-}
-
 // AddSocket is [xsk.Program.AddSocket].
 func (i *Interface) AddSocket(queue uint32, fd int) error { return i.prog.AddSocket(queue, fd) }
 
