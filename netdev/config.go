@@ -138,7 +138,8 @@ type Config struct {
 	// flows arrive on queues without a socket (ethtool -L, or -X), the host was
 	// given an address of the stack's, the MTU is too small for its IPv6, the
 	// program cannot follow the interface's Ethernet address, or the NIC takes VLAN
-	// tags off again (rx-vlan-offload). The finding says what
+	// tags off again (rx-vlan-offload). It is also called when the program or the
+	// helper is gone, before OnLink is and calls end. The finding says what
 	// mends it. Not over NewOn. It must not block and must not call Close.
 	OnFinding func(xsk.Finding)
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/afxnet/afxnet/internal/canceled"
 	"github.com/afxnet/afxnet/internal/hostif"
+	"github.com/afxnet/afxnet/internal/steering"
 	"github.com/afxnet/afxnet/xsk"
 )
 
@@ -92,21 +93,39 @@ func open(ctx context.Context, cfg Config, dev hostif.Interface) (_ *Device, err
 
 // followSteering takes the device down for good if the program goes that steers
 // packets to its sockets: somebody takes it off the interface, or it goes with the
-// helper that the sockets come from. Until then it passes on what is found.
+// helper that the sockets come from. Until then it passes on what is found. Why the
+// program is gone is passed on too, before calls end of it: a program that ends then has
+// been told.
 func (d *Device) followSteering(steer steerer) {
 	for on := true; on; {
 		select {
 		case f := <-steer.Findings():
-			if d.cfg.OnFinding != nil {
-				d.cfg.OnFinding(f)
-			}
+			d.find(f)
 		case <-steer.Done():
 			on = false
 		}
 	}
 	if err := steer.Err(); err != nil {
+		steering.Drain(steer.Findings, d.find)
+		d.find(lossOf(err))
 		d.fail(err)
 	}
+}
+
+// find tells of a finding.
+func (d *Device) find(f xsk.Finding) {
+	if d.cfg.OnFinding != nil {
+		d.cfg.OnFinding(f)
+	}
+}
+
+// lossOf is the finding that the program is gone.
+func lossOf(err error) xsk.Finding {
+	f := xsk.Finding{Subject: xsk.SubjectProgram, Level: xsk.Problem, Text: err.Error(), Fix: "close, and open again"}
+	if op := (*xsk.OpError)(nil); errors.As(err, &op) && op.Remedy != "" {
+		f.Text, f.Fix = op.Err.Error(), op.Remedy
+	}
+	return f
 }
 
 const (

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/afxnet/afxnet/internal/steering"
 	"github.com/afxnet/afxnet/xsk"
 )
 
@@ -222,6 +223,7 @@ func (s *server) endLost() {
 	g := s.granted
 	g.lost = true
 	err := g.steer.Err()
+	steering.Drain(s.findings, s.pass) // what was found before
 	s.log(g.conn, "has lost the program", err)
 	s.push(g, reply{Error: lostOf(err)}, func() {
 		s.mu.Lock()
