@@ -1,6 +1,7 @@
 package hostif
 
 import (
+	"net/netip"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -117,3 +118,20 @@ func LookupBelow(root, name string) (Interface, error) { return lookup(name, roo
 
 // SysfsQueues counts the queues of an interface below root.
 func SysfsQueues(ifc Interface, root string) (rx, tx int) { return ifc.sysfsQueues(root) }
+
+// WatchAddressesAsked is WatchAddresses by a goroutine that has asked for all addresses
+// some times already.
+func WatchAddressesAsked(times int, fn func(netip.Prefix, int, bool), ended func(error)) (stop func(), err error) {
+	l, err := listen(unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR)
+	if err != nil {
+		return nil, err
+	}
+	for range times {
+		if err := l.askAddresses(); err != nil {
+			l.file.Close()
+			return nil, err
+		}
+	}
+	go l.runAddresses(fn, ended)
+	return l.stop, nil
+}

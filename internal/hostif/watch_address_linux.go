@@ -43,17 +43,28 @@ func (l *listener) runAddresses(fn func(netip.Prefix, int, bool), ended func(err
 			continue
 		case stale && errors.Is(err, unix.EAGAIN): // deaf until its queue is empty
 			stale = false
-			req := nl.NewNetlinkRequest(unix.RTM_GETADDR, unix.NLM_F_DUMP)
-			req.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))
-			err = l.send(req.Serialize())
+			err = l.askAddresses()
 		case err == nil:
-			err = tellAddresses(l.buf[:n], fn)
+			// The answer before is not over yet, and had begun when events were
+			// dropped; or there was no memory for this one (netlink_dump, Linux
+			// 6.18 net/netlink/af_netlink.c).
+			if err = tellAddresses(l.buf[:n], fn); errors.Is(err, unix.EBUSY) || errors.Is(err, unix.ENOBUFS) {
+				stale, err = true, nil
+			}
 		}
 		if err != nil {
 			ended(fmt.Errorf("hostif: watch addresses: %w", err))
 			return
 		}
 	}
+}
+
+// askAddresses asks for all that there are. The kernel answers one question of a socket's
+// at a time, and has EBUSY for another.
+func (l *listener) askAddresses() error {
+	req := nl.NewNetlinkRequest(unix.RTM_GETADDR, unix.NLM_F_DUMP)
+	req.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))
+	return l.send(req.Serialize())
 }
 
 // tellAddresses calls fn for each address in a batch of messages. The error is the one

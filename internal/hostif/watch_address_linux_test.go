@@ -3,11 +3,13 @@ package hostif_test
 import (
 	"encoding/binary"
 	"errors"
+	"net"
 	"net/netip"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/afxnet/afxnet/internal/hostif"
@@ -100,6 +102,52 @@ func TestWatchAddressesRefused(t *testing.T) {
 				t.Errorf("message %d with errno %d: %v", kind, errno, err)
 			}
 		}
+	}
+}
+
+// TestWatchAddressesBusy asks for the addresses while the answer to that is under way, as
+// after events were dropped twice: all of them are told, and the watch goes on.
+func TestWatchAddressesBusy(t *testing.T) {
+	l := lab.New(t, lab.Config{})
+	const many = 1000 // more than one message of the kernel's holds
+	told := make(map[netip.Prefix]bool)
+	all, ended := make(chan bool), make(chan error, 1)
+	var stop func()
+	err := l.Host.Do(func() error {
+		lo, err := netlink.LinkByName("lo")
+		if err != nil {
+			return err
+		}
+		for i := range many {
+			p := netip.PrefixFrom(netip.AddrFrom4([4]byte{127, 9, byte(i >> 8), byte(i)}), 32)
+			if err := netlink.AddrAdd(lo, &netlink.Addr{IPNet: &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(32, 32)}}); err != nil {
+				return err
+			}
+		}
+		stop, err = hostif.WatchAddressesAsked(2, func(p netip.Prefix, _ int, there bool) {
+			if p.Bits() == 32 && there && !told[p] {
+				if told[p] = true; len(told) == many {
+					close(all)
+				}
+			}
+		}, func(err error) { ended <- err })
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-all:
+	case err := <-ended:
+		t.Errorf("the watch has ended: %v", err)
+	case <-time.After(testTimeout):
+		t.Error("not all of them were told")
+	}
+	stop()
+	select {
+	case err := <-ended:
+		t.Errorf("the watch has ended: %v", err)
+	default:
 	}
 }
 
