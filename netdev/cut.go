@@ -7,6 +7,7 @@ import (
 	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
 
 	"github.com/afxnet/afxnet/internal/packet"
+	"github.com/afxnet/afxnet/xsk"
 )
 
 // maxParts is how many slices a packet's payload may come in: netstack's
@@ -163,7 +164,11 @@ func (t *txQueue) flush() int {
 // distrust notes an error of the TX half. An errno passes with the link's state.
 // All else is a ring that cannot be trusted: the poller takes the device down.
 func (t *txQueue) distrust(err error) {
-	if _, ok := err.(syscall.Errno); !ok && t.broken.CompareAndSwap(nil, &err) {
+	cause := err
+	if op, ok := err.(*xsk.OpError); ok { // as TX.Err has it
+		cause = op.Err
+	}
+	if _, passes := cause.(syscall.Errno); !passes && t.broken.CompareAndSwap(nil, &err) {
 		t.q.interrupt()
 	}
 }

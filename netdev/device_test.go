@@ -18,6 +18,7 @@ import (
 	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
 
 	"github.com/afxnet/afxnet/internal/packet"
+	"github.com/afxnet/afxnet/internal/ring"
 	"github.com/afxnet/afxnet/internal/wire"
 	"github.com/afxnet/afxnet/umem"
 	"github.com/afxnet/afxnet/xsk"
@@ -223,6 +224,9 @@ func TestBroken(t *testing.T) {
 			err := <-told
 			if !errors.Is(err, syscall.ENETDOWN) || !errors.Is(err, syscall.ENODEV) || !strings.HasPrefix(err.Error(), "netdev: wire0, for good: ") || r.d.LinkErr() == nil {
 				t.Errorf("%v is not for good, or does not name the device", err)
+			}
+			if op := (*xsk.OpError)(nil); !errors.As(err, &op) || op.Device != "wire0" || op.Queue != 0 || !errors.Is(err, ring.ErrCorrupt) {
+				t.Errorf("%v does not name the queue", err)
 			}
 			for _, err := range []error{nil, fmt.Errorf("test: %w: %w", ErrNoCarrier, syscall.ENETDOWN)} {
 				r.d.SetLink(err)

@@ -2,7 +2,6 @@ package netdev
 
 import (
 	"errors"
-	"fmt"
 	"net"
 	"runtime"
 	"time"
@@ -201,7 +200,7 @@ func (q *queue) patience() time.Duration {
 // no use any more, and then nothing will arrive.
 func (q *queue) fail(err error) {
 	if !errors.Is(err, net.ErrClosed) {
-		q.d.fail(fmt.Errorf("queue %d: %w", q.sock.Queue(), err))
+		q.d.fail(err)
 	}
 }
 

@@ -58,6 +58,25 @@ func (e *UnsupportedError) Error() string {
 // Is makes errors.Is(err, errors.ErrUnsupported) true.
 func (e *UnsupportedError) Is(target error) bool { return target == errors.ErrUnsupported }
 
+// halfError makes the errors of one half of a socket. They are asked for after each batch:
+// the last one is kept while its cause is the same.
+type halfError struct {
+	op   string
+	at   *Socket
+	last *OpError
+}
+
+// of returns err with the device and the queue.
+func (h *halfError) of(err error) error {
+	if op, ok := err.(*OpError); ok {
+		return op
+	}
+	if h.last == nil || h.last.Err != err {
+		h.last = &OpError{Op: h.op, Device: h.at.device, Queue: h.at.queue, Err: err}
+	}
+	return h.last
+}
+
 // joinClose adds the error of unwinding, if there is one, to what failed.
 func joinClose(err, closeErr error) error {
 	if closeErr == nil {

@@ -6,6 +6,8 @@ import (
 	"os"
 	"syscall"
 	"testing"
+
+	"github.com/afxnet/afxnet/internal/ring"
 )
 
 func TestOpError(t *testing.T) {
@@ -64,4 +66,46 @@ func TestClosedError(t *testing.T) {
 	if !errors.Is(err, net.ErrClosed) || err.Error() != "xsk: wait, sim0 queue 3: use of closed network connection" {
 		t.Errorf("%v", err)
 	}
+}
+
+// TestHalfErrors has both halves fail: their errors name the device and the queue, are
+// not made again while nothing changes, and wrap the errno.
+func TestHalfErrors(t *testing.T) {
+	s, k := newSim(t, 8, 32)
+	want := func(what string, err error, op string, is error) {
+		t.Helper()
+		e, ok := err.(*OpError)
+		if !ok || e.Op != op || e.Device != s.Device() || e.Queue != s.Queue() || !errors.Is(err, is) {
+			t.Errorf("%s: %v, want %s and %v", what, err, op, is)
+		}
+	}
+	if s.Device() == "" || s.Queue() == 0 {
+		t.Fatalf("device %q, queue %d: of no use here", s.Device(), s.Queue())
+	}
+	k.rings.TX.Flags.Store(ring.FlagNeedWakeup)
+	for _, e := range []syscall.Errno{syscall.ENETDOWN, syscall.ENXIO} {
+		k.wakeTX = func() syscall.Errno { return e }
+		queue(t, s.TX(), 1)
+		s.TX().Flush()
+		want("wakeup", s.TX().Err(), "send", e)
+		if err := s.TX().Err().(*OpError).Err; err != e {
+			t.Errorf("the cause is %#v, want an errno", err)
+		}
+	}
+	var again error
+	if n := testing.AllocsPerRun(100, func() { again = s.TX().Err() }); n != 0 {
+		t.Errorf("%v allocations for an error that is there: %v", n, again)
+	}
+	k.wakeTX = func() syscall.Errno { k.takeTX(3); return 0 }
+	queue(t, s.TX(), 1)
+	if s.TX().Flush(); s.TX().Err() != nil {
+		t.Errorf("after it: %v", s.TX().Err())
+	}
+	s.RX().Refill()
+	k.rings.RX.Prod.Add(9)
+	s.RX().Receive(make4())
+	want("corrupt RX ring", s.RX().Err(), "receive", ring.ErrCorrupt)
+	k.rings.Comp.Prod.Add(100)
+	s.TX().Reclaim()
+	want("corrupt completion ring", s.TX().Err(), "send", ring.ErrCorrupt)
 }

@@ -48,7 +48,7 @@ func OpenContext(ctx context.Context, cfg Config) (_ *Socket, err error) {
 	if cfg, err = cfg.withDefaults(); err != nil {
 		return nil, err
 	}
-	s := &Socket{device: cfg.Interface, queue: cfg.Queue}
+	s := newSocket(cfg.Interface, cfg.Queue)
 	if err := canceled.Err(ctx); err != nil {
 		return nil, s.opError("open", err, "")
 	}

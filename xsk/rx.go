@@ -32,6 +32,7 @@ type RX struct {
 	device  bool        // a device has some of those, by a bind in zero-copy mode
 	marker  uint64      // of packets with metadata, or 0; see metadata.go
 	st      rxCounters
+	failed  halfError
 }
 
 // rxCounters is written by the RX goroutine, once per batch, and read by any.
@@ -215,13 +216,18 @@ func (r *RX) lend(n uint32) uint32 {
 func (r *RX) Empty() bool { return r.rx.Empty() }
 
 // Err returns an error once the kernel's side of a ring is impossible; the half
-// then receives nothing any more.
+// then receives nothing any more. It is an *OpError with device and queue.
 func (r *RX) Err() error {
-	if err := r.rx.Err(); err != nil {
-		return err
+	err := r.rx.Err()
+	switch {
+	case err != nil:
+	case r.share != nil:
+		err = r.share.fillErr()
+	default:
+		err = r.fill.Err()
 	}
-	if r.share != nil {
-		return r.share.fillErr()
+	if err == nil {
+		return nil
 	}
-	return r.fill.Err()
+	return r.failed.of(err)
 }

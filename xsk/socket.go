@@ -38,11 +38,20 @@ type Socket struct {
 	err    error            // of Close
 }
 
+// newSocket makes a socket without rings, whose halves know where it is.
+func newSocket(device string, queue uint32) *Socket {
+	s := &Socket{device: device, queue: queue}
+	s.rx.failed = halfError{op: "receive", at: s}
+	s.tx.failed = halfError{op: "send", at: s}
+	return s
+}
+
 // NewOn makes a socket over rings that something other than the kernel serves.
 // It is how the stack runs on the module's in-memory wire; outside this module
 // Open is the one to call. The socket closes the kernel side, not the region.
 func NewOn(k Kernel, region *umem.Region, name string, queue uint32) *Socket {
-	s := &Socket{kernel: k, region: region, fd: -1, device: name, queue: queue}
+	s := newSocket(name, queue)
+	s.kernel, s.region, s.fd = k, region, -1
 	s.rx.init(region, k)
 	s.rx.bound(k)
 	s.tx.init(region, k)

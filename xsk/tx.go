@@ -38,7 +38,8 @@ type TX struct {
 	offload  TXOffload // what may be asked for
 	times    *txTimes  // nil if that is no timestamps
 
-	st txCounters
+	st     txCounters
+	failed halfError
 }
 
 // txCounters is written by the TX goroutine and read by any.
@@ -204,26 +205,31 @@ func (t *TX) Writable() bool { return t.tx.Pending() <= t.tx.Len()/2 }
 
 // Err returns an error once the kernel's side of a ring is impossible, or the
 // errno with which the last wakeup failed for good (ENETDOWN, ENXIO); nil again
-// when a later one succeeds. Where the device has fewer queues to send than to
+// when a later one succeeds. It is an *OpError with device and queue, whose Err is a
+// syscall.Errno if it may pass. Where the device has fewer queues to send than to
 // receive (ethtool -l), sockets on those beyond receive only: once they were given
-// something to send, it is an *OpError that says so, and errors.Is(err, unix.ENXIO)
-// holds.
+// something to send, the error says so, and errors.Is(err, unix.ENXIO) holds.
 func (t *TX) Err() error {
+	err := t.ringErr()
+	switch {
+	case err != nil:
+	case t.muted:
+		err = t.mute
+	case t.down != 0:
+		err = t.down
+	default:
+		return nil
+	}
+	return t.failed.of(err)
+}
+
+// ringErr returns why the rings are of no use.
+func (t *TX) ringErr() error {
 	if err := t.tx.Err(); err != nil {
 		return err
 	}
 	if t.share != nil {
-		if err := t.share.compErr(); err != nil {
-			return err
-		}
-	} else if err := t.comp.Err(); err != nil {
-		return err
+		return t.share.compErr()
 	}
-	if t.muted {
-		return t.mute
-	}
-	if t.down != 0 {
-		return t.down
-	}
-	return nil
+	return t.comp.Err()
 }
