@@ -17,7 +17,7 @@ type SetConfig struct {
 	// zero, and UMEM.File too unless Share is set.
 	Socket Config
 
-	// Queues are the hardware queues to bind to, at least one. Nil means all
+	// Queues are the hardware queues to bind to, at least one, and each once. Nil means all
 	// receive queues that there are once the program is attached; a device may
 	// have fewer to send on: see [Set.Check].
 	Queues []uint32
@@ -63,6 +63,9 @@ func OpenAll(cfg SetConfig) (_ *Set, err error) {
 		return nil, errors.New("xsk: SetConfig.Socket.UMEM.File: each socket would take all of that memory for its own: set Share")
 	case cfg.Queues != nil && len(cfg.Queues) == 0:
 		return nil, errors.New("xsk: SetConfig.Queues: empty: nil means all receive queues")
+	case twice(cfg.Queues) >= 0:
+		i := twice(cfg.Queues)
+		return nil, fmt.Errorf("xsk: SetConfig.Queues[%d]: queue %d is named twice", i, cfg.Queues[i])
 	case cfg.Program.Interface != "":
 		return nil, errors.New("xsk: SetConfig.Program.Interface: must be empty")
 	case cfg.Share && cfg.Socket.Region != nil:
@@ -106,6 +109,16 @@ func OpenAll(cfg SetConfig) (_ *Set, err error) {
 		}
 	}
 	return s, nil
+}
+
+// twice returns the index of the first queue that has been named before, or -1.
+func twice(queues []uint32) int {
+	for i, q := range queues {
+		if slices.Contains(queues[:i], q) {
+			return i
+		}
+	}
+	return -1
 }
 
 func (s *Set) openSockets(cfg SetConfig) error {

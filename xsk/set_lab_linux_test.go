@@ -204,7 +204,7 @@ func TestSetErrors(t *testing.T) {
 		says string
 	}{
 		"queue":       {cfg: SetConfig{Queues: []uint32{0, 1, 2}}, is: unix.EINVAL, says: "queue 2 of 2"},
-		"twice":       {cfg: SetConfig{Queues: []uint32{0, 0}, Socket: Config{BusyTimeout: -1}}, is: unix.EBUSY, says: "queue 0"},
+		"twice":       {cfg: SetConfig{Queues: []uint32{0, 0}}, says: "SetConfig.Queues[1]: queue 0 is named twice"},
 		"socket":      {cfg: SetConfig{Socket: Config{Queue: 1}}, says: "SetConfig.Socket"},
 		"program":     {cfg: SetConfig{Program: ProgramConfig{Interface: "x"}}, says: "SetConfig.Program.Interface"},
 		"two regions": {cfg: SetConfig{Share: true, Socket: Config{Region: region}}, says: "SetConfig.Share"},
