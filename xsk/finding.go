@@ -110,6 +110,25 @@ func checkRings(device string, level Level, rings hostif.Rings, fill int) []Find
 		Fix:  fmt.Sprintf("set Config.Rings.RX and Fill to %d, or ethtool -G %s rx %d", enough, device, fill)}}
 }
 
+// checkFills is checkRings for sockets of one device, and names the queues of those that
+// are in zero-copy mode and whose fill ring is too short.
+func checkFills(device string, rings hostif.Rings, sockets []*Socket) []Finding {
+	var queues []int
+	var found []Finding
+	for _, s := range sockets {
+		if !s.ZeroCopy() {
+			continue
+		}
+		if f := checkRings(device, Warning, rings, len(s.kernel.Rings().Fill.Slots)); f != nil {
+			queues, found = append(queues, int(s.queue)), f
+		}
+	}
+	for i := range found {
+		found[i].Text = listQueues(queues) + ": " + found[i].Text
+	}
+	return found
+}
+
 // unreadQueues returns the queues that flows can arrive on, rss or without it all
 // of n, and that are not bound.
 func unreadQueues(n int, rss []int, bound []uint32) (missed []int) {

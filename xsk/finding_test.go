@@ -25,3 +25,20 @@ func TestRingSizes(t *testing.T) {
 		}
 	}
 }
+
+// TestFillRings names the queues whose fill ring is too short for the device's, and not
+// those of sockets in copy mode.
+func TestFillRings(t *testing.T) {
+	var sockets []*Socket
+	for queue, zerocopy := range []bool{true, false, true, true} {
+		s, k := newSim(t, []uint32{8, 8, 16, 8}[queue], 64)
+		s.queue, k.zerocopy = uint32(queue), zerocopy
+		sockets = append(sockets, s)
+	}
+	for rx, want := range map[int]string{8: "", 16: "queues 0 and 3: ", 32: "queues 0, 2 and 3: "} {
+		got := checkFills("eth0", hostif.Rings{RX: rx}, sockets)
+		if want == "" && len(got) != 0 || want != "" && (len(got) != 1 || !strings.HasPrefix(got[0].Text, want+"the device's receive ring has ")) {
+			t.Errorf("ring of %d: %v, want %q", rx, got, want)
+		}
+	}
+}

@@ -178,9 +178,9 @@ func (s *Set) Check() ([]Finding, error) {
 	}
 	findings := checkQueues(dev, bound)
 	findings = append(findings, checkSenders(dev, copying)...)
-	if len(s.sockets) != 0 && s.sockets[0].ZeroCopy() {
+	if len(copying) != len(s.sockets) {
 		if r, err := hostif.ReadRings(dev.Name); err == nil { // some drivers do not tell
-			findings = append(findings, checkRings(dev.Name, Warning, r, len(s.sockets[0].kernel.Rings().Fill.Slots))...)
+			findings = append(findings, checkFills(dev.Name, r, s.sockets)...)
 		}
 	}
 	if lost := (*OpError)(nil); errors.As(s.prog.Lost(), &lost) {
