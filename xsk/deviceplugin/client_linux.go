@@ -24,6 +24,9 @@ type Client struct {
 	mu     sync.Mutex
 	conn   *seqpacket.Conn
 	closed bool
+
+	once     sync.Once
+	closeErr error
 }
 
 // Dial connects to the plugin as a pod. Errors are *xsk.OpError, or name the Config
@@ -105,13 +108,16 @@ func (c *Client) BusyPoll(fd int, b xsk.BusyPoll) error {
 }
 
 // Close says goodbye and ends the connection, for good: the plugin does not accept
-// another one. Maps and sockets stay. Idempotent.
+// another one. Maps and sockets stay. Idempotent: all calls return the same.
 func (c *Client) Close() error {
-	_, _, err := c.ask("/fin", -1, "/fin_ack")
-	if errors.Is(err, net.ErrClosed) {
-		err = nil
-	}
-	return errors.Join(err, c.hangUp())
+	c.once.Do(func() {
+		_, _, err := c.ask("/fin", -1, "/fin_ack")
+		if errors.Is(err, net.ErrClosed) {
+			err = nil
+		}
+		c.closeErr = errors.Join(err, c.hangUp())
+	})
+	return c.closeErr
 }
 
 func (c *Client) hangUp() error {

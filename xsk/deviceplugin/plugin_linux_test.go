@@ -265,6 +265,57 @@ func TestHostilePlugin(t *testing.T) {
 	}
 }
 
+// TestCloseTwice closes from several goroutines at once, and again: the plugin hears of it
+// once, and all have the same error: none, or that of a plugin which is gone.
+func TestCloseTwice(t *testing.T) {
+	for _, gone := range []bool{false, true} {
+		l := plugin{path: filepath.Join(t.TempDir(), "afxdp.sock")}.listen(t)
+		heard := make(chan int, 1)
+		go func() {
+			c, err := l.AcceptUnix()
+			if err != nil {
+				heard <- 0
+				return
+			}
+			defer c.Close()
+			buf := make([]byte, maxMessage)
+			c.Read(buf)                 //nolint:errcheck // Dial fails then
+			c.Write([]byte("/host_ok")) //nolint:errcheck // likewise
+			n := 0
+			for {
+				if got, err := c.Read(buf); err != nil || string(buf[:got]) != "/fin" {
+					break
+				}
+				if n++; gone {
+					break
+				}
+				c.Write([]byte("/fin_ack")) //nolint:errcheck // Close fails then
+			}
+			heard <- n
+		}()
+		c, err := Dial(Config{Path: l.Addr().String(), Pod: "pod-0"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		const many = 8
+		results := make(chan error, many)
+		for range many {
+			go func() { results <- c.Close() }()
+		}
+		for range many {
+			if err := <-results; errors.Is(err, unix.ECONNRESET) != gone || (err != nil) != gone {
+				t.Errorf("plugin gone %v: %v", gone, err)
+			}
+		}
+		if err := c.Close(); (err != nil) != gone {
+			t.Errorf("plugin gone %v, again: %v", gone, err)
+		}
+		if n := <-heard; n != 1 {
+			t.Errorf("plugin gone %v: it hears of it %d times", gone, n)
+		}
+	}
+}
+
 // beHostile lets a pod in, and gives this answer to what it asks for then.
 func beHostile(l *net.UnixListener, answer string, fds int) error {
 	c, err := l.AcceptUnix()
