@@ -113,6 +113,8 @@
 // datagrams with one wakeup. Groups are joined with JoinGroup; on a device that Open
 // has opened those that the host is in are refused, see [netdev.Device.JoinGroup].
 //
+// A TCPConn has SetTTL and SetTOS for its segments.
+//
 // # What it is not for
 //
 // A stack is not a router, not a firewall, and not a way to reach the host it
