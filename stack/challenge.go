@@ -38,15 +38,21 @@ func (t *ledgerTable) hashOfSent(local, remote tcpip.Address, h []byte) (hash ui
 	return 0, false
 }
 
-// flowOf returns the table, and the hash in it of an endpoint's flow.
+// flowOf returns the table, and the hash in it of an endpoint's flow. It allocates
+// nothing.
 func (g *guard) flowOf(ep tcpip.Endpoint) (t *ledgerTable, hash uint64, ok bool) {
 	t = g.ledger.table.Load()
-	info, ok := ep.Info().(*gstack.TransportEndpointInfo)
+	e, ok := ep.(*tcp.Endpoint)
 	if t == nil || !ok {
 		return nil, 0, false
 	}
-	ports := binary.BigEndian.AppendUint16(binary.BigEndian.AppendUint16(nil, info.ID.LocalPort), info.ID.RemotePort)
-	hash, ok = t.hashOfSent(info.ID.LocalAddress, info.ID.RemoteAddress, ports)
+	e.LockUser() // Endpoint.Info would copy to the heap
+	id := e.TransportEndpointInfo.ID
+	e.UnlockUser()
+	var ports [4]byte
+	binary.BigEndian.PutUint16(ports[0:], id.LocalPort)
+	binary.BigEndian.PutUint16(ports[2:], id.RemotePort)
+	hash, ok = t.hashOfSent(id.LocalAddress, id.RemoteAddress, ports[:])
 	return t, hash, ok
 }
 
