@@ -113,7 +113,8 @@
 // datagrams with one wakeup. Groups are joined with JoinGroup; on a device that Open
 // has opened those that the host is in are refused, see [netdev.Device.JoinGroup].
 //
-// A TCPConn has SetTTL and SetTOS for its segments.
+// A TCPConn has SetTTL and SetTOS for its segments, and Info, which tells what
+// TCP_INFO of Linux does as far as netstack knows it.
 //
 // # What it is not for
 //

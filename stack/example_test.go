@@ -173,3 +173,27 @@ func ExampleStack_Resolver() {
 	// [10.0.0.2] <nil>
 	// true dial tcp: lookup nobody.example. on 10.0.0.2:53: no such host
 }
+
+// Info tells how a connection is doing. The figures are those of the moment.
+func ExampleTCPConn_Info() {
+	client, server, end := openTwo()
+	defer end()
+
+	l, err := server.Listen("tcp", ":7")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer l.Close()
+	c, err := client.Dial("tcp", "10.0.0.2:7")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+
+	info, err := c.(*stack.TCPConn).Info()
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(info.State, info.Congestion, info.Retransmitted)
+	// Output: ESTABLISHED Open 0
+}
