@@ -137,7 +137,7 @@ versions that examples/ uses, with the Go of go.mod. None of it keeps one from w
 | go-redis | syscall.Conn, to look whether an idle connection was closed | it is not looked: the first command on it fails, and is sent again on another |
 | miekg/dns | *net.UDPConn, for the address that a query came to | the answer leaves from the address that the route suggests: a server with several addresses listens at each |
 | miekg/dns | PacketConnReader of a Reader of one's own | DecorateReader has to return one that implements it |
-| golang.org/x/net/ipv4, ipv6 | SyscallConn | NewPacketConn's methods fail. UDPConn has them itself: ReadBatch, JoinGroup, SetControlMessage, SetTTL and so on |
+| golang.org/x/net/ipv4, ipv6 | SyscallConn | NewPacketConn's and NewConn's methods fail. UDPConn has them itself: ReadBatch, JoinGroup, SetControlMessage, SetTTL and so on; TCPConn has SetTTL and SetTOS |
 | golang.org/x/net/icmp | sockets of its own | what Dial and ListenPacket return for ip4:icmp takes and gives the same messages |
 `
 
