@@ -71,7 +71,7 @@ var arrows = []struct {
 	{"internal/wire", []string{"internal/ring", "internal/packet", "umem", "xsk"}},
 	{"umem", nil},
 	{"xsk", []string{"umem", "internal/canceled", "internal/ring", "internal/sys", "internal/hostif", "internal/steering"}},
-	{"internal/steering", []string{"xsk", "internal/hostif"}},
+	{"internal/steering", []string{"xsk", "internal/hostif", "internal/alarm"}},
 	{"netdev", []string{"netdev", "xsk", "umem", "internal"}},
 	{"stack", []string{"stack", "netdev", "xsk", "umem", "internal"}},
 }

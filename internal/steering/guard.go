@@ -3,6 +3,8 @@ package steering
 import (
 	"sync"
 	"time"
+
+	"github.com/afxnet/afxnet/internal/alarm"
 )
 
 // guardEvery is how often guard looks for the program. The kernel tells nobody that
@@ -12,50 +14,39 @@ import (
 const guardEvery = time.Second
 
 // startGuard has guard run until unguard.
-func (i *Interface) startGuard() {
-	stop := make(chan struct{})
+func (i *Interface) startGuard() error {
+	a, err := alarm.New()
+	if err != nil {
+		return err
+	}
 	q, t := i.openQueues(), i.openTags() // in the namespace of Attach
-	go i.guard(stop, q, t)
-	i.unguard = sync.OnceFunc(func() { close(stop); <-i.done })
+	go i.guard(a, q, t)
+	i.unguard = sync.OnceFunc(func() {
+		a.Close() // it has nothing to lose
+		<-i.done
+	})
+	return nil
 }
 
 // guard tells of packets that miss the sockets, and of VLAN tags that are taken off, and
 // ends when the program is not on the interface any more. It has to miss it twice: an
 // interface that goes takes its program along, and is its own matter, which the watch
 // hears of; and a loader may be at work on a dispatcher.
-func (i *Interface) guard(stop <-chan struct{}, q *queues, t *tags) {
+func (i *Interface) guard(a *alarm.Alarm, q *queues, t *tags) {
 	defer close(i.done)
 	defer q.close()
 	defer t.close()
-	lost := false
-	repeat(stop, func() (over bool) {
+	defer a.Close()
+	// There is guardEvery between two looks, however long they take and whatever stops
+	// the process: two in a row would see the same moment of who is at work.
+	for lost := false; a.Wait(guardEvery) == nil; {
 		err := i.prog.Lost()
 		if err != nil && lost && i.end(err) {
-			return true
+			return
 		}
 		lost = err != nil
 		i.findMissed(q)
 		i.findTags(t)
-		return false
-	})
-}
-
-// repeat looks until look says that it is over, or stop is closed, with guardEvery
-// between two looks. A ticker by itself would catch up after the process was stopped, or
-// a look took long: two looks in a row see the same moment of who is at work.
-func repeat(stop <-chan struct{}, look func() (over bool)) {
-	tick := time.NewTicker(guardEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-stop:
-			return
-		case <-tick.C:
-		}
-		if look() {
-			return
-		}
-		tick.Reset(guardEvery)
 	}
 }
 

@@ -89,7 +89,10 @@ func Attach(dev hostif.Interface, mode xsk.AttachMode) (_ *Interface, err error)
 		return nil, errors.Join(err, i.Close())
 	}
 	i.unwatch = func() { unwatch(); unwatchAddresses() }
-	i.startGuard()
+	if err := i.startGuard(); err != nil {
+		err = &xsk.OpError{Op: "guard program", Device: dev.Name, Queue: xsk.NoQueue, Err: err}
+		return nil, errors.Join(err, i.Close())
+	}
 	return i, nil
 }
 
