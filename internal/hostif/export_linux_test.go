@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"os"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -134,4 +135,15 @@ func WatchAddressesAsked(times int, fn func(netip.Prefix, int, bool), ended func
 	}
 	go l.runAddresses(fn, ended)
 	return l.stop, nil
+}
+
+// CountQueuesOf counts the queues of an interface for which the kernel has allocated
+// so many, and that has none below root.
+func CountQueuesOf(ifc *Interface, allocated int, root string) error {
+	tool, err := openEthtool()
+	if err != nil {
+		return err
+	}
+	defer tool.close()
+	return ifc.countQueues(tool, &netlink.LinkAttrs{NumRxQueues: allocated, NumTxQueues: allocated}, root)
 }

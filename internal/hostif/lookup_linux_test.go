@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/afxnet/afxnet/internal/descriptors"
 	"github.com/afxnet/afxnet/internal/hostif"
 	"github.com/afxnet/afxnet/internal/lab"
 )
@@ -103,6 +104,33 @@ func TestSysfsQueues(t *testing.T) {
 	}
 	if rx, tx := hostif.SysfsQueues(ifc, t.TempDir()); rx != 0 || tx != 0 {
 		t.Error("an empty root was believed")
+	}
+}
+
+// TestLookupMounted counts the queues of a device whose driver tells of no channels, in a
+// network namespace that /sys is not of: by a sysfs of its own, not by what is allocated.
+func TestLookupMounted(t *testing.T) {
+	l := lab.New(t, lab.Config{})
+	none := t.TempDir()
+	err := l.Host.Do(func() error {
+		lo, err := hostif.Lookup("lo")
+		if err != nil {
+			return err
+		}
+		before := descriptors.Open(t)
+		if err := hostif.CountQueuesOf(&lo, 7, none); err != nil {
+			return err
+		}
+		if lo.RXQueues != 1 || lo.TXQueues != 1 {
+			t.Errorf("%d and %d queues, want 1", lo.RXQueues, lo.TXQueues)
+		}
+		if left := before.New(descriptors.Open(t)); len(left) > 0 {
+			t.Errorf("descriptors that are left: %v", left)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 

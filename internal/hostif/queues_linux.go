@@ -19,7 +19,8 @@ const sysfsNet = "/sys/class/net"
 // (__xsk_generic_xmit, net/xdp/xsk.c). A program can learn them in three ways:
 //
 //   - sysfs, which has a directory per real queue, but shows the network
-//     namespace it was mounted in rather than the caller's;
+//     namespace it was mounted in rather than the caller's, so that one has to be
+//     mounted for this where it matters, with CAP_SYS_ADMIN;
 //   - ethtool channels, for drivers that have them, veth since 5.14 among them:
 //     exact, but for virtio_net, which counts the queues that it adds for a
 //     program, and that are for receiving only, as channels (virtnet_xdp_set,
@@ -37,6 +38,9 @@ func (ifc *Interface) countQueues(tool *ethtool, attrs *netlink.LinkAttrs, sysfs
 		return err
 	}
 	rx, tx := ifc.sysfsQueues(sysfs)
+	if inexact := err != nil || ifc.Driver == "virtio_net"; rx == 0 && tx == 0 && inexact {
+		rx, tx = ifc.mountedQueues()
+	}
 	if rx > 0 { // not so in kernels without CONFIG_RPS
 		ifc.RXQueues = rx
 	}
@@ -70,6 +74,17 @@ func (ifc *Interface) sysfsQueues(root string) (rx, tx int) {
 		}
 	}
 	return rx, tx
+}
+
+// mountedQueues is sysfsQueues below a sysfs of the caller's network namespace, where it
+// can be mounted.
+func (ifc *Interface) mountedQueues() (rx, tx int) {
+	fd, err := mountSysfs()
+	if err != nil {
+		return 0, 0
+	}
+	defer unix.Close(fd)
+	return ifc.sysfsQueues(netBelow(fd))
 }
 
 // sysfsValue returns "" for what cannot be read: it is compared only.

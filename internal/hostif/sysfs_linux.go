@@ -27,7 +27,7 @@ func openDeviceFiles(index int) (*deviceFiles, error) {
 	if mountErr == nil {
 		mount := os.NewFile(uintptr(fd), "sysfs")
 		return &deviceFiles{
-			root: "/proc/self/fd/" + strconv.Itoa(fd) + "/class/net", index: index,
+			root: netBelow(fd), index: index,
 			close: func() { mount.Close() },
 		}, nil
 	}
@@ -67,6 +67,9 @@ func (f *deviceFiles) dir() (string, error) {
 	}
 	return "", err
 }
+
+// netBelow is where a sysfs that mountSysfs has mounted has the interfaces.
+func netBelow(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) + "/class/net" }
 
 // mountSysfs mounts the sysfs of the caller's network namespace nowhere, for as long
 // as the descriptor is open.
