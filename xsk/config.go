@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/afxnet/afxnet/internal/ring"
+	"github.com/afxnet/afxnet/internal/sys"
 	"github.com/afxnet/afxnet/umem"
 )
 
@@ -223,8 +224,8 @@ func (c Config) withDefaults() (Config, error) {
 	if c.BusyTimeout == 0 {
 		c.BusyTimeout = defaultBusyTimeout
 	}
-	if c.TXBudget != 0 && (c.TXBudget < kernelTXBudget || c.TXBudget > c.Rings.TX) {
-		return c, fmt.Errorf("xsk: Config.TXBudget: %d packets: from %d to the TX ring's %d", c.TXBudget, kernelTXBudget, c.Rings.TX)
+	if c.TXBudget != 0 && (c.TXBudget < sys.KernelTXBudget || c.TXBudget > c.Rings.TX) {
+		return c, fmt.Errorf("xsk: Config.TXBudget: %d packets: from %d to the TX ring's %d", c.TXBudget, sys.KernelTXBudget, c.Rings.TX)
 	}
 	if c.TXOffload&^allTXOffloads != 0 {
 		return c, fmt.Errorf("xsk: Config.TXOffload: %v: no such thing", c.TXOffload&^allTXOffloads)

@@ -276,8 +276,8 @@ func setTXBudget(sock *sys.Socket, budget, ring uint32) (uint32, error) {
 	if !must {
 		budget = min(defaultTXBudget, ring)
 	}
-	if budget <= kernelTXBudget && !must {
-		return kernelTXBudget, nil
+	if budget <= sys.KernelTXBudget && !must {
+		return sys.KernelTXBudget, nil
 	}
 	err := sock.SetTXBudget(budget)
 	switch {
@@ -288,7 +288,7 @@ func setTXBudget(sock *sys.Socket, budget, ring uint32) (uint32, error) {
 	case must:
 		return 0, &UnsupportedError{Feature: "XDP_MAX_TX_SKB_BUDGET", MinKernel: "6.17"}
 	}
-	return kernelTXBudget, nil
+	return sys.KernelTXBudget, nil
 }
 
 // partsOf returns how many frames a sent packet may lie in, where it may in

@@ -5,6 +5,7 @@ import (
 	"syscall"
 
 	"github.com/afxnet/afxnet/internal/ring"
+	"github.com/afxnet/afxnet/internal/sys"
 	"github.com/afxnet/afxnet/umem"
 )
 
@@ -63,7 +64,7 @@ type txCounters struct {
 
 func (t *TX) init(region *umem.Region, k Kernel) {
 	m := k.Rings()
-	t.region, t.kernel, t.burst = region, k, kernelTXBudget
+	t.region, t.kernel, t.burst = region, k, sys.KernelTXBudget
 	t.tx = ring.NewProducer(m.TX)
 	t.comp = ring.NewConsumer(m.Comp)
 	t.cache = region.NewCache()

@@ -2,11 +2,6 @@ package xsk
 
 import "syscall"
 
-// kernelTXBudget is how many descriptors one sendto sends in copy mode:
-// TX_BATCH_SIZE in Linux net/xdp/xsk.c, until XDP_MAX_TX_SKB_BUDGET (6.17)
-// changes it, to no less.
-const kernelTXBudget = 32
-
 // defaultTXBudget is what it is changed to where nobody says otherwise: three
 // segments of 64 KB in frames of an MTU of 1500. The system call lasts until all
 // are sent, and the goroutine scheduler does not know of it.

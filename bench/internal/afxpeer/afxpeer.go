@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/afxnet/afxnet/bench/internal/peer"
+	"github.com/afxnet/afxnet/internal/sys"
 	"github.com/afxnet/afxnet/internal/without"
 	"github.com/afxnet/afxnet/netdev"
 	"github.com/afxnet/afxnet/stack"
@@ -37,9 +38,6 @@ const busyTime = 20 * time.Microsecond
 // TXBudget is the mechanism that one wakeup sends more frames than the kernel's own
 // number. Config.Off may name it, and what package without names: this is no switch.
 const TXBudget = "txbudget"
-
-// kernelTXBudget is the kernel's own number: TX_BATCH_SIZE in net/xdp/xsk.c.
-const kernelTXBudget = 32
 
 // Open starts a stack on the device of cfg. It takes the network for local
 // (stack.ProfileLAN) and does not look for other hosts with its addresses.
@@ -84,7 +82,7 @@ func config(cfg peer.Config) (stack.Config, error) {
 	}
 	for _, mechanism := range cfg.Off {
 		if mechanism == TXBudget {
-			sc.Device.TXBudget = kernelTXBudget
+			sc.Device.TXBudget = sys.KernelTXBudget
 		} else if err := without.Apply(&sc, mechanism); err != nil {
 			return sc, err
 		}

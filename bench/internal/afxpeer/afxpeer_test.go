@@ -5,13 +5,14 @@ import (
 	"testing"
 
 	"github.com/afxnet/afxnet/bench/internal/peer"
+	"github.com/afxnet/afxnet/internal/sys"
 	"github.com/afxnet/afxnet/internal/without"
 )
 
 // TestOff switches off what it is asked to, and nothing if it is not.
 func TestOff(t *testing.T) {
 	sc, err := config(peer.Config{Off: []string{without.GRO, TXBudget}})
-	if err != nil || sc.Device.TXBudget != kernelTXBudget || !sc.Device.NoGRO {
+	if err != nil || sc.Device.TXBudget != sys.KernelTXBudget || !sc.Device.NoGRO {
 		t.Errorf("got %+v, %v", sc.Device, err)
 	}
 	if sc, err = config(peer.Config{}); err != nil || sc.Device.TXBudget != 0 || sc.Device.NoGRO {
