@@ -25,6 +25,23 @@ const (
 	duplicateWait   = 100 * time.Millisecond
 )
 
+// duplicateTries bounds how often the check is made if it takes several times as long as
+// it should, since the process, or its machine, got no processor: the answers may have
+// come and not have been read when the time was over.
+const duplicateTries = 4
+
+// whileStalled calls check until it takes no longer than twice the time it should, or
+// fails, at most duplicateTries times.
+func whileStalled(should time.Duration, check func() error) error {
+	for try := 1; ; try++ {
+		start := time.Now()
+		err := check()
+		if err != nil || time.Since(start) < 2*should || try == duplicateTries {
+			return err
+		}
+	}
+}
+
 // checkDuplicates asks the link whether another host has one of the stack's
 // addresses, all at once. The stack must not have them yet, but frames about
 // them must reach it. It ends with ctx, which is an error.
@@ -32,6 +49,17 @@ func (s *Stack) checkDuplicates(ctx context.Context) error {
 	if err := s.setDuplicateProbes(duplicateProbes); err != nil {
 		return err
 	}
+	err := whileStalled(duplicateProbes*duplicateWait, func() error { return s.askForDuplicates(ctx) })
+	if err != nil {
+		return err
+	}
+	// Or netstack would check the IPv6 addresses again, and not use them
+	// meanwhile.
+	return s.setDuplicateProbes(0)
+}
+
+// askForDuplicates asks once, and waits for the answers.
+func (s *Stack) askForDuplicates(ctx context.Context) error {
 	type answer struct {
 		addr   netip.Addr
 		result gstack.DADResult
@@ -60,12 +88,7 @@ func (s *Stack) checkDuplicates(ctx context.Context) error {
 				r.addr, net.HardwareAddr(dup.HolderLinkAddress), s.cfg.Interface, syscall.EADDRINUSE)
 		}
 	}
-	if err != nil {
-		return err
-	}
-	// Or netstack would check the IPv6 addresses again, and not use them
-	// meanwhile.
-	return s.setDuplicateProbes(0)
+	return err
 }
 
 // setDuplicateProbes says how many probes ask for an address.
