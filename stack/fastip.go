@@ -271,7 +271,7 @@ func (f *fastIP) deliver(net tcpip.NetworkProtocolNumber, proto tcpip.TransportP
 		return true
 	}
 	f.guard.screen(pkt, transport, ep)
-	if !f.inline.queue(f.ns, ep, id, pkt, transport) {
+	if !f.inline.queue(ep, id, pkt, transport) {
 		f.tcp.QueuePacket(ep, id, pkt)
 	}
 	return true

@@ -37,6 +37,24 @@ type inlineQueue struct {
 	dirty []dirtyEndpoint
 	last  [1 << slotBits]uint16 // the place in dirty, plus 1, of the last of each slot; 0: none
 	owed  owed
+
+	arrival arrival
+}
+
+// An arrival is a clock that is read once in a batch, when the first segment is
+// queued: all of the batch were in the ring by then, so none came later.
+type arrival struct {
+	tcpip.Clock
+	now  tcpip.MonotonicTime
+	read bool // now is of the present batch
+}
+
+// NowMonotonic implements tcpip.Clock.
+func (a *arrival) NowMonotonic() tcpip.MonotonicTime {
+	if !a.read {
+		a.now, a.read = a.Clock.NowMonotonic(), true
+	}
+	return a.now
 }
 
 type dirtyEndpoint struct {
@@ -71,6 +89,7 @@ func (in *inliner) start(p *segments.Processor, d batcher, clock *clock) {
 	in.p, in.d, in.clock = p, d, clock
 	in.queues = make([]inlineQueue, d.QueueCount())
 	for i := range in.queues {
+		in.queues[i].arrival.Clock = clock
 		in.queues[i].owed.init(p.Acknowledge, in.sendACKs)
 	}
 	d.AfterBatch(in.finish)
@@ -112,15 +131,16 @@ func (in *inliner) stop() {
 
 // queue gives a segment, whose header is h, to its endpoint, to be processed at the end of the
 // batch. It reports false if the segment has to take the common way.
-func (in *inliner) queue(ns *gstack.Stack, ep gstack.TransportEndpoint, id gstack.TransportEndpointID, pkt *gstack.PacketBuffer, h header.TCP) bool {
+func (in *inliner) queue(ep gstack.TransportEndpoint, id gstack.TransportEndpointID, pkt *gstack.PacketBuffer, h header.TCP) bool {
 	if in.p == nil {
 		return false
 	}
 	data := in.late(pkt, h) // netstack may use the packet up
-	if !in.p.Queue(ns, &in.counts, ep, id, pkt, h) {
+	q := &in.queues[netdev.Queue(pkt)]
+	if !in.p.Queue(&q.arrival, &in.counts, ep, id, pkt, h) {
 		return false
 	}
-	q, slot := &in.queues[netdev.Queue(pkt)], slotOf(ep, pkt)
+	slot := slotOf(ep, pkt)
 	for at := q.last[slot]; at != 0; at = q.dirty[at-1].prev {
 		if e := &q.dirty[at-1]; e.ep == ep {
 			e.data.Size = 0 // one of several
@@ -146,6 +166,7 @@ func (in *inliner) late(pkt *gstack.PacketBuffer, h header.TCP) segments.Data {
 // finish processes what was queued in a batch.
 func (in *inliner) finish(queue int) {
 	q := &in.queues[queue]
+	q.arrival.read = false
 	for i := range q.dirty {
 		e := &q.dirty[i]
 		q.last[e.slot] = 0

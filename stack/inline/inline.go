@@ -75,13 +75,13 @@ func supported(info *debug.BuildInfo) error {
 
 // queue does what netstack's dispatcher does with a segment, but for waking its
 // goroutine.
-func queue(ns *gstack.Stack, counts *tcpip.TCPStats, tep gstack.TransportEndpoint, id gstack.TransportEndpointID, pkt *gstack.PacketBuffer, h header.TCP) bool {
+func queue(clock tcpip.Clock, counts *tcpip.TCPStats, tep gstack.TransportEndpoint, id gstack.TransportEndpointID, pkt *gstack.PacketBuffer, h header.TCP) bool {
 	ep, ok := tep.(*tcp.Endpoint)
 	if !ok || stepFor(ep.EndpointState()) == nil {
 		return false
 	}
 	rst := h.Flags().Contains(header.TCPFlagRst) // netstack may use the packet up
-	s, err := newIncomingSegment(id, ns.Clock(), pkt)
+	s, err := newIncomingSegment(id, clock, pkt)
 	if err != nil {
 		return false // netstack counts it
 	}

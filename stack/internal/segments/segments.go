@@ -17,9 +17,9 @@ type Processor struct {
 	// Queue gives a segment with header h, whose headers are parsed and whose
 	// checksum is verified, to its endpoint, and reports whether it has: if not,
 	// nothing was done and the segment takes the common way. The endpoint does
-	// nothing about it before Process. counts are those of ns, which copies all
-	// that it has for who asks.
-	Queue func(ns *gstack.Stack, counts *tcpip.TCPStats, ep gstack.TransportEndpoint, id gstack.TransportEndpointID, pkt *gstack.PacketBuffer, h header.TCP) bool
+	// nothing about it before Process. clock tells when the segment came,
+	// counts are those of its stack, which copies all that it has for who asks.
+	Queue func(clock tcpip.Clock, counts *tcpip.TCPStats, ep gstack.TransportEndpoint, id gstack.TransportEndpointID, pkt *gstack.PacketBuffer, h header.TCP) bool
 
 	// Process lets an endpoint do what its queued segments ask for. It does not
 	// wait for anything: what has to wait it spawns.
