@@ -94,8 +94,8 @@ type TCPInfo struct {
 	// Both are 0 until something that was sent after the handshake has been
 	// acknowledged. From then on netstack has an RTT of no less than 1 ms, also
 	// where it is some microseconds, and with peers that have timestamps it
-	// measures in whole milliseconds. RTO is the time after which what is not acknowledged is sent
-	// again; it doubles with every timeout.
+	// measures in whole milliseconds. RTO is the time after which what is not
+	// acknowledged is sent again; it doubles with every timeout.
 	RTT, RTTVar, RTO time.Duration
 
 	// CongestionWindow is how many segments may be under way, and
