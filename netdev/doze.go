@@ -164,7 +164,7 @@ func (q *queue) doze(w alarmed) {
 	w.SetAlarm(&q.rouse)
 	if !w.Woken() {
 		q.st.sleeps.Add(1)
-		_ = q.sock.Park(0) // the poller will see the same
+		_ = q.sock.ParkInput() // the poller will see the same
 	}
 	w.SetAlarm(nil)
 	q.parks.Store(nobodyParks)

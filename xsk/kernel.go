@@ -56,6 +56,12 @@ type Kernel interface {
 	Close() error
 }
 
+// An inputParker is a Kernel that can do better than Park for who armed for input only,
+// and receives what ends it. waiting returns how many packets are in the RX ring.
+type inputParker interface {
+	ParkInput(waiting func() uint32) error
+}
+
 // Rings is the shared memory of a socket's four rings.
 type Rings struct {
 	Fill ring.Mem[umem.Addr]

@@ -84,10 +84,13 @@ func (k *kernelSocket) WakeRX() syscall.Errno      { return k.sock.WakeRX() }
 func (k *kernelSocket) Arm(tx bool) error          { return k.wait.Arm(tx) }
 func (k *kernelSocket) Disarm() error              { return k.wait.Disarm() }
 func (k *kernelSocket) Park(d time.Duration) error { return k.wait.Park(d) }
-func (k *kernelSocket) Interrupt()                 { k.wait.Interrupt() }
-func (k *kernelSocket) ZeroCopy() bool             { return k.zerocopy }
-func (k *kernelSocket) MaxParts() int              { return k.parts }
-func (k *kernelSocket) BusyPoll() BusyPolling      { return k.busy }
+func (k *kernelSocket) ParkInput(waiting func() uint32) error {
+	return k.wait.ParkInput(waiting)
+}
+func (k *kernelSocket) Interrupt()            { k.wait.Interrupt() }
+func (k *kernelSocket) ZeroCopy() bool        { return k.zerocopy }
+func (k *kernelSocket) MaxParts() int         { return k.parts }
+func (k *kernelSocket) BusyPoll() BusyPolling { return k.busy }
 
 func (k *kernelSocket) Statistics() (KernelStatistics, error) {
 	st, err := k.sock.Statistics()

@@ -33,6 +33,7 @@ type RX struct {
 	marker  uint64      // of packets with metadata, or 0; see metadata.go
 	st      rxCounters
 	failed  halfError
+	waiting func() uint32 // rx.Waiting; made once, or each ParkInput would allocate it
 }
 
 // rxCounters is written by the RX goroutine, once per batch, and read by any.
@@ -51,6 +52,7 @@ func (r *RX) init(region *umem.Region, k Kernel) {
 	r.region, r.kernel = region, k
 	r.fill = ring.NewProducer(m.Fill)
 	r.rx = ring.NewConsumer(m.RX)
+	r.waiting = r.rx.Waiting
 	r.cache = region.NewCache()
 }
 

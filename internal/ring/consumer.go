@@ -92,6 +92,11 @@ func (c *consumerIndex) Empty() bool {
 	return c.limit == c.next && (c.err != nil || c.prod.Load() == c.next) // (C)
 }
 
+// Waiting returns how many entries there are that have not been released, by the shared
+// indices. Any goroutine may call it; what it says may be over already, and is of
+// no use for more after corruption.
+func (c *consumerIndex) Waiting() uint32 { return c.prod.Load() - c.cons.Load() }
+
 // NeedsWakeup tells whether the kernel asks for a system call.
 func (c *consumerIndex) NeedsWakeup() bool { return c.flags.Load()&FlagNeedWakeup != 0 }
 

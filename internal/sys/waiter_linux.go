@@ -27,24 +27,42 @@ import (
 // once armed it wakes once. While somebody polls the rings, packets that arrive
 // cost no wakeup.
 //
+// That it has woken, the inner epoll has to be told by epoll_wait, or it stays armed:
+// then each packet wakes, and arming again is not needed. ParkInput leaves it so for
+// who sleeps for one packet at a time.
+//
 // It is put in by the first Arm: the kernel tells an epoll of every frame whose
 // transmission is complete, which in copy mode is a fifth of the cost of sending
 // it, and who never sleeps should not pay for that.
 type Waiter struct {
-	ep      *os.File
-	conn    syscall.RawConn
-	epfd    int // ep's descriptor; valid until Close
-	event   int // eventfd
-	sock    int
-	armed   atomic.Bool // a hint: the socket may wake Park
-	one     [8]byte     // what Interrupt adds to the eventfd; a local would be allocated
-	count   [8]byte     // what look reads from it
-	scan    func(fd uintptr) bool
-	scanErr error
+	ep    *os.File
+	conn  syscall.RawConn
+	epfd  int // ep's descriptor; valid until Close
+	event int // eventfd
+	sock  int
+	armed atomic.Bool   // a hint: the socket may wake Park
+	asked atomic.Uint64 // calls of Interrupt
+	one   [8]byte       // what Interrupt adds to the eventfd; a local would be allocated
 
-	arming sync.RWMutex // held shared by ask: Close waits until nobody uses the descriptors
+	// Of who is in Park.
+	count     [8]byte // what look reads from the eventfd
+	answered  uint64  // what it has read, all together
+	scan      func(fd uintptr) bool
+	scanInput func(fd uintptr) bool
+	scanErr   error
+	waiting   func() uint32 // packets in the RX ring
+	slept     bool          // this Park has looked before
+	alone     int           // sleeps in a row that began with an empty ring
+
+	arming sync.Mutex // held while the inner epoll is asked and told: Close waits for that
+	kept   bool       // the inner epoll has the socket armed for input, and only for that; guarded by arming
 	closed atomic.Bool
 }
+
+// keepAfter is after how many sleeps in a row that began with an empty ring, and ended with
+// one packet, the socket stays armed. Where packets come in between, each
+// would wake a thread for nothing.
+const keepAfter = 4
 
 // NewWaiter makes a waiter for the socket's input.
 func NewWaiter(s *Socket) (w *Waiter, err error) {
@@ -71,7 +89,7 @@ func NewWaiter(s *Socket) (w *Waiter, err error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("register with the runtime's poller: %w", err), w.Close())
 	}
-	w.scan = w.look
+	w.scan, w.scanInput = w.look, w.lookForInput
 	binary.NativeEndian.PutUint64(w.one[:], 1) // an eventfd adds a 64-bit integer in the machine's order
 	return w, nil
 }
@@ -81,6 +99,8 @@ func closeFD(fd int) error { return os.NewSyscallError("close", unix.Close(fd)) 
 // look asks the inner epoll what is ready; the goroutine sleeps if it says
 // false.
 func (w *Waiter) look(fd uintptr) bool {
+	w.arming.Lock()
+	defer w.arming.Unlock()
 	var evs [2]unix.EpollEvent
 	n, err := unix.EpollWait(int(fd), evs[:], 0)
 	for err == unix.EINTR {
@@ -91,15 +111,39 @@ func (w *Waiter) look(fd uintptr) bool {
 		return true
 	}
 	for _, ev := range evs[:n] {
-		if int(ev.Fd) == w.event {
-			unix.Read(w.event, w.count[:]) // EAGAIN only if another look took it
+		if int(ev.Fd) != w.event {
+			w.kept = false // it is disarmed by that
+		} else if n, _ := unix.Read(w.event, w.count[:]); n == len(w.count) { // EAGAIN only if another look took it
+			w.answered += binary.NativeEndian.Uint64(w.count[:])
 		}
 	}
 	return n > 0
 }
 
+// lookForInput is look, but asks the ring in place of the inner epoll where that does.
+// Before the first sleep it does if the ring is empty: the runtime's poller is ready
+// to be told, and what comes from now on tells it, since the socket is armed. An Interrupt
+// may be on its way: asked is before answered then.
+func (w *Waiter) lookForInput(fd uintptr) bool {
+	slept := w.slept
+	w.slept = true
+	if w.asked.Load() == w.answered {
+		switch n := w.waiting(); {
+		case n == 0 && !slept:
+			w.alone++
+			return false
+		case n == 1 && slept && w.alone >= keepAfter:
+			return true
+		case !slept:
+			w.alone = 0
+		}
+	}
+	return w.look(fd)
+}
+
 // Arm lets the socket's input, and output room if tx is set, end Park once; at
-// once if there is some now. After Close it returns os.ErrClosed.
+// once if there is some now. After ParkInput it may end more than one. After Close it
+// returns os.ErrClosed.
 func (w *Waiter) Arm(tx bool) error {
 	w.armed.Store(true)
 	if tx {
@@ -120,10 +164,15 @@ func (w *Waiter) Disarm() error {
 
 // ask sets the events that wake Park once.
 func (w *Waiter) ask(events uint32) error {
-	w.arming.RLock()
-	defer w.arming.RUnlock()
+	w.arming.Lock()
+	defer w.arming.Unlock()
 	if w.closed.Load() {
 		return os.ErrClosed
+	}
+	if w.kept && events == unix.EPOLLIN {
+		// What has come since it was armed has told the runtime's poller, whose
+		// Park looks for itself.
+		return nil
 	}
 	ev := unix.EpollEvent{Fd: int32(w.sock), Events: events | unix.EPOLLONESHOT}
 	err := unix.EpollCtl(w.epfd, unix.EPOLL_CTL_MOD, w.sock, &ev)
@@ -133,6 +182,7 @@ func (w *Waiter) ask(events uint32) error {
 	if err == unix.EEXIST { // two first times at once
 		err = unix.EpollCtl(w.epfd, unix.EPOLL_CTL_MOD, w.sock, &ev)
 	}
+	w.kept = err == nil && events == unix.EPOLLIN
 	return os.NewSyscallError("epoll_ctl", err)
 }
 
@@ -147,7 +197,19 @@ func (w *Waiter) Park(d time.Duration) error {
 		}
 		defer w.ep.SetReadDeadline(time.Time{})
 	}
-	err := w.conn.Read(w.scan)
+	return w.park(w.scan)
+}
+
+// ParkInput is Park for who is armed for input only, and will receive what ends it. It
+// does without asking the inner epoll while packets come one by one, each while he sleeps:
+// the socket stays armed then. waiting returns how many packets are in the RX ring.
+func (w *Waiter) ParkInput(waiting func() uint32) error {
+	w.waiting, w.slept = waiting, false
+	return w.park(w.scanInput)
+}
+
+func (w *Waiter) park(scan func(fd uintptr) bool) error {
+	err := w.conn.Read(scan)
 	if err == nil {
 		err, w.scanErr = w.scanErr, nil
 	}
@@ -168,6 +230,7 @@ func (w *Waiter) closedError(err error) error {
 
 // Interrupt ends the current Park, or the next one. Any goroutine may call it.
 func (w *Waiter) Interrupt() {
+	w.asked.Add(1) // first: see lookForInput
 	for {
 		// EAGAIN: the counter is at its limit, so an interrupt is pending.
 		if _, err := unix.Write(w.event, w.one[:]); err != unix.EINTR {
