@@ -35,21 +35,28 @@ type ackTable struct {
 	t     *txQueue
 	off   bool
 	slots []ackSlot
-	held  []uint16 // slots that hold a packet
+	held  []heldACK
 	timer *time.Timer
 	armed bool
 	pace  ACKPace
 	tick  uint32
 }
 
+// An ackSlot has no pointer: there are many, and the garbage collector need not look
+// at any.
 type ackSlot struct {
 	key  uint64 // hash and ports of the flow; 0 is none
 	ack  uint32 // as last written to the TX ring
+	hack uint32 // ACK number of the held packet
+	tick uint32 // when that, or the first one it took the place of, was held
 	wnd  uint16
-	pkt  *gstack.PacketBuffer // held; nil is none
-	hack uint32               // its ACK number
-	tick uint32               // when it, or the first one it took the place of, was held
-	at   uint16               // index in ackTable.held
+	at   uint16 // index of the held packet in ackTable.held, and one; 0 is none
+}
+
+// A heldACK is a packet that a slot holds.
+type heldACK struct {
+	pkt  *gstack.PacketBuffer
+	slot uint16
 }
 
 func (a *ackTable) init(t *txQueue) {
@@ -58,7 +65,6 @@ func (a *ackTable) init(t *txQueue) {
 		return
 	}
 	a.slots = make([]ackSlot, ackSlots)
-	a.held = make([]uint16, 0, ackSlots)
 	a.timer = time.AfterFunc(time.Hour, a.fire)
 	a.timer.Stop()
 }
@@ -84,7 +90,7 @@ func (a *ackTable) hold(pkt *gstack.PacketBuffer) bool {
 		return false // the first one of its flow: sent makes it known
 	}
 	ack := h.AckNumber()
-	if s.pkt != nil && int32(ack-s.hack) <= 0 {
+	if s.at != 0 && int32(ack-s.hack) <= 0 {
 		// It says nothing new: it has a meaning of its own, and so has the
 		// one before it.
 		a.release(s)
@@ -96,15 +102,17 @@ func (a *ackTable) hold(pkt *gstack.PacketBuffer) bool {
 	if adv := ack - s.ack; adv == 0 || adv >= uint32(a.t.d.ACKHold()) || h.WindowSize() > s.wnd || !packet.PlainOptions(h[header.TCPMinimumSize:]) {
 		return false
 	}
-	if s.pkt != nil {
-		s.pkt.DecRef()
+	if s.at != 0 {
+		held := &a.held[s.at-1]
+		held.pkt.DecRef()
+		held.pkt = pkt
 		a.t.st.acksSpared.Add(1)
 	} else {
-		s.at = uint16(len(a.held))
-		a.held = append(a.held, i) // there is room for all slots
+		a.held = append(a.held, heldACK{pkt: pkt, slot: i})
+		s.at = uint16(len(a.held)) // ackSlots at most
 		s.tick = a.tick            // of the oldest: newer ones do not make it wait longer
 	}
-	s.pkt, s.hack = pkt, ack
+	s.hack = ack
 	if !a.armed {
 		a.armed = true
 		a.timer.Reset(a.pace.Period(len(a.held)))
@@ -124,7 +132,7 @@ func (a *ackTable) sent(j *job) {
 	}
 	s, key, _ := a.slot(j.pkt.Hash, tcp)
 	ack := tcp.AckNumber()
-	if s.pkt != nil {
+	if s.at != 0 {
 		if s.key != key {
 			return // the slot is taken; its flow keeps it until its ACK is out
 		}
@@ -151,7 +159,7 @@ func (a *ackTable) opened(pkt *gstack.PacketBuffer) {
 	if h.Flags()&header.TCPFlagAck == 0 || int(h.WindowSize()) < 2*a.t.d.MTU() {
 		return
 	}
-	if s, key, _ := a.slot(pkt.Hash, h); s.pkt == nil {
+	if s, key, _ := a.slot(pkt.Hash, h); s.at == 0 {
 		s.key, s.ack, s.wnd = key, h.AckNumber(), math.MaxUint16
 	}
 }
@@ -161,9 +169,9 @@ func (a *ackTable) opened(pkt *gstack.PacketBuffer) {
 // for netstack draws it anew for each.
 func (a *ackTable) outlived(syn *gstack.PacketBuffer, h header.TCP) {
 	ports := binary.BigEndian.Uint32(h)
-	for _, i := range a.held {
-		s := &a.slots[i]
-		if uint32(s.key) == ports && bytes.Equal(addresses(s.pkt), addresses(syn)) {
+	for _, held := range a.held {
+		s := &a.slots[held.slot]
+		if uint32(s.key) == ports && bytes.Equal(addresses(held.pkt), addresses(syn)) {
 			a.spare(s)
 			return
 		}
@@ -183,25 +191,26 @@ func addresses(pkt *gstack.PacketBuffer) []byte {
 
 // spare drops a held ACK that need not be sent.
 func (a *ackTable) spare(s *ackSlot) {
-	s.pkt.DecRef()
-	a.forget(s)
+	a.forget(s).DecRef()
 	a.t.st.acksSpared.Add(1)
 }
 
-// forget takes a slot off the list of those that hold a packet.
-func (a *ackTable) forget(s *ackSlot) {
-	s.pkt = nil
-	last := a.held[len(a.held)-1]
-	a.held[s.at] = last
-	a.slots[last].at = s.at
-	a.held = a.held[:len(a.held)-1]
+// forget takes a slot off the list of those that hold a packet, and returns it.
+func (a *ackTable) forget(s *ackSlot) *gstack.PacketBuffer {
+	pkt := a.held[s.at-1].pkt
+	end := len(a.held) - 1
+	last := a.held[end]
+	a.held[s.at-1] = last
+	a.slots[last.slot].at = s.at
+	a.held[end] = heldACK{}
+	a.held = a.held[:end]
+	s.at = 0 // it may be the last one itself
+	return pkt
 }
 
 // release sends a held ACK.
 func (a *ackTable) release(s *ackSlot) {
-	pkt := s.pkt
-	a.forget(s)
-	a.t.enqueue(pkt)
+	a.t.enqueue(a.forget(s))
 }
 
 // SendACKs sends the pure ACKs that one of the Info().Queues holds, for whoever
@@ -217,7 +226,7 @@ func (d *Device) SendACKs(queue int) {
 		return
 	}
 	for k := len(t.acks.held) - 1; k >= 0; k-- {
-		t.acks.release(&t.acks.slots[t.acks.held[k]])
+		t.acks.release(&t.acks.slots[t.acks.held[k].slot])
 		t.st.acksLate.Add(1)
 	}
 	t.send()
@@ -233,7 +242,7 @@ func (a *ackTable) fire() {
 	}
 	sent := false
 	for k := len(a.held) - 1; k >= 0; k-- {
-		if s := &a.slots[a.held[k]]; s.tick != a.tick {
+		if s := &a.slots[a.held[k].slot]; s.tick != a.tick {
 			a.release(s)
 			t.st.acksLate.Add(1)
 			sent = true
@@ -251,10 +260,11 @@ func (a *ackTable) fire() {
 
 // drop forgets all held ACKs.
 func (a *ackTable) drop(counter *atomic.Uint64) {
-	for _, i := range a.held {
-		a.t.drop(a.slots[i].pkt, counter)
-		a.slots[i].pkt = nil
+	for _, h := range a.held {
+		a.t.drop(h.pkt, counter)
+		a.slots[h.slot].at = 0
 	}
+	clear(a.held)
 	a.held = a.held[:0]
 }
 

@@ -3,6 +3,7 @@ package netdev
 import (
 	"fmt"
 	"math/rand/v2"
+	"reflect"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -425,6 +426,17 @@ func TestACKMany(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// TestACKSlotsHaveNoPointers is for the garbage collector, which looks at each slot of
+// each queue otherwise.
+func TestACKSlotsHaveNoPointers(t *testing.T) {
+	slot := reflect.TypeFor[ackSlot]()
+	for i := range slot.NumField() {
+		if f := slot.Field(i); f.Type.Kind() < reflect.Bool || f.Type.Kind() > reflect.Complex128 {
+			t.Errorf("%s is a %v", f.Name, f.Type)
+		}
 	}
 }
 
