@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"math/rand/v2"
 	"net/netip"
+	"sync"
 	"testing"
 
 	"gvisor.dev/gvisor/pkg/buffer"
@@ -101,7 +102,7 @@ func TestSendBuffer(t *testing.T) {
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 0))
 	var w parker
-	w.init(nil, writeEvents)
+	w.init(nil, new(sync.Pool))
 	o := sendBuffer{writer: &w, limit: 10_000}
 	var out []*charge
 	used := 0
@@ -113,9 +114,7 @@ func TestSendBuffer(t *testing.T) {
 				t.Fatalf("%d of %d in use: taken %t", used, o.limit, c != nil)
 			}
 			if c == nil {
-				for w.Woken() { // forget what was before
-					<-w.sem
-				}
+				w.take() // forget what was before
 				continue
 			}
 			used += n

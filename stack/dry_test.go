@@ -57,9 +57,7 @@ func woken(t *testing.T, s *TCPConn, done func() bool) {
 			runtime.Gosched()
 		}
 	})
-	select {
-	case <-s.rd.sem:
-	default:
+	if !s.rd.take() {
 		t.Error("nobody was woken")
 	}
 }
@@ -98,9 +96,7 @@ func TestDryParked(t *testing.T) {
 			}
 		})
 	}
-	for s.rd.Woken() {
-		<-s.rd.sem
-	}
+	s.rd.take()
 	s.rd.dry = true
 	if _, err := c.Write([]byte("y")); err != nil {
 		t.Fatal(err)

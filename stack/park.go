@@ -4,8 +4,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"gvisor.dev/gvisor/pkg/waiter"
 )
 
 // Reasons not to wait, and not to try. They are bits of parker.stop.
@@ -42,10 +40,12 @@ type idler interface {
 // until it is taken, so one that comes between the try and the park is not
 // lost; one that nobody needed costs one more try.
 type parker struct {
-	stop  atomic.Uint32 // reasons to give up, 0 in steady state
-	idle  idler         // nil: sleep at once
-	sem   chan struct{} // 1 slot
-	entry waiter.Entry  // registered with the endpoint for the socket's life
+	stop     atomic.Uint32 // reasons to give up, 0 in steady state
+	idle     idler         // nil: sleep at once
+	sleepers *sync.Pool    // of *sleeper, the stack's
+
+	// at is who sleeps, &awake if a wakeup waits to be taken, or nil.
+	at    atomic.Pointer[sleeper]
 	alarm atomic.Pointer[func()]
 
 	mu    sync.Mutex // guards the deadline; a leaf
@@ -58,20 +58,23 @@ type parker struct {
 	dry bool
 }
 
-func (p *parker) init(idle idler, mask waiter.EventMask) {
-	p.idle = idle
-	p.sem = make(chan struct{}, 1)
-	p.entry.Init(p, mask)
+// A sleeper is what one goroutine sleeps on. Many sockets have nobody who sleeps for
+// long, and most have one side at a time where somebody does. Each stack has sleepers of
+// its own: a channel made in a bubble of package synctest is of no use outside.
+type sleeper struct {
+	sem chan struct{} // 1 slot, empty before and after the sleep
 }
 
-// NotifyEvent implements waiter.EventListener. The endpoint calls it, often
-// with its lock held: it must not call back.
-func (p *parker) NotifyEvent(waiter.EventMask) { p.wake() }
+// awake stands for a wakeup in parker.at. Nobody sleeps on it.
+var awake sleeper
 
+func (p *parker) init(idle idler, sleepers *sync.Pool) { p.idle, p.sleepers = idle, sleepers }
+
+// wake wakes the goroutine that sleeps, or the next that parks. It may be called by any
+// goroutine, with the endpoint's lock held.
 func (p *parker) wake() {
-	select {
-	case p.sem <- struct{}{}:
-	default: // a wakeup is waiting already
+	if s := p.at.Swap(&awake); s != nil && s != &awake {
+		s.sem <- struct{}{} // never waits: only who has taken s out of at sends
 	}
 	if f := p.alarm.Load(); f != nil {
 		(*f)()
@@ -87,15 +90,34 @@ func (p *parker) SetAlarm(f *func()) {
 }
 
 // Woken reports whether park would return at once.
-func (p *parker) Woken() bool { return len(p.sem) != 0 }
+func (p *parker) Woken() bool { return p.at.Load() == &awake }
+
+// take takes the wakeup that waits, if there is one, and tells whether. Precondition: the
+// side's lock is held.
+func (p *parker) take() bool { return p.at.Swap(nil) == &awake }
 
 // park returns after the next wakeup, which may have come before the call.
 func (p *parker) park() {
 	if p.idle != nil && !p.Woken() {
 		p.idle.PollBeforePark(p)
 	}
-	<-p.sem
+	if !p.Woken() {
+		p.sleep()
+	}
+	p.take()
 	p.dry = false
+}
+
+// sleep returns when a wakeup has come.
+func (p *parker) sleep() {
+	s, _ := p.sleepers.Get().(*sleeper)
+	if s == nil {
+		s = &sleeper{sem: make(chan struct{}, 1)}
+	}
+	if p.at.CompareAndSwap(nil, s) {
+		<-s.sem
+	}
+	p.sleepers.Put(s)
 }
 
 // halt gives the waiting goroutine, and all that come later, a reason to give

@@ -1,13 +1,19 @@
 package stack
 
 import (
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"gvisor.dev/gvisor/pkg/waiter"
+
+	"github.com/afxnet/afxnet/internal/raced"
 )
 
 func newParker() *parker {
 	var p parker
-	p.init(nil, readEvents)
+	p.init(nil, new(sync.Pool))
 	return &p
 }
 
@@ -15,14 +21,89 @@ func newParker() *parker {
 // that it is one however often it came.
 func TestParkKeepsWakeup(t *testing.T) {
 	p := newParker()
-	p.NotifyEvent(readEvents)
-	p.NotifyEvent(readEvents)
+	p.wake()
+	p.wake()
 	if !p.Woken() {
 		t.Error("Woken is false after a wakeup")
 	}
 	within(t, "park", p.park)
 	if p.Woken() {
 		t.Error("Woken is true after park")
+	}
+}
+
+// TestParkAllocs has a side where nobody sleeps have nothing to sleep on.
+func TestParkAllocs(t *testing.T) {
+	var p parker
+	pool := new(sync.Pool)
+	if got := testing.AllocsPerRun(100, func() {
+		p.init(nil, pool)
+		p.wake()
+		p.park()
+	}); got != 0 {
+		t.Errorf("%v allocations, want 0", got)
+	}
+}
+
+// TestParkCrowd has goroutines on many parkers, with one pool, wait for turns that
+// others give, two wakers for each: no wakeup is lost and none goes to another.
+func TestParkCrowd(t *testing.T) {
+	pool := new(sync.Pool)
+	turns := int64(raced.Few(5000, 500))
+	within(t, "the turns", func() {
+		var wg sync.WaitGroup
+		for range 8 {
+			p := new(parker)
+			p.init(nil, pool)
+			var given, taken atomic.Int64
+			back := make(chan struct{}, 1)
+			wg.Go(func() {
+				for n := int64(1); n <= turns; n++ {
+					for given.Load() < n {
+						p.park()
+					}
+					taken.Store(n)
+					back <- struct{}{}
+				}
+			})
+			wg.Go(func() {
+				for n := int64(1); n <= turns; n++ {
+					given.Store(n)
+					p.wake()
+					<-back
+				}
+			})
+			wg.Go(func() {
+				for taken.Load() < turns/2 {
+					p.wake() // one that nobody needs
+				}
+			})
+		}
+		wg.Wait()
+	})
+}
+
+// TestWakes tells a socket of events: those that concern one side wake no other.
+func TestWakes(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		events waiter.EventMask
+		rd, wr bool
+	}{
+		{"readable", waiter.ReadableEvents, true, false},
+		{"peer has closed", waiter.EventRdHUp, true, false},
+		{"writable", waiter.WritableEvents, false, true},
+		{"error", waiter.EventErr, true, true},
+		{"hangup", waiter.EventHUp, true, true},
+		{"nothing", 0, false, false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			var k socket
+			(*wakes)(&k).NotifyEvent(tc.events)
+			if rd, wr := k.rd.Woken(), k.wr.Woken(); rd != tc.rd || wr != tc.wr {
+				t.Errorf("reader %t, writer %t; want %t, %t", rd, wr, tc.rd, tc.wr)
+			}
+		})
 	}
 }
 

@@ -55,8 +55,8 @@ type side struct {
 // to that.
 func (k *socket) start(s *Stack, network string, below ender) error {
 	k.stack, k.net, k.below = s, network, below
-	k.rd.init(s.idle, readEvents)
-	k.wr.init(s.idle, writeEvents)
+	k.rd.init(s.idle, &s.sleepers)
+	k.wr.init(s.idle, &s.sleepers)
 	return s.add(k)
 }
 

@@ -24,6 +24,7 @@ type Stack struct {
 	own4, own6 netip.Addr // first address of each family; invalid if none
 	index      int        // of the interface, see interfaceIndex
 	idle       idler      // what goroutines do before they sleep; may be nil
+	sleepers   sync.Pool  // of *sleeper, what they sleep on
 
 	clock clock     // netstack's
 	ports portTable // what listeners listen on

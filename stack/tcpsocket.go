@@ -16,6 +16,7 @@ type tcpSocket struct {
 	ep    tcpip.Endpoint
 	wq    *waiter.Queue
 	queue waiter.Queue // what wq points to, unless netstack has made one
+	entry waiter.Entry // registered with wq for the socket's life
 
 	born       time.Time   // when the connection was made; zero for a listener
 	impatience *impatience // the user timeout; nil: none
@@ -40,8 +41,8 @@ func (k *tcpSocket) adopt(s *Stack, network string, ep tcpip.Endpoint, wq *waite
 		ep.Close()
 		return err
 	}
-	wq.EventRegister(&k.rd.entry)
-	wq.EventRegister(&k.wr.entry)
+	k.entry.Init((*wakes)(&k.socket), readEvents|writeEvents)
+	wq.EventRegister(&k.entry)
 	return nil
 }
 
@@ -78,6 +79,19 @@ func (k *tcpSocket) end(abort bool) {
 		k.ep.Close()
 	}
 	// The endpoint may live on for minutes (TIME-WAIT) and must not keep k.
-	k.wq.EventUnregister(&k.rd.entry)
-	k.wq.EventUnregister(&k.wr.entry)
+	k.wq.EventUnregister(&k.entry)
+}
+
+// A wakes is a socket as what its endpoint tells of events.
+type wakes socket
+
+// NotifyEvent implements waiter.EventListener. The endpoint calls it, often
+// with its lock held: it must not call back.
+func (w *wakes) NotifyEvent(events waiter.EventMask) {
+	if events&readEvents != 0 {
+		w.rd.wake()
+	}
+	if events&writeEvents != 0 {
+		w.wr.wake()
+	}
 }
