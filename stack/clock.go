@@ -2,6 +2,7 @@ package stack
 
 import (
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/cpu"
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -28,7 +29,25 @@ type clock struct {
 }
 
 // systemClock makes the clock that stacks read. A test that counts has another.
-var systemClock = tcpip.NewStdClock
+var systemClock = func() tcpip.Clock { return plainTimers{tcpip.NewStdClock()} }
+
+// plainTimers is netstack's standard clock, whose timers take two pieces of memory
+// each, with timers of one. A connection has some four.
+type plainTimers struct{ tcpip.Clock }
+
+// AfterFunc implements tcpip.Clock.
+func (plainTimers) AfterFunc(d time.Duration, f func()) tcpip.Timer {
+	return (*plainTimer)(time.AfterFunc(d, f))
+}
+
+// A plainTimer is a timer of the runtime's as netstack wants it.
+type plainTimer time.Timer
+
+// Stop implements tcpip.Timer.
+func (t *plainTimer) Stop() bool { return (*time.Timer)(t).Stop() }
+
+// Reset implements tcpip.Timer.
+func (t *plainTimer) Reset(d time.Duration) { (*time.Timer)(t).Reset(d) }
 
 // There is room for 2^clockBits holders.
 const clockBits = 6

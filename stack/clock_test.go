@@ -5,11 +5,13 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 
 	"github.com/afxnet/afxnet/internal/goroutine"
+	"github.com/afxnet/afxnet/internal/raced"
 )
 
 // A readClock is a microsecond later each time it is read.
@@ -106,9 +108,10 @@ func TestClockCrowd(t *testing.T) {
 // 12 each.
 func TestClockReads(t *testing.T) {
 	needGoroutineID(t)
-	clocks := &countedClock{Clock: tcpip.NewStdClock()}
+	system := systemClock
+	clocks := &countedClock{Clock: system()}
 	systemClock = func() tcpip.Clock { return clocks }
-	t.Cleanup(func() { systemClock = tcpip.NewStdClock })
+	t.Cleanup(func() { systemClock = system })
 	ow := newOverWire(t, overWireOptions{chosen: true})
 	c, s := ow.tcpPair(t, addrB)
 	f := roundTrip(t, c, s, 64)
@@ -127,6 +130,37 @@ func TestClockReads(t *testing.T) {
 	}
 	if best > 9 { // on a machine that is busy some are late each time
 		t.Errorf("%.1f reads in an exchange, want 6", best)
+	}
+}
+
+// TestClockTimer has a stack's timer fire, stops and resets it, and counts what it
+// allocates: what a timer of the runtime's does.
+func TestClockTimer(t *testing.T) {
+	raced.Bubble(t, func(t *testing.T) {
+		var fired atomic.Int32
+		c := &clock{Clock: systemClock()}
+		timer := c.AfterFunc(time.Hour, func() { fired.Add(1) })
+		for i, step := range []struct {
+			do   func()
+			want int32
+		}{
+			{func() {}, 1},
+			{func() { timer.Reset(time.Hour) }, 2},
+			{func() { timer.Reset(time.Hour); timer.Stop() }, 2},
+		} {
+			step.do()
+			time.Sleep(2 * time.Hour)
+			synctest.Wait()
+			if got := fired.Load(); got != step.want {
+				t.Errorf("step %d: fired %d times, want %d", i, got, step.want)
+			}
+		}
+	})
+	c := &clock{Clock: systemClock()}
+	nothing := func() {}
+	want := testing.AllocsPerRun(100, func() { time.AfterFunc(time.Hour, nothing).Stop() })
+	if got := testing.AllocsPerRun(100, func() { c.AfterFunc(time.Hour, nothing).Stop() }); got != want {
+		t.Errorf("%v allocations, want %v", got, want)
 	}
 }
 
