@@ -67,7 +67,8 @@ type Device struct {
 // NewOn makes a device of sockets that are already there, one per queue, for
 // whoever steers packets to them by other means. The device uses both halves of
 // every socket until Close, which closes them. Packets flow once the endpoint
-// is attached to a stack. The interface fields of cfg are not used.
+// is attached to a stack. The interface fields of cfg are not used. It knows nothing of
+// an interface below: whoever does tells SetLink, and a MAC that changes needs a new Device.
 func NewOn(sockets []*xsk.Socket, link Link, cfg Config) (*Device, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
