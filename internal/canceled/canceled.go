@@ -11,8 +11,11 @@ import (
 // returns and the cause, if that is another.
 func Err(ctx context.Context) error {
 	err := ctx.Err()
-	cause := context.Cause(ctx)
-	if err == nil || errors.Is(cause, err) {
+	if err == nil {
+		return nil
+	}
+	cause := context.Cause(ctx) // not before: it may end in between
+	if errors.Is(cause, err) {
 		return cause
 	}
 	return fmt.Errorf("%w: %w", err, cause)

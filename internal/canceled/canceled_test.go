@@ -30,3 +30,23 @@ func TestErr(t *testing.T) {
 		}
 	}
 }
+
+// endsBetween is a context that ends after it was asked whether it has.
+type endsBetween struct {
+	context.Context
+	end context.CancelCauseFunc
+}
+
+func (c endsBetween) Err() error {
+	err := c.Context.Err()
+	c.end(io.ErrUnexpectedEOF)
+	return err
+}
+
+// TestErrMeanwhile has the context end in the middle: it has not ended, or for both reasons.
+func TestErrMeanwhile(t *testing.T) {
+	ctx, end := context.WithCancelCause(t.Context())
+	if err := canceled.Err(endsBetween{ctx, end}); err != nil && !errors.Is(err, context.Canceled) {
+		t.Errorf("%v does not wrap %v", err, context.Canceled)
+	}
+}

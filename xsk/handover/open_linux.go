@@ -31,7 +31,7 @@ func Open(cfg Config) (*Set, error) { return OpenContext(context.Background(), c
 // OpenContext is Open, but ends its wait, for the helper or for a busy queue, when ctx
 // does: the error wraps ctx's and its cause then, and nothing stays open. With a ctx that
 // has ended it fails.
-func OpenContext(ctx context.Context, cfg Config) (_ *Set, err error) {
+func OpenContext(ctx context.Context, cfg Config) (set *Set, err error) {
 	cfg, err = cfg.withDefaults()
 	if err != nil {
 		return nil, err
@@ -41,11 +41,12 @@ func OpenContext(ctx context.Context, cfg Config) (_ *Set, err error) {
 		return nil, err
 	}
 	defer func() {
-		if !s.unfollow() && err == nil {
+		// Whatever failed then failed since the connection was closed.
+		if !s.unfollow() && !errors.Is(err, ctx.Err()) {
 			err = s.opError("take interface", xsk.NoQueue, canceled.Err(ctx), "")
 		}
 		if err != nil {
-			err = errors.Join(err, s.Close())
+			set, err = nil, errors.Join(err, s.Close())
 		}
 	}()
 	cfg.Socket.Interface = s.device
