@@ -62,6 +62,7 @@ var arrows = []struct {
 	may []string
 }{
 	{"internal/ring", nil},
+	{"internal/alarm", nil},
 	{"internal/canceled", nil},
 	{"internal/descriptors", nil},
 	{"internal/packet", nil},

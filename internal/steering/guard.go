@@ -1,6 +1,9 @@
 package steering
 
 import (
+	"errors"
+	"fmt"
+	"os"
 	"sync"
 	"time"
 
@@ -39,7 +42,15 @@ func (i *Interface) guard(a *alarm.Alarm, q *queues, t *tags) {
 	defer a.Close()
 	// There is guardEvery between two looks, however long they take and whatever stops
 	// the process: two in a row would see the same moment of who is at work.
-	for lost := false; a.Wait(guardEvery) == nil; {
+	for lost := false; ; {
+		if err := a.Wait(guardEvery); err != nil {
+			if !errors.Is(err, os.ErrClosed) {
+				i.mu.Lock()
+				i.err = fmt.Errorf("wait for the next look for the program: %w", err)
+				i.mu.Unlock()
+			}
+			return
+		}
 		err := i.prog.Lost()
 		if err != nil && lost && i.end(err) {
 			return

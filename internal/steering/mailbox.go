@@ -11,8 +11,9 @@ const (
 	// mailboxReady is how many findings can be received without another call of Ready.
 	mailboxReady = 16
 
-	// mailboxRoom is how many different ones wait behind these. They come one by one,
-	// of what administrators do: it is for a process that never receives any.
+	// mailboxRoom is how many different ones wait behind these; what comes then is
+	// dropped. They come one by one, of what administrators do: it is for a process that
+	// never receives any.
 	mailboxRoom = 1024
 )
 
