@@ -114,6 +114,10 @@ func (k *socket) receiving() error {
 func (k *socket) receiveErr(call string, terr tcpip.Error) error {
 	err := k.instead(k.receiving(), call, terr)
 	if down, ok := err.(*downError); ok && down.passes() {
+		// Told before the stack has heard of it: not again when it has.
+		if _, outage := k.stack.outageNow(); k.told <= outage {
+			k.told = outage + 1
+		}
 		return pauseError{down}
 	}
 	return err

@@ -149,7 +149,11 @@ func (c *TCPConn) Info() (TCPInfo, error) {
 	if st, ok := ep.Stats().(*tcp.Stats); ok {
 		info.Retransmitted = st.SendErrors.Retransmits.Value()
 	}
-	if info.State != TCPClose { // the account may be another's by then
+	switch info.State {
+	case TCPClose: // the account may be another's by then
+	case TCPTimeWait: // and here, of a connection that has the same ports
+		info.Unacknowledged = 0
+	default:
 		if t, flow, ok := c.stack.guard.flowOf(ep); ok {
 			if una, nxt, ok := t.progress(flow); ok {
 				info.Unacknowledged = int(nxt - una)

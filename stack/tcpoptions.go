@@ -5,7 +5,8 @@ import "gvisor.dev/gvisor/pkg/tcpip"
 // SetTTL sets the TTL or hop limit of the segments that leave from now on: 1 to
 // 255; 64 unless set. Others are refused with EINVAL. The segments of the handshake,
 // the SYN-ACK of an accepted connection among them, have left with 64. What leaves
-// after Close has the value too. It may be called from any goroutine.
+// after Close has the value too, but for resets that answer what comes when the
+// connection is over. It may be called from any goroutine.
 func (c *TCPConn) SetTTL(ttl int) error {
 	return c.setOption(func() tcpip.Error {
 		if ttl < 1 || ttl > 255 {
@@ -24,8 +25,8 @@ func (c *TCPConn) SetTTL(ttl int) error {
 // ECN, which is TCP's own: they are ignored, as with Linux (__ip_sock_set_tos in
 // net/ipv4/ip_sockglue.c, IPV6_TCLASS in net/ipv6/ipv6_sockglue.c), and sent as 0.
 // The segments of the handshake, the SYN-ACK of an accepted connection among them,
-// have left with 0. What leaves after Close has the value too. It may be called
-// from any goroutine.
+// have left with 0. What leaves after Close has the value too, but for resets that
+// answer what comes when the connection is over. It may be called from any goroutine.
 func (c *TCPConn) SetTOS(tos int) error {
 	return c.setOption(func() tcpip.Error {
 		if tos < 0 || tos > 255 {
