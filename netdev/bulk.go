@@ -11,9 +11,20 @@ package netdev
 //
 // Between the two the caller must not wait, and at EndBulk it must hold no lock
 // that the delivery of a packet takes.
-func (d *Device) BeginBulk() {
+func (d *Device) BeginBulk() { d.BeginBurst() }
+
+// BeginBurst and EndBurst are BeginBulk and EndBulk without polling: the caller may
+// hold any lock.
+func (d *Device) BeginBurst() {
 	for _, q := range d.queues {
 		q.tx.gather()
+	}
+}
+
+// EndBurst sends what was written since BeginBurst.
+func (d *Device) EndBurst() {
+	for _, q := range d.queues {
+		q.tx.release()
 	}
 }
 

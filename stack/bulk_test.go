@@ -50,21 +50,32 @@ func TestBulkWrites(t *testing.T) {
 	}
 }
 
-// TestBulkDatagrams has a datagram in fragments sent in bulk, and one in a single frame
-// not.
-func TestBulkDatagrams(t *testing.T) {
-	p := newPair(t)
-	u := listenUDP(t, p.a, "udp", ":0")
-	b := &bulks{idler: u.wr.idle, t: t}
-	u.wr.mu.Lock()
-	u.wr.idle = b
-	u.wr.mu.Unlock()
-	for _, w := range []struct{ size, begun int }{{1, 0}, {1472, 0}, {1501, 1}, {65507, 2}} {
-		if _, err := u.WriteToUDP(make([]byte, w.size), &net.UDPAddr{IP: net.ParseIP(addrB), Port: 9}); err != nil {
-			t.Fatal(err)
+// bursts counts the calls round what is sent as one burst, and the fragments in it.
+type bursts struct{ begun, ended int }
+
+func (b *bursts) BeginBurst() { b.begun++ }
+func (b *bursts) EndBurst()   { b.ended++ }
+
+// TestBurstDatagrams has a datagram in fragments sent as one burst, and one in a single
+// frame not.
+func TestBurstDatagrams(t *testing.T) {
+	p := newPairWith(t, pairOptions{verified: true, a: testConfig(addrA, addrA6), b: testConfig(addrB, addrB6)})
+	b := new(bursts)
+	p.a.fast.long.burster = b
+	for _, host := range []string{addrB, addrB6} {
+		u := listenUDP(t, p.a, "udp", ":0")
+		most := 1500 - 8 - 20
+		if host == addrB6 {
+			most -= 20
 		}
-		if b.begun != w.begun || b.ended != b.begun {
-			t.Errorf("datagram of %d bytes: %d in bulk, want %d; %d ended", w.size, b.begun, w.begun, b.ended)
+		for _, w := range []struct{ size, bursts int }{{1, 0}, {most, 0}, {most + 1, 1}, {65507 - 40, 1}} {
+			before := b.begun
+			if _, err := u.WriteToUDP(make([]byte, w.size), &net.UDPAddr{IP: net.ParseIP(host), Port: 9}); err != nil {
+				t.Fatal(err)
+			}
+			if n := b.begun - before; n != w.bursts || b.ended != b.begun {
+				t.Errorf("datagram of %d bytes to %s: %d bursts, want %d; %d ended of %d", w.size, host, n, w.bursts, b.ended, b.begun)
+			}
 		}
 	}
 }

@@ -28,7 +28,6 @@ func (e *ipv4Endpoint) writeLong(r *gstack.Route, params *gstack.NetworkHeaderPa
 		return &tcpip.ErrMessageTooLong{}
 	}
 	line := e.fast.long.take(r.RemoteAddress())
-	defer line.mu.Unlock()
 	fields := header.IPv4Fields{
 		TotalLength: uint16(size),
 		ID:          line.id(),
@@ -39,6 +38,7 @@ func (e *ipv4Endpoint) writeLong(r *gstack.Route, params *gstack.NetworkHeaderPa
 		DstAddr:     r.RemoteAddress(),
 	}
 	if e.fast.cuts(r, params) {
+		defer line.mu.Unlock()
 		return e.fast.writeFragments(e.nic, r, pkt, line, most, header.IPv4MinimumSize, func(h []byte, offset, n int, more bool) {
 			fields.TotalLength, fields.FragmentOffset = uint16(len(h)+n), uint16(offset)
 			if fields.Flags = 0; more {
@@ -59,6 +59,11 @@ func (e *ipv4Endpoint) writeLong(r *gstack.Route, params *gstack.NetworkHeaderPa
 	})
 	defer long.DecRef()
 	long.Hash = line.flow
+	if r.Loop()&gstack.PacketLoop == 0 {
+		defer line.mu.Unlock()
+	} else {
+		line.mu.Unlock() // who receives it here may answer at once
+	}
 	return e.WriteHeaderIncludedPacket(r, long) // fills in the checksum
 }
 
@@ -105,6 +110,10 @@ func (f *fastIP) writeFragments(nic gstack.NetworkInterface, r *gstack.Route, pk
 	if most &^= 7; most <= 0 {
 		return &tcpip.ErrMessageTooLong{}
 	}
+	if b := f.long.burster; b != nil {
+		b.BeginBurst()
+		defer b.EndBurst()
+	}
 	all := f.netstackCounts(r.NetProto())
 	whole := pkt.ToBuffer()
 	defer whole.Release()
@@ -138,8 +147,10 @@ func (f *fastIP) writeFragments(nic gstack.NetworkInterface, r *gstack.Route, pk
 	return nil
 }
 
-// longLines are where those wait who send datagrams in fragments: one destination's
-// leave one after the other, by one queue of the device and one flow of that.
+// longLines are where those wait who send UDP datagrams in fragments: one destination's
+// leave one after the other, each as one burst, by one queue of the device and one flow of
+// that. It is not the flow of the sockets' short ones, which may overtake them where the
+// link is full. What waits for a neighbour's address is not kept together.
 //
 // Linux gives an incomplete datagram up when more than 64 other fragments of its source
 // have come since its last one (ipfrag_max_dist in Documentation/networking/ip-sysctl.rst,
@@ -150,8 +161,16 @@ func (f *fastIP) writeFragments(nic gstack.NetworkInterface, r *gstack.Route, pk
 // Destinations share a line at random, so that nobody learns from its own datagrams' IDs
 // what another one is sent.
 type longLines struct {
-	seed  maphash.Seed
-	lines *[256]longLine
+	seed    maphash.Seed
+	lines   *[256]longLine
+	burster burster // the device, if it can
+}
+
+// A burster is a device that sends what is written between the two calls as one burst.
+// The caller must not wait in between. He may hold any lock.
+type burster interface {
+	BeginBurst()
+	EndBurst()
 }
 
 // A longLine is held by one writer at a time. Who holds it does not wait.
@@ -161,8 +180,9 @@ type longLine struct {
 	flow uint32 // the hash of its packets
 }
 
-func newLongLines() longLines {
-	l := longLines{maphash.MakeSeed(), new([256]longLine)}
+func newLongLines(device idler) longLines {
+	l := longLines{seed: maphash.MakeSeed(), lines: new([256]longLine)}
+	l.burster, _ = device.(burster)
 	for i := range l.lines {
 		random := maphash.Comparable(l.seed, i)
 		l.lines[i].last, l.lines[i].flow = uint16(random), max(1, uint32(random>>32)) // 0 would be no flow

@@ -84,7 +84,7 @@ func newBare(cfg Config, link gstack.LinkEndpoint, qdisc gstack.QueueingDiscipli
 	s.resolver.init(s)
 	s.clock.Clock = systemClock()
 	s.fast.guard = &s.guard
-	s.fast.long = newLongLines()
+	s.fast.long = newLongLines(idle)
 	s.fast.off.Store(cfg.NoFastIP)
 	var err error
 	if s.ns, err = newNetstack(cfg.Profile, verified, &s.fast, &s.clock); err != nil {

@@ -130,23 +130,16 @@ func sizeOf(b []byte, more [][]byte) int {
 }
 
 // sendLocked sends a datagram, in one piece or several, to an address, or to the
-// peer if the address is not valid. It waits while the send buffer is full. What takes
-// several frames leaves as one burst. Precondition: wr.mu is held.
+// peer if the address is not valid. It waits while the send buffer is full.
+// Precondition: wr.mu is held.
 func (c *UDPConn) sendLocked(call string, b []byte, more [][]byte, to netip.AddrPort, how *sendControl) (int, error) {
-	bulk := c.wr.idle != nil && sizeOf(b, more) > int(c.stack.link.MTU())
 	for {
 		if c.wr.stop.Load() != 0 {
 			if err := c.why(&c.wr.parker); err != nil {
 				return 0, err
 			}
 		}
-		if bulk {
-			c.wr.idle.BeginBulk()
-		}
 		n, err := c.trySend(call, b, more, to, how, false)
-		if bulk {
-			c.wr.idle.EndBulk()
-		}
 		if err != syscall.EAGAIN {
 			return n, err
 		}

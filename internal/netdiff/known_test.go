@@ -170,7 +170,8 @@ of batches and groups, and what MultipathTCP says of a connection that was close
 stack whose Config names no Interface asks for no zone of addresses of the link. While
 its interface is set down, a stack's calls fail with ENETDOWN, those too that wait;
 Accept and reads of datagrams do once, with an error that is Temporary, and then wait.
-With the kernel's sockets reads and Accept wait until it is up. While its process is
+With the kernel's sockets reads and Accept wait until it is up. Where the link is full, a
+short datagram may overtake one in fragments that its socket sent before. While its process is
 stopped a stack acknowledges nothing, as the kernel would: probes and timeouts of peers
 end its connections, and so does TCPConn.SetUserTimeout after a stop that was longer.
 
