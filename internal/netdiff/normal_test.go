@@ -49,8 +49,9 @@ type names struct {
 	hosts []netip.Addr // with those of loopback
 	texts []string     // addresses of the ground in texts, and what to write for them
 
-	mu    sync.Mutex // guards ports
+	mu    sync.Mutex // guards the rest
 	ports map[place]string
+	met   int // ports of which only the order is known
 }
 
 // A place is a port of a protocol: TCP and UDP sockets may have the same number.
@@ -76,7 +77,9 @@ func (n *names) port(p place) string {
 	if name := n.find(p); name != "" {
 		return name
 	}
-	n.ports[p] = "port" + strconv.Itoa(len(n.ports)+1)
+	// Not by how many have a name: of sockets with the same number, one has the other's.
+	n.met++
+	n.ports[p] = "port" + strconv.Itoa(n.met)
 	return n.ports[p]
 }
 
@@ -342,5 +345,24 @@ func TestPlaces(t *testing.T) {
 	}
 	if wildcard := (&net.UDPAddr{Port: 7}); !n.known(wildcard) || n.known(&net.UDPAddr{Port: 8}) {
 		t.Errorf("a port that another has is known: %v, one that nobody has: %v", n.known(wildcard), n.known(&net.UDPAddr{Port: 8}))
+	}
+}
+
+// TestMet has ports that no behaviour has named after one name and after two: what the
+// kernel gives a socket may be a number that has a name already.
+func TestMet(t *testing.T) {
+	for _, named := range [][]int{{7}, {7, 8}} {
+		n := &names{ports: make(map[place]string)}
+		for _, port := range named {
+			n.call(&net.UDPAddr{Port: port}, "near")
+		}
+		for i, port := range []int{80, 81} {
+			at := &net.UDPAddr{IP: net.IPv4(192, 0, 2, 1), Port: port}
+			for range 2 {
+				if got, want := n.addr(at), fmt.Sprintf("UDP 192.0.2.1:port%d", i+1); got != want {
+					t.Errorf("after %d names: got %s, want %s", len(named), got, want)
+				}
+			}
+		}
 	}
 }
