@@ -77,7 +77,8 @@ func (n *names) port(p place) string {
 	if name := n.find(p); name != "" {
 		return name
 	}
-	// Not by how many have a name: of sockets with the same number, one has the other's.
+	// Not numbered by len(ports): a socket that gets the number of the hole at its
+	// address takes its place in ports.
 	n.met++
 	n.ports[p] = "port" + strconv.Itoa(n.met)
 	return n.ports[p]
@@ -348,8 +349,8 @@ func TestPlaces(t *testing.T) {
 	}
 }
 
-// TestMet has ports that no behaviour has named after one name and after two: what the
-// kernel gives a socket may be a number that has a name already.
+// TestMet has ports that no behaviour has named, after one name and after two: how many
+// there are is up to chance, since a socket may get a number that has a name already.
 func TestMet(t *testing.T) {
 	for _, named := range [][]int{{7}, {7, 8}} {
 		n := &names{ports: make(map[place]string)}
