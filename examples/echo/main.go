@@ -18,10 +18,9 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"os/signal"
 	"strings"
-	"syscall"
 
+	"github.com/afxnet/afxnet/examples/internal/command"
 	"github.com/afxnet/afxnet/examples/internal/demo"
 	"github.com/afxnet/afxnet/stack"
 	"github.com/afxnet/afxnet/xsk"
@@ -31,7 +30,6 @@ import (
 const maxSize = 65507
 
 type options struct {
-	lab      bool
 	json     bool
 	messages int
 	size     int
@@ -46,7 +44,6 @@ type options struct {
 
 func main() {
 	var o options
-	flag.BoolVar(&o.lab, "lab", false, "make a private network and drive the service in it")
 	flag.BoolVar(&o.json, "json", false, "with -lab, print one JSON object on stdout and nothing else")
 	flag.IntVar(&o.messages, "n", 20000, "with -lab, messages per protocol")
 	flag.IntVar(&o.size, "size", 64, "with -lab, bytes per message")
@@ -56,36 +53,24 @@ func main() {
 	flag.StringVar(&o.addrs, "addr", "", "addresses with prefix length, separated by commas; the host must not have them")
 	flag.StringVar(&o.gw, "gw", "", "gateways, separated by commas")
 	flag.StringVar(&o.listen, "listen", ":7", "address to listen on, TCP and UDP")
-	flag.Parse()
+	command.Main("echo", command.Ways{
+		Lab: func(ctx context.Context) error {
+			if o.messages < 1 || o.size < 1 || o.size > maxSize {
+				return fmt.Errorf("-n is at least 1, -size from 1 to %d", maxSize)
+			}
+			return runLab(ctx, o)
+		},
+		Host: func(ctx context.Context) error { return runInterface(ctx, o) },
 
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second one ends the program at once
-	if err := run(ctx, o); err != nil {
-		fmt.Fprintln(os.Stderr, "echo:", err)
-		os.Exit(1)
-	}
-}
-
-func run(ctx context.Context, o options) error {
-	switch {
-	case flag.NArg() != 0:
-		return fmt.Errorf("unexpected argument %q", flag.Arg(0))
-	case o.lab && o.iface != "":
-		return errors.New("-lab makes its own interface: -i does not go with it")
-	case o.lab && (o.messages < 1 || o.size < 1 || o.size > maxSize):
-		return fmt.Errorf("-n is at least 1, -size from 1 to %d", maxSize)
-	case o.lab:
-		return runLab(ctx, o)
-	case o.json:
-		return errors.New("-json goes with -lab")
-	case o.iface == "" || o.addrs == "":
-		return errors.New("give -lab, or -i and -addr")
-	}
-	return runInterface(ctx, o)
+		LabOnly: []string{"json", "n", "size", "queues", "mtu"}, HostOnly: []string{"i", "addr", "gw", "listen"},
+	})
 }
 
 // runInterface serves on a real interface until ctx ends, or the interface does.
 func runInterface(ctx context.Context, o options) error {
+	if o.iface == "" || o.addrs == "" {
+		return errors.New("give -lab, or -i and -addr")
+	}
 	cfg := stack.Config{Interface: o.iface}
 	ctx, cancel := demo.UntilGone(ctx, &cfg)
 	defer cancel()

@@ -17,36 +17,26 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
-	"os/signal"
 	"time"
 
+	"github.com/afxnet/afxnet/examples/internal/command"
 	"github.com/afxnet/afxnet/internal/lab"
 	"github.com/afxnet/afxnet/umem"
 	"github.com/afxnet/afxnet/xsk"
 )
 
 func main() {
-	useLab := flag.Bool("lab", false, "make a private network and send to it")
-	n := flag.Int("n", 10000, "with -lab, datagrams to send")
+	n := command.Count("n", 10000, "with -lab, datagrams to send")
 	iface := flag.String("i", "", "interface")
 	queue := flag.Uint("queue", 0, "hardware queue")
 	var addr netip.Addr
 	flag.TextVar(&addr, "addr", netip.Addr{}, "address whose packets are dropped")
-	flag.Parse()
+	command.Main("rxdrop", command.Ways{
+		Lab:  func(ctx context.Context) error { return runLab(ctx, *n) },
+		Host: func(ctx context.Context) error { return run(ctx, *iface, uint32(*queue), addr) },
 
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	context.AfterFunc(ctx, stop) // a second one ends the program at once
-	var err error
-	if *useLab {
-		err = runLab(ctx, *n)
-	} else {
-		err = run(ctx, *iface, uint32(*queue), addr)
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "rxdrop:", err)
-		os.Exit(1)
-	}
+		LabOnly: []string{"n"}, HostOnly: []string{"i", "queue", "addr"},
+	})
 }
 
 // open binds a socket to the queue and redirects the address's packets to it.
@@ -100,16 +90,17 @@ func run(ctx context.Context, iface string, queue uint32, addr netip.Addr) error
 	return errors.Join(err, set.Close())
 }
 
-func runLab(ctx context.Context, n int) error {
+func runLab(ctx context.Context, n int) (err error) {
 	l, err := lab.Open(lab.Config{})
 	if err != nil {
 		return err
 	}
-	defer l.Close()
+	defer func() { err = errors.Join(err, l.Close()) }()
 	var set *xsk.Set
 	if err := l.Host.Do(func() (err error) { set, err = open(lab.HostDevice, 0, l.StackV4.Addr()); return err }); err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, set.Close()) }()
 	// Nobody answers ARP for the address: the sender is told the MAC.
 	host, err := l.Host.Interface()
 	if err != nil {
@@ -131,6 +122,9 @@ func runLab(ctx context.Context, n int) error {
 		for i := 0; i < n && err == nil; i++ {
 			_, err = c.Write([]byte("drop me"))
 		}
+		if err != nil {
+			cancel() // nothing more comes
+		}
 		sent <- err
 	}()
 	start := time.Now()
@@ -140,7 +134,7 @@ func runLab(ctx context.Context, n int) error {
 	}
 	got, err := drop(ctx, set.Sockets()[0], func(packets int) bool { return packets+lost() >= n })
 	took := time.Since(start)
-	err = errors.Join(err, <-sent, set.Close())
+	err = errors.Join(err, <-sent)
 	fmt.Printf("%d of %d packets dropped in %v, %d lost before\n", got, n, took.Round(time.Millisecond), lost())
 	if got+lost() != n {
 		err = errors.Join(err, fmt.Errorf("%d packets are missing", n-got-lost()))

@@ -19,38 +19,28 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
-	"os/signal"
 	"time"
 
+	"github.com/afxnet/afxnet/examples/internal/command"
 	"github.com/afxnet/afxnet/internal/lab"
 	"github.com/afxnet/afxnet/umem"
 	"github.com/afxnet/afxnet/xsk"
 )
 
 func main() {
-	useLab := flag.Bool("lab", false, "make a private network and send to it")
-	n := flag.Int("n", 40, "with -lab, datagrams to send")
+	n := command.Count("n", 40, "with -lab, datagrams to send")
 	iface := flag.String("i", "", "interface")
 	addr := flag.String("addr", "", "address whose packets are printed")
 	var wanted xsk.RXMetadataSet
 	for name, set := range map[string]xsk.RXMetadataSet{"hash": xsk.RXHash, "timestamp": xsk.RXTimestamp, "vlan": xsk.RXVLANTag} {
 		flag.BoolFunc(name, "ask for it", func(string) error { wanted |= set; return nil })
 	}
-	flag.Parse()
+	command.Main("rxmeta", command.Ways{
+		Lab:  func(ctx context.Context) error { return runLab(ctx, *n) },
+		Host: func(ctx context.Context) error { return run(ctx, *iface, *addr, wanted) },
 
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	context.AfterFunc(ctx, stop) // a second one ends the program at once
-	var err error
-	if *useLab {
-		err = runLab(ctx, *n)
-	} else {
-		err = run(ctx, *iface, *addr, wanted)
-	}
-	if err != nil && !errors.Is(err, context.Canceled) {
-		fmt.Fprintln(os.Stderr, "rxmeta:", err)
-		os.Exit(1)
-	}
+		LabOnly: []string{"n"}, HostOnly: []string{"i", "addr", "hash", "timestamp", "vlan"},
+	})
 }
 
 // open puts a socket on queue 0 and has the program ask for metadata.
@@ -90,7 +80,7 @@ func each(ctx context.Context, s *xsk.Socket, f func(m xsk.RXMetadata, ok bool) 
 	}
 }
 
-func run(ctx context.Context, iface, address string, wanted xsk.RXMetadataSet) error {
+func run(ctx context.Context, iface, address string, wanted xsk.RXMetadataSet) (err error) {
 	addr, err := netip.ParseAddr(address)
 	if err != nil {
 		return fmt.Errorf("-addr: %w", err)
@@ -99,24 +89,28 @@ func run(ctx context.Context, iface, address string, wanted xsk.RXMetadataSet) e
 	if err != nil {
 		return err
 	}
-	defer set.Close()
-	return each(ctx, set.Sockets()[0], func(m xsk.RXMetadata, ok bool) bool {
+	defer func() { err = errors.Join(err, set.Close()) }()
+	err = each(ctx, set.Sockets()[0], func(m xsk.RXMetadata, ok bool) bool {
 		fmt.Printf("%v: hash %#08x of %#x, time %d ns, VLAN tag %#04x:%d\n", m.Valid, m.Hash, m.HashType, m.Timestamp, m.VLANProto, m.VLANTCI&0xfff)
 		return true
 	})
+	if errors.Is(err, context.Canceled) { // as it ends
+		return nil
+	}
+	return err
 }
 
-func runLab(ctx context.Context, n int) error {
+func runLab(ctx context.Context, n int) (err error) {
 	l, err := lab.Open(lab.Config{})
 	if err != nil {
 		return err
 	}
-	defer l.Close()
+	defer func() { err = errors.Join(err, l.Close()) }()
 	var set *xsk.Set
 	if err := l.Host.Do(func() (err error) { set, err = open(lab.HostDevice, l.StackV4.Addr(), xsk.RXHash); return err }); err != nil {
 		return err
 	}
-	defer set.Close()
+	defer func() { err = errors.Join(err, set.Close()) }()
 	host, err := l.Host.Interface()
 	if err == nil {
 		err = l.Peer.SetNeighbor(l.StackV4.Addr(), host.MAC)

@@ -18,10 +18,9 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
-	"os/signal"
 	"time"
 
+	"github.com/afxnet/afxnet/examples/internal/command"
 	"github.com/afxnet/afxnet/examples/internal/rawlab"
 	"github.com/afxnet/afxnet/internal/lab"
 	"github.com/afxnet/afxnet/umem"
@@ -29,31 +28,25 @@ import (
 )
 
 func main() {
-	useLab := flag.Bool("lab", false, "make a private network and send to it")
-	n := flag.Int("n", 10000, "with -lab, datagrams to send")
+	n := command.Count("n", 10000, "with -lab, datagrams to send")
 	in := flag.String("i", "", "interface that packets enter at, on queue 0")
 	out := flag.String("o", "", "interface that they leave at, on queue 0")
 	var addr netip.Addr
 	flag.TextVar(&addr, "addr", netip.Addr{}, "address whose packets are taken")
 	var mac net.HardwareAddr
 	flag.Func("mac", "MAC address that they are sent to", func(s string) (err error) { mac, err = net.ParseMAC(s); return err })
-	flag.Parse()
+	command.Main("sharedumem", command.Ways{
+		Lab:  func(ctx context.Context) error { return runLab(ctx, *n) },
+		Host: func(ctx context.Context) error { return run(ctx, *in, *out, addr, mac) },
 
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	context.AfterFunc(ctx, stop) // a second one ends the program at once
-	var err error
-	if *useLab {
-		err = runLab(ctx, *n)
-	} else {
-		err = run(ctx, *in, *out, addr, mac)
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "sharedumem:", err)
-		os.Exit(1)
-	}
+		LabOnly: []string{"n"}, HostOnly: []string{"i", "o", "addr", "mac"},
+	})
 }
 
 func run(ctx context.Context, in, out string, addr netip.Addr, mac net.HardwareAddr) error {
+	if len(mac) != 6 || !addr.IsValid() { // before a device is touched
+		return errors.New("-addr and -mac: which packets, and a MAC address of 6 bytes to send them to, are needed")
+	}
 	p, err := open(xsk.Config{Interface: in}, xsk.Config{Interface: out}, addr)
 	if err != nil {
 		return err

@@ -17,73 +17,69 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
-	"os/signal"
 	"sync"
 	"time"
 
+	"github.com/afxnet/afxnet/examples/internal/command"
 	"github.com/afxnet/afxnet/examples/internal/rawlab"
 	"github.com/afxnet/afxnet/internal/lab"
 	"github.com/afxnet/afxnet/xsk"
 )
 
 func main() {
-	useLab := flag.Bool("lab", false, "send in a private network")
 	iface := flag.String("i", "", "interface")
-	queues := flag.Int("queues", 1, "queues to send on, from 0")
-	n := flag.Int("n", 100000, "datagrams per queue")
+	queues := command.Count("queues", 1, "queues to send on, from 0")
+	n := command.Count("n", 100000, "datagrams per queue")
 	size := flag.Int("size", 60, "bytes of a frame")
-	mac := flag.String("mac", "", "MAC address to send to")
 	var e rawlab.Ends
 	flag.TextVar(&e.To, "to", netip.AddrPort{}, "IPv4 address and port to send to")
 	flag.TextVar(&e.From, "from", netip.AddrPort{}, "IPv4 address and port to send from")
-	flag.Parse()
+	flag.Func("mac", "MAC address to send to", func(s string) (err error) { e.ToMAC, err = net.ParseMAC(s); return err })
+	command.Main("txgen", command.Ways{
+		Lab: func(ctx context.Context) error { return runLab(ctx, 2, *n, *size) },
+		Host: func(ctx context.Context) error {
+			ifc, err := net.InterfaceByName(*iface)
+			if err != nil {
+				return fmt.Errorf("-i: %w", err)
+			}
+			e.FromMAC = ifc.HardwareAddr
+			return run(ctx, *iface, *queues, *n, *size, e)
+		},
 
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	context.AfterFunc(ctx, stop) // a second one ends the program at once
-	var err error
-	if *useLab {
-		err = runLab(ctx, 2, *n, *size)
-	} else if e.FromMAC, e.ToMAC, err = stations(*iface, *mac); err == nil {
-		err = run(ctx, *iface, *queues, *n, *size, e)
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "txgen:", err)
-		os.Exit(1)
-	}
+		HostOnly: []string{"i", "queues", "mac", "to", "from"},
+	})
 }
 
-func stations(iface, mac string) (from, to net.HardwareAddr, err error) {
-	ifc, err := net.InterfaceByName(iface)
-	if err != nil {
-		return nil, nil, fmt.Errorf("-i: %w", err)
-	}
-	to, err = net.ParseMAC(mac)
-	return ifc.HardwareAddr, to, err
-}
-
-// run sends n datagrams on each queue and prints the rate.
+// run sends n datagrams on each queue and prints the rate. If one queue fails, none goes on.
 func run(ctx context.Context, iface string, queues, n, size int, e rawlab.Ends) error {
-	if queues < 1 || n < 1 || size < 42 || size > 4096 { // the headers; a chunk of packet memory
-		return errors.New("-queues and -n are at least 1, -size from 42 to 4096")
+	if size < 42 || size > 4096 { // the headers; a chunk of packet memory
+		return errors.New("-size is from 42 to 4096")
+	}
+	if len(e.ToMAC) != 6 || !e.To.IsValid() || !e.From.IsValid() {
+		return errors.New("-mac, -to and -from: a MAC address of 6 bytes, and IPv4 addresses with ports, are needed")
 	}
 	frame := make([]byte, size)
 	if err := rawlab.Datagram(frame, e, []byte("txgen ")); err != nil {
 		return err
 	}
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
 	var wg sync.WaitGroup
-	errs := make([]error, queues)
 	start := time.Now()
 	for q := range queues {
-		s, err := xsk.Open(xsk.Config{Interface: iface, Queue: uint32(q)})
+		s, err := xsk.OpenContext(ctx, xsk.Config{Interface: iface, Queue: uint32(q)})
 		if err != nil {
-			wg.Wait()
-			return errors.Join(append(errs, err)...)
+			stop(err) // only the first counts
+			break
 		}
-		wg.Go(func() { errs[q] = errors.Join(send(ctx, s, frame, n), s.Close()) })
+		wg.Go(func() {
+			if err := errors.Join(send(ctx, s, frame, n), s.Close()); err != nil {
+				stop(fmt.Errorf("queue %d: %w", q, err))
+			}
+		})
 	}
 	wg.Wait()
-	err := errors.Join(errs...)
+	err := context.Cause(ctx)
 	if took := time.Since(start); err == nil {
 		fmt.Printf("%d frames of %d bytes on %d queues in %v: %.0f a second\n", queues*n, size, queues, took.Round(time.Millisecond), float64(queues*n)/took.Seconds())
 	}

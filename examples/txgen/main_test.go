@@ -9,6 +9,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/afxnet/afxnet/examples/internal/rawlab"
 	"github.com/afxnet/afxnet/internal/lab"
@@ -21,13 +22,15 @@ var ends = rawlab.Ends{
 
 // TestFlags has numbers refused that cannot be.
 func TestFlags(t *testing.T) {
-	for _, tc := range []struct{ queues, n, size int }{
-		{-1, 1, 60}, {0, 1, 60}, {1, -1, 60}, {1, 0, 60}, {1, 1, -1}, {1, 1, 41}, {1, 1, 4097},
-	} {
-		err := run(t.Context(), "nonesuch0", tc.queues, tc.n, tc.size, ends)
+	for _, size := range []int{-1, 41, 4097} {
+		err := run(t.Context(), "nonesuch0", 1, 1, size, ends)
 		if err == nil || !strings.Contains(err.Error(), "-size") {
-			t.Errorf("%+v: %v", tc, err)
+			t.Errorf("%d: %v", size, err)
 		}
+	}
+	err := run(t.Context(), "nonesuch0", 1, 1, 60, rawlab.Ends{To: ends.To, From: ends.From})
+	if err == nil || !strings.Contains(err.Error(), "-mac") {
+		t.Error(err)
 	}
 }
 
@@ -52,5 +55,17 @@ func TestInterrupted(t *testing.T) {
 	text, readErr := io.ReadAll(r)
 	if !errors.Is(err, context.Canceled) || readErr != nil || len(text) != 0 {
 		t.Errorf("got %v, and says %q, %v", err, text, readErr)
+	}
+}
+
+// TestQueueFails has the other queues end when one cannot go on.
+func TestQueueFails(t *testing.T) {
+	lab.Require(t, lab.NetNS, lab.XDP)
+	l := lab.New(t, lab.Config{})
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // or it would go on for days
+	defer cancel()
+	err := l.Host.Do(func() error { return run(ctx, lab.HostDevice, 2, 1<<40, 60, ends) })
+	if err == nil || ctx.Err() != nil || !strings.Contains(err.Error(), "queue 1") {
+		t.Error(err)
 	}
 }

@@ -16,13 +16,11 @@ import (
 	"encoding/binary"
 	"errors"
 	"flag"
-	"fmt"
 	"net/netip"
-	"os"
-	"os/signal"
 	"sync"
 	"time"
 
+	"github.com/afxnet/afxnet/examples/internal/command"
 	"github.com/afxnet/afxnet/examples/internal/rawlab"
 	"github.com/afxnet/afxnet/internal/lab"
 	"github.com/afxnet/afxnet/umem"
@@ -30,25 +28,16 @@ import (
 )
 
 func main() {
-	useLab := flag.Bool("lab", false, "make a private network and send to it")
-	n := flag.Int("n", 2000, "with -lab, datagrams to send")
+	n := command.Count("n", 2000, "with -lab, datagrams to send")
 	iface := flag.String("i", "", "interface")
 	var addr netip.Addr
 	flag.TextVar(&addr, "addr", netip.Addr{}, "IPv4 address to serve")
-	flag.Parse()
+	command.Main("udpecho", command.Ways{
+		Lab:  func(ctx context.Context) error { return runLab(ctx, *n) },
+		Host: func(ctx context.Context) error { return run(ctx, *iface, addr) },
 
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	context.AfterFunc(ctx, stop) // a second one ends the program at once
-	var err error
-	if *useLab {
-		err = runLab(ctx, *n)
-	} else {
-		err = run(ctx, *iface, addr)
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "udpecho:", err)
-		os.Exit(1)
-	}
+		LabOnly: []string{"n"}, HostOnly: []string{"i", "addr"},
+	})
 }
 
 func run(ctx context.Context, iface string, addr netip.Addr) error {

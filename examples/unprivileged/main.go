@@ -20,10 +20,10 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"os/signal"
 	"slices"
 	"syscall"
 
+	"github.com/afxnet/afxnet/examples/internal/command"
 	"github.com/afxnet/afxnet/examples/internal/demo"
 	"github.com/afxnet/afxnet/examples/internal/privlab"
 	"github.com/afxnet/afxnet/internal/lab"
@@ -33,31 +33,27 @@ import (
 )
 
 func main() {
-	useLab := flag.Bool("lab", false, "make a private network, and be helper and client in it")
 	iface := flag.String("i", "", "interface")
 	addr := flag.String("addr", "", "own address with prefix length, of those that the helper gives")
 	helper := flag.String("helper", "", "path of the helper's Unix socket")
 	drop := flag.Bool("drop", false, "as root: give up every privilege first, and become nobody")
-	flag.Parse()
+	command.Main("unprivileged", command.Ways{
+		Lab: func(ctx context.Context) error { return privlab.Run(ctx, again) },
+		Host: func(ctx context.Context) error {
+			if *drop {
+				args := slices.DeleteFunc(slices.Clone(os.Args), func(s string) bool { return s == "-drop" })
+				return lab.ExecUnprivileged(args, os.Environ())
+			}
+			return run(ctx, *iface, *addr, *helper)
+		},
 
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	var err error
-	switch {
-	case *useLab:
-		err = privlab.Run(ctx, func(address netip.Prefix, helper string) []string {
-			return []string{"-drop", "-i", lab.HostDevice, "-addr", address.String(), "-helper", helper}
-		})
-	case *drop:
-		args := slices.DeleteFunc(slices.Clone(os.Args), func(s string) bool { return s == "-drop" })
-		err = lab.ExecUnprivileged(args, os.Environ())
-	default:
-		err = run(ctx, *iface, *addr, *helper)
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "unprivileged:", err)
-		os.Exit(1)
-	}
+		HostOnly: []string{"i", "addr", "helper", "drop"},
+	})
+}
+
+// again is how the server in the lab is started.
+func again(address netip.Prefix, helper string) []string {
+	return []string{"-drop", "-i", lab.HostDevice, "-addr", address.String(), "-helper", helper}
 }
 
 // run serves until ctx ends, or the helper does.

@@ -8,11 +8,11 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"os/signal"
 	"strconv"
 	"syscall"
 	"time"
 
+	"github.com/afxnet/afxnet/examples/internal/command"
 	"github.com/afxnet/afxnet/stack"
 )
 
@@ -43,7 +43,6 @@ func (p Program) listenAddress() string { return net.JoinHostPort("", strconv.It
 
 // options are the flags of every example.
 type options struct {
-	lab             bool
 	iface, addr, gw string
 	to              string
 }
@@ -52,39 +51,27 @@ type options struct {
 // is called once, by main.
 func Main(p Program) {
 	var o options
-	flag.BoolVar(&o.lab, "lab", false, "make a private network, serve on one side and use the service from the other, in both roles")
 	flag.StringVar(&o.iface, "i", "", "interface to run on")
 	flag.StringVar(&o.addr, "addr", "", "own address with prefix length; the host must not have it")
 	flag.StringVar(&o.gw, "gw", "", "gateway")
 	flag.StringVar(&o.to, "to", "", "use the service at this IP address and port, instead of serving")
-	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second one ends the program at once
-	if err := p.run(ctx, o); err != nil {
-		fmt.Fprintf(os.Stderr, "%s: %v\n", p.Name, err)
-		os.Exit(1)
-	}
-}
+	command.Main(p.Name, command.Ways{
+		Lab:  func(ctx context.Context) error { return p.runLab(ctx, os.Stdout) },
+		Host: func(ctx context.Context) error { return p.runInterface(ctx, o) },
 
-func (p Program) run(ctx context.Context, o options) error {
-	switch {
-	case flag.NArg() != 0:
-		return fmt.Errorf("unexpected argument %q", flag.Arg(0))
-	case o.lab && o.iface != "":
-		return errors.New("-lab makes its own interface: -i does not go with it")
-	case o.lab:
-		return p.runLab(ctx, os.Stdout)
-	case o.iface == "" || o.addr == "":
-		return errors.New("give -lab, or -i and -addr")
-	case p.KernelServer && o.to == "":
-		return errors.New("the server is a program of its own: give its address with -to")
-	}
-	return p.runInterface(ctx, o)
+		HostOnly: []string{"i", "addr", "gw", "to"},
+	})
 }
 
 // runInterface serves on a stack on a real interface until ctx ends, or the interface
 // does, or uses a service from there.
 func (p Program) runInterface(ctx context.Context, o options) (err error) {
+	switch {
+	case o.iface == "" || o.addr == "":
+		return errors.New("give -lab, or -i and -addr")
+	case p.KernelServer && o.to == "":
+		return errors.New("the server is a program of its own: give its address with -to")
+	}
 	prefix, err := netip.ParsePrefix(o.addr)
 	if err != nil {
 		return fmt.Errorf("-addr: %w", err)
