@@ -232,6 +232,9 @@ func (m *measurement) counter() *syscount.Counter {
 	if c.bed.clientPID != 0 {
 		processes = append(processes, c.bed.clientPID)
 	}
+	if c.backend != nil {
+		processes = append(processes, c.backend.PID)
+	}
 	counter, err := syscount.Open(processes...)
 	if err != nil {
 		c.uncounted = true
@@ -263,18 +266,25 @@ func (m *measurement) counts(all map[int]map[int]uint64, cs plan.Case, r load.Re
 	if cs.Spec.Kind == load.Idle {
 		per, suffix = r.Elapsed.Seconds(), "_s"
 	}
-	v := map[string]float64{"syscalls" + suffix: 0}
+	v := map[string]float64{"syscalls" + suffix: float64(sum(all[m.server.PID])) / per}
 	for number, n := range all[m.server.PID] {
-		v["syscalls"+suffix] += float64(n) / per
 		if name := "syscalls_" + syscount.Name(number) + suffix; float64(n)/per >= leastCalls {
 			v[name] += float64(n) / per
 		}
 	}
 	if pid := m.c.bed.clientPID; pid != 0 && suffix == "_per_op" {
-		v["client_syscalls_per_op"] = 0
-		for _, n := range all[pid] {
-			v["client_syscalls_per_op"] += float64(n) / per
-		}
+		v["client_syscalls_per_op"] = float64(sum(all[pid])) / per
+	}
+	if cs.Proxied {
+		v["backend_syscalls_per_op"] = float64(sum(all[m.c.backend.PID])) / per
 	}
 	return v
+}
+
+// sum is how many calls of all kinds there were.
+func sum(calls map[int]uint64) (n uint64) {
+	for _, k := range calls {
+		n += k
+	}
+	return n
 }

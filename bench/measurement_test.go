@@ -27,6 +27,12 @@ func TestCounts(t *testing.T) {
 	if got := m.counts(all, plan.Case{}, r); got["syscalls_per_op"] != 3 || got["syscalls_other_per_op"] != 3 || m.c.uncounted {
 		t.Errorf("got %v", got)
 	}
+	m.c.backend, m.c.bed.clientPID = &role.Process{PID: server + 1}, server+2
+	all[server+1], all[server+2] = map[int]uint64{0: 15, 1: 25}, map[int]uint64{0: 10}
+	got := m.counts(all, plan.Case{Proxied: true}, r)
+	if got["backend_syscalls_per_op"] != 4 || got["client_syscalls_per_op"] != 1 || got["syscalls_per_op"] != 3 {
+		t.Errorf("got %v", got)
+	}
 	if got := m.counts(map[int]map[int]uint64{}, plan.Case{}, r); got != nil || !m.c.uncounted || !strings.Contains(log.String(), "PID namespace") {
 		t.Errorf("got %v and %q", got, &log)
 	}

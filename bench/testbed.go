@@ -45,7 +45,10 @@ func openTestbed(ctx context.Context, o options) (t *testbed, err error) {
 	if err != nil {
 		return t, err
 	}
-	return t, t.client.Call(ctx, "hello", nil, &t.clientInfo)
+	if err := t.client.Call(ctx, "hello", nil, &t.clientInfo); err != nil {
+		return t, err
+	}
+	return t, t.clientInfo.Check()
 }
 
 func (t *testbed) openLab(o options) error {

@@ -42,8 +42,11 @@ func drive(t *testing.T, at string) {
 	c := control.NewConn(nc, "agent")
 	defer c.Close()
 	var h Hello
-	if err := c.Call(t.Context(), "hello", nil, &h); err != nil || h.PID == 0 || h.GOMAXPROCS == 0 {
+	if err := c.Call(t.Context(), "hello", nil, &h); err != nil || h.PID == 0 || h.GOMAXPROCS == 0 || h.Check() != nil {
 		t.Errorf("got %+v, %v", h, err)
+	}
+	if err := (Hello{Protocol: h.Protocol + 1}).Check(); err == nil {
+		t.Error("another protocol is taken for this one")
 	}
 	for _, method := range []string{"run", "ready"} {
 		if err := c.Call(t.Context(), method, nil, nil); err == nil || !strings.Contains(err.Error(), errNotPrepared.Error()) {

@@ -44,16 +44,29 @@ func serveClient(ctx context.Context, r io.Reader, w io.Writer) error {
 	return errors.Join(err, c.undo())
 }
 
+// protocol is the version of what a conductor and an agent say to each other. It grows
+// with every change to the requests or replies of a client, and of what they carry.
+const protocol = 1
+
 // Hello is what a client says about itself.
 type Hello struct {
+	Protocol   int // another one than ours has other requests; 0 before there was any
 	PID        int
 	GOMAXPROCS int
 	Host       string
 }
 
+// Check is an error if the client does not speak this conductor's protocol.
+func (h Hello) Check() error {
+	if h.Protocol == protocol {
+		return nil
+	}
+	return fmt.Errorf("the client is of another version of the bench (protocol %d, here %d): build both from the same commit", h.Protocol, protocol)
+}
+
 func hello() Hello {
 	h, _ := os.Hostname() // only shown
-	return Hello{PID: os.Getpid(), GOMAXPROCS: runtime.GOMAXPROCS(0), Host: h}
+	return Hello{Protocol: protocol, PID: os.Getpid(), GOMAXPROCS: runtime.GOMAXPROCS(0), Host: h}
 }
 
 // link sets the profile, in place of the one before.

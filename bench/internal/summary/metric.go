@@ -13,12 +13,12 @@ type metric struct {
 // metrics are the names in the order in which they are given. Others follow,
 // in the order of the alphabet.
 var metrics = []metric{
-	{"p50_us", "us"}, {"p90_us", "us"}, {"p99_us", "us"}, {"p999_us", "us"}, {"max_us", "us"},
+	{"p50_us", "us"}, {"p90_us", "us"}, {"p99_us", "us"}, {p999, "us"}, {most, "us"},
 	{"ops_s", "1/s"}, {"gbit_s", "Gbit/s"}, {RatioToRaw, "1"},
 	{"p50_us" + gapClosed, "1"}, {"ops_s" + gapClosed, "1"},
 	{"cpu_us_per_op", "us"}, {"server_cpu_us_per_op", "us"}, {"client_cpu_us_per_op", "us"},
 	{"backend_cpu_us_per_op", "us"}, {"softirq_us_per_op", "us"},
-	{"syscalls_per_op", "1"}, {"client_syscalls_per_op", "1"},
+	{"syscalls_per_op", "1"}, {"client_syscalls_per_op", "1"}, {"backend_syscalls_per_op", "1"},
 	{"rx_frames_per_op", "1"}, {"tx_frames_per_op", "1"}, {"rx_bytes_per_op", "B"}, {"tx_bytes_per_op", "B"},
 	{"allocs_per_op", "1"}, {"alloc_bytes_per_op", "B"},
 	{"voluntary_switches_s", "1/s"}, {"involuntary_switches_s", "1/s"}, {"syscalls_s", "1/s"},
@@ -64,6 +64,9 @@ var quantiles = []struct {
 
 // p999 is taken from all rounds together: one round has too few samples.
 const p999 = "p999_us"
+
+// most is the longest latency of all rounds, which has no interval.
+const most = "max_us"
 
 // EnoughForP999 is how many samples a p99.9 needs to be quoted.
 const EnoughForP999 = 100_000

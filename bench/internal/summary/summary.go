@@ -211,6 +211,7 @@ func (v *series) tail(r *Row, kernel *series) {
 			r.Merged.Merge(h)
 		}
 	}
+	r.Figures = append(r.Figures, Figure{Metric: most, Unit: Unit(most), Estimate: single(float64(r.Merged.Max()) / 1e3)})
 	q := func(drawn []int) float64 { return t.Quantile(drawn, 0.999) / 1e3 }
 	f := Figure{Metric: p999, Unit: Unit(p999), Estimate: stat.Bootstrap(len(rounds), q, tailDraws)}
 	if kernel != nil {
@@ -252,5 +253,4 @@ func Latency(m map[string]float64, h *hdr.Histogram) {
 	for _, q := range quantiles {
 		m[q.name] = float64(h.ValueAtQuantile(q.q*100)) / 1e3
 	}
-	m["max_us"] = float64(h.Max()) / 1e3
 }

@@ -118,6 +118,9 @@ func TestTail(t *testing.T) {
 		if f.Ratio == nil || f.Ratio.Value != 1 {
 			t.Errorf("%s: ratio %+v", r.Peer, f.Ratio)
 		}
+		if f, _ := r.Figure(most); math.Abs(f.Value-1000) > 2 || f.HasInterval() || f.Ratio != nil {
+			t.Errorf("%s: longest %+v", r.Peer, f)
+		}
 		if p, _ := r.Figure("p50_us"); math.Abs(p.Value-10) > 0.1 {
 			t.Errorf("%s: p50 %+v", r.Peer, p)
 		}
