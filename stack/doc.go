@@ -28,7 +28,7 @@
 // when no call is inside the socket any more.
 //
 // A connection has buffers only while there is something in them: an idle one
-// takes some 6.5 KB, most of them netstack's.
+// takes some 6 KB, most of them netstack's.
 //
 // Before a goroutine sleeps it may poll the device for a while, so that the packet
 // it waits for need not wake it: see netdev.Config.Poll.
