@@ -45,7 +45,7 @@ type options struct {
 func main() {
 	var o options
 	flag.BoolVar(&o.json, "json", false, "with -lab, print one JSON object on stdout and nothing else")
-	flag.IntVar(&o.messages, "n", 20000, "with -lab, messages per protocol")
+	messages := command.Count("n", 20000, "with -lab, messages per protocol")
 	flag.IntVar(&o.size, "size", 64, "with -lab, bytes per message")
 	flag.IntVar(&o.queues, "queues", 1, "with -lab, hardware queues of the interface")
 	flag.IntVar(&o.mtu, "mtu", 1500, "with -lab, MTU of the interface in bytes")
@@ -55,9 +55,10 @@ func main() {
 	flag.StringVar(&o.listen, "listen", ":7", "address to listen on, TCP and UDP")
 	command.Main("echo", command.Ways{
 		Lab: func(ctx context.Context) error {
-			if o.messages < 1 || o.size < 1 || o.size > maxSize {
-				return fmt.Errorf("-n is at least 1, -size from 1 to %d", maxSize)
+			if o.size < 1 || o.size > maxSize {
+				return fmt.Errorf("-size is from 1 to %d", maxSize)
 			}
+			o.messages = *messages
 			return runLab(ctx, o)
 		},
 		Host: func(ctx context.Context) error { return runInterface(ctx, o) },

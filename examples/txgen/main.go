@@ -74,7 +74,7 @@ func run(ctx context.Context, iface string, queues, n, size int, e rawlab.Ends) 
 		}
 		wg.Go(func() {
 			if err := errors.Join(send(ctx, s, frame, n), s.Close()); err != nil {
-				stop(fmt.Errorf("queue %d: %w", q, err))
+				stop(err)
 			}
 		})
 	}
